@@ -1,0 +1,4 @@
+//! Cannula: the line between bedside devices and the record.
+
+pub mod clock;
+pub mod metrics;

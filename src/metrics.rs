@@ -1,0 +1,155 @@
+//! Every metric of the engine, by its public name. Labels are channel, destination, code, outcome, reason, table and
+//! use: never a patient's or a device's identifier.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Seconds, from a durable write on a quiet disk to a minute's wait.
+const SECONDS: &[f64] =
+    &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// The engine's metrics; made once and shared by reference.
+pub struct Metrics {
+    registry: Registry,
+    /// `{channel}`: frames taken as messages, whatever their answer.
+    pub messages_received: IntCounterVec,
+    /// `{channel,code}`: answers written, by MSA-1.
+    pub acks_sent: IntCounterVec,
+    /// `{channel}`: last byte of the message in to ACK written.
+    pub ack_seconds: HistogramVec,
+    /// `{channel}`: repeats by the sender, answered with the first answer and not stored again.
+    pub repeats: IntCounterVec,
+    /// `{channel}`: a control id used again for different content; stored as a new message.
+    pub control_id_reuse: IntCounterVec,
+    /// `{channel,reason}`: frames refused or unreadable.
+    pub bad_frames: IntCounterVec,
+    /// `{channel,limit}`: a limit that bit, such as connections or frame_timeout.
+    pub limits_hit: IntCounterVec,
+    /// `{channel}`: open inbound connections.
+    pub connections: IntGaugeVec,
+    /// `{channel,destination}`: messages waiting for delivery.
+    pub waiting: IntGaugeVec,
+    /// `{channel,destination}`: age of the oldest waiting message, seconds.
+    pub oldest_waiting_seconds: IntGaugeVec,
+    /// `{channel,destination,outcome}`: accepted, rejected, unavailable, ambiguous, failed.
+    pub attempts: IntCounterVec,
+    /// `{channel,destination}`: stored to accepted.
+    pub delivery_seconds: HistogramVec,
+    /// `{channel,destination}`: dead letters waiting for a person.
+    pub dead_letters: IntGaugeVec,
+    /// `{channel,destination}`: 1 while the last attempt reached it.
+    pub destination_up: IntGaugeVec,
+    /// `{channel,table}`: codes with no row in a table.
+    pub unmapped: IntCounterVec,
+    /// One group commit, write to fdatasync done.
+    pub store_commit_seconds: Histogram,
+    /// Messages in one group commit.
+    pub store_batch_messages: Histogram,
+    /// Bytes the store holds on disk.
+    pub store_bytes: IntGauge,
+    /// 1 while the store refuses new messages for want of space.
+    pub store_full: IntGauge,
+    /// 1 while the store cannot promise durability and nothing is acknowledged.
+    pub store_failed: IntGauge,
+    /// Frames held in memory between reading and durable storage, bytes.
+    pub in_flight_bytes: IntGauge,
+    /// Configuration reloads refused.
+    pub reload_failures: IntCounter,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let r = Registry::new();
+        let build = gauges(&r, "build_info", "The running build.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Metrics {
+            messages_received: counters(&r, "messages_received_total", "Messages received.", &["channel"])?,
+            acks_sent: counters(&r, "acks_sent_total", "Acknowledgements sent, by MSA-1.", &["channel", "code"])?,
+            ack_seconds: histograms(&r, "ack_seconds", "Last byte in to ACK written.", &["channel"])?,
+            repeats: counters(&r, "repeats_total", "Repeats by the sender.", &["channel"])?,
+            control_id_reuse: counters(
+                &r,
+                "control_id_reuse_total",
+                "Control ids used again for other content.",
+                &["channel"],
+            )?,
+            bad_frames: counters(&r, "bad_frames_total", "Frames refused or unreadable.", &["channel", "reason"])?,
+            limits_hit: counters(&r, "limits_hit_total", "Limits that bit.", &["channel", "limit"])?,
+            connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,
+            waiting: gauges(&r, "waiting", "Messages waiting for delivery.", &["channel", "destination"])?,
+            oldest_waiting_seconds: gauges(
+                &r,
+                "oldest_waiting_seconds",
+                "Age of the oldest waiting message.",
+                &["channel", "destination"],
+            )?,
+            attempts: counters(&r, "attempts_total", "Delivery attempts.", &["channel", "destination", "outcome"])?,
+            delivery_seconds: histograms(&r, "delivery_seconds", "Stored to accepted.", &["channel", "destination"])?,
+            dead_letters: gauges(&r, "dead_letters", "Dead letters waiting.", &["channel", "destination"])?,
+            destination_up: gauges(
+                &r,
+                "destination_up",
+                "1 while the last attempt reached it.",
+                &["channel", "destination"],
+            )?,
+            unmapped: counters(&r, "unmapped_total", "Codes with no row in a table.", &["channel", "table"])?,
+            store_commit_seconds: histogram(&r, "store_commit_seconds", "One group commit.", SECONDS)?,
+            store_batch_messages: histogram(&r, "store_batch_messages", "Messages in one group commit.", BATCH)?,
+            store_bytes: gauge(&r, "store_bytes", "Bytes the store holds on disk.")?,
+            store_full: gauge(&r, "store_full", "1 while the store refuses messages for want of space.")?,
+            store_failed: gauge(&r, "store_failed", "1 while the store cannot promise durability.")?,
+            in_flight_bytes: gauge(&r, "in_flight_bytes", "Frames in memory not yet stored.")?,
+            reload_failures: {
+                let counter = IntCounter::with_opts(opts("reload_failures_total", "Configuration reloads refused."))?;
+                r.register(Box::new(counter.clone()))?;
+                counter
+            },
+            registry: r,
+        })
+    }
+
+    /// The Prometheus text exposition of all metrics.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        String::from_utf8(out).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("cannula_{name}"), help)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    let family = IntCounterVec::new(opts(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    let family = IntGaugeVec::new(opts(name, help), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::with_opts(opts(name, help))?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
+    let family = HistogramVec::new(HistogramOpts::from(opts(name, help)).buckets(SECONDS.to_vec()), labels)?;
+    registry.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+    let histogram = Histogram::with_opts(HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec()))?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
+}
