@@ -1,4 +1,5 @@
 //! Cannula: the line between bedside devices and the record.
 
 pub mod clock;
+pub mod hl7;
 pub mod metrics;
