@@ -26,6 +26,8 @@ pub struct Metrics {
     pub control_id_reuse: IntCounterVec,
     /// `{channel,reason}`: frames refused or unreadable.
     pub bad_frames: IntCounterVec,
+    /// `{channel,condition}`: messages whose content has a fault, by table 0357; counted where `conformance` is not `off`.
+    pub nonconforming: IntCounterVec,
     /// `{channel,limit}`: a limit that bit, such as connections or frame_timeout.
     pub limits_hit: IntCounterVec,
     /// `{channel}`: open inbound connections.
@@ -78,6 +80,12 @@ impl Metrics {
                 &["channel"],
             )?,
             bad_frames: counters(&r, "bad_frames_total", "Frames refused or unreadable.", &["channel", "reason"])?,
+            nonconforming: counters(
+                &r,
+                "nonconforming_total",
+                "Messages with a fault in their content, by table 0357.",
+                &["channel", "condition"],
+            )?,
             limits_hit: counters(&r, "limits_hit_total", "Limits that bit.", &["channel", "limit"])?,
             connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,
             waiting: gauges(&r, "waiting", "Messages waiting for delivery.", &["channel", "destination"])?,

@@ -81,6 +81,14 @@ impl Charset {
         usable.then(|| Charset { name: encoding.name(), encoding, seven_bit: false })
     }
 
+    /// The set that the repetitions of MSH-18 mean together: the first, but where that is ASCII and another shifts from
+    /// ASCII to Japanese and back (`~ISO IR87`, the usual way in Japan), that one, which holds both.
+    pub(super) fn of_alternatives(sets: &[Charset]) -> Option<Charset> {
+        let first = sets.first()?;
+        let shifting = sets.iter().find(|set| first.seven_bit && set.encoding == encoding_rs::ISO_2022_JP);
+        shifting.or(Some(first)).copied()
+    }
+
     /// Its name in table 0211, or the WHATWG name where it was asked for by one.
     pub fn name(&self) -> &'static str {
         self.name
@@ -253,6 +261,8 @@ mod tests {
             ("utf-8", b"M\xC3\xBCller", "Müller"),
             ("iso-8859-1", b"M\xFCller", "Müller"),
             ("ISO IR87", b"\x1B$B;3ED\x1B(B", "山田"),
+            ("~ISO IR87", b"\x1B$B;3ED\x1B(B", "山田"),
+            ("ASCII~ISO IR14~ISO IR87", b"\x1B$B;3ED\x1B(B", "山田"),
             ("GB 18030-2000", b"\xD6\xD0\xCE\xC4", "中文"),
             ("KS X 1001", b"\xB1\xE8", "김"),
             ("BIG-5", b"\xA4\xA4\xA4\xE5", "中文"),
@@ -266,9 +276,16 @@ mod tests {
 
     #[test]
     fn a_set_that_is_not_supported_is_refused_and_not_guessed() {
-        for charset in
-            ["KLINGON", "UNICODE UTF-16", "UNICODE UTF-32", "CNS 11643-1992", "utf-16le", "iso-2022-kr", "8859/16x"]
-        {
+        for charset in [
+            "KLINGON",
+            "UNICODE UTF-16",
+            "UNICODE UTF-32",
+            "CNS 11643-1992",
+            "utf-16le",
+            "iso-2022-kr",
+            "8859/16x",
+            "8859/1~KLINGON",
+        ] {
             assert_eq!(message(charset, b"X").check_text(), Err(CharsetError::Unknown), "{charset}");
         }
     }
@@ -322,6 +339,15 @@ mod tests {
         let message = Message::parse(&b"MSH|^~\\&|A||||||ADT|1|P|2.6||||||BIG-5\rPID|\xA4\rPV1|\x81|x\r"[..]).unwrap();
         assert_eq!(message.segments().len(), 3);
         assert!(message.check_text().is_err());
+    }
+
+    #[test]
+    fn two_byte_characters_that_are_not_ended_do_not_swallow_the_end_of_their_segment() {
+        for end in ["\r", "\n", "\r\n"] {
+            let text = ["MSH|^~\\&|A||||||ADT|1|P|2.6||||||ISO IR87", "PID|\x1B$B%|", "PV1|x|y"].join(end);
+            let message = Message::parse(text).unwrap();
+            assert_eq!((message.segments().len(), message.segment("PV1").unwrap().field_count()), (3, 2));
+        }
     }
 
     #[test]

@@ -151,7 +151,9 @@ impl<'e> Edit<'e> {
     /// Lets through only what stays inside the place the path means.
     fn check(&self, raw: &[u8]) -> Result<(), EditError> {
         let delimiters = self.message.delimiters();
-        let structure = self.message.charset().ok().and_then(|charset| charset.structure(raw));
+        // Followed by a separator, which a stray half of a wide character at the end would hide.
+        let closed = [raw, &[delimiters.field]].concat();
+        let structure = self.message.charset().ok().and_then(|charset| charset.structure(&closed));
         let ends_place = |byte: &u8| match *byte {
             b'\r' | b'\n' => true,
             byte if byte == delimiters.field => true,
@@ -160,10 +162,10 @@ impl<'e> Edit<'e> {
             byte if Some(byte) == delimiters.subcomponent => self.path.subcomponent().is_some(),
             _ => false,
         };
-        if structure.as_deref().unwrap_or(raw).iter().any(ends_place) {
-            return Err(EditError::Structure(self.path.to_string()));
+        match structure.unwrap_or(closed).iter().position(ends_place) {
+            Some(end) if end == raw.len() => Ok(()),
+            _ => Err(EditError::Structure(self.path.to_string())),
         }
-        Ok(())
     }
 }
 
@@ -337,6 +339,18 @@ mod tests {
             let edited = rewrite(&report(), &path("PID-5.1"), &mut |_| Some(structure.to_vec()));
             assert_eq!(edited.unwrap_err(), EditError::Structure("PID-5.1".to_owned()));
         }
+    }
+
+    #[test]
+    fn half_a_wide_character_cannot_hide_the_separator_behind_it() {
+        for (charset, half) in [("BIG-5", &b"\xA4"[..]), ("ISO IR87", b"\x1B$B;3")] {
+            let text = format!("MSH|^~\\&|A||||||ADT|1|P|2.6||||||{charset}\rPID|1|x|y\r");
+            let edited = rewrite(&Message::parse(text).unwrap(), &path("PID-2"), &mut |_| Some(half.to_vec()));
+            assert_eq!(edited.unwrap_err(), EditError::Structure("PID-2".to_owned()), "{charset}");
+        }
+        let big5 = Message::parse("MSH|^~\\&|A||||||ADT|1|P|2.6||||||BIG-5\rPID|1|x|y\r").unwrap();
+        let edited = set(&big5, &path("PID-2.1"), "功老").unwrap();
+        assert_eq!(edited.as_bytes(), &b"MSH|^~\\&|A||||||ADT|1|P|2.6||||||BIG-5\rPID|1|\xA5\x5C\xA6\xD1|y\r"[..]);
     }
 
     #[test]

@@ -202,12 +202,11 @@ impl Message {
         if msh_18.is_empty() {
             return Ok(default);
         }
-        // An empty first repetition before others means the standard's default, ASCII (HL7 v2.6 ch. 2.14.9.18).
         let names = msh_18.repetitions().map(|name| std::str::from_utf8(name.raw()).ok());
-        let mut sets =
-            names.map(|name| name.and_then(|name| Charset::from_label(if name.is_empty() { "ASCII" } else { name })));
-        let first = sets.next().flatten().ok_or(CharsetError::Unknown)?;
-        if sets.all(|set| set.is_some()) { Ok(first) } else { Err(CharsetError::Unknown) }
+        // An empty one, which stands first before others, is the standard's default (HL7 v2.6 ch. 2.14.9.18).
+        let set = |name: &str| Charset::from_label(if name.is_empty() { "ASCII" } else { name });
+        let sets: Option<Vec<Charset>> = names.map(|name| name.and_then(set)).collect();
+        Charset::of_alternatives(&sets.ok_or(CharsetError::Unknown)?).ok_or(CharsetError::Unknown)
     }
 }
 

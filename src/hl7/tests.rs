@@ -404,6 +404,41 @@ fn real_messages_are_read_as_hl7_parser_reads_them() {
     assert!(messages.is_empty() || compared > 0);
 }
 
+/// Taking every part out and putting it back where it was gives the same bytes.
+fn rewritten_in_place(message: &Message) -> bool {
+    let fields = message.segments().flat_map(|segment| (1..=segment.field_count()).map(move |n| (segment.id(), n)));
+    let writable = fields.filter(|(id, n)| *id != "MSH" || *n > 2).take(8);
+    writable.flat_map(|(id, n)| ["", "[1]", ".1", "[2].2", ".1.1"].map(|part| format!("{id}-{n}{part}"))).all(|path| {
+        let edited = edit::rewrite(message, &path.parse().unwrap(), &mut |raw| Some(raw.to_vec())).unwrap();
+        edited.as_bytes() == message.as_bytes()
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_part_written_back_changes_nothing(parts in parts(), delimiters in delimiters(), end in "[\r\n]{1,3}") {
+        prop_assert!(rewritten_in_place(&Message::parse(write(&parts, &delimiters, &end)).unwrap()));
+    }
+
+    #[test]
+    fn a_removed_segment_leaves_the_others_as_they_were(parts in parts(), end in "[\r\n]{1,3}", odd in any::<bool>()) {
+        let message = Message::parse(write(&parts, &Delimiters::default(), &end)).unwrap();
+        let keep = |number: usize| number == 0 || (number % 2 == 1) == odd;
+        let left = edit::remove_segments(&message, &|segment| keep(segment.number())).unwrap();
+        let expected: Vec<&[u8]> = message.segments().filter(|segment| keep(segment.number())).map(|s| s.raw()).collect();
+        prop_assert_eq!(left.segments().map(|segment| segment.raw()).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn a_part_of_a_real_message_written_back_changes_nothing() {
+    for (name, bytes) in real_messages() {
+        if let Ok(message) = Message::parse(bytes) {
+            assert!(rewritten_in_place(&message), "{name}");
+        }
+    }
+}
+
 #[test]
 fn real_messages_are_answered_with_an_ack_that_names_them() {
     let at = "2026-03-14T09:26:30Z".parse().unwrap();

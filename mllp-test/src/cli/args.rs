@@ -1,0 +1,255 @@
+//! What can be written on the command line, with its help.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mllp_test::fhir_sink::FhirAction;
+use mllp_test::script::{Script, ScriptFault, duration, outage};
+use mllp_test::sink::SinkAction;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The witness beside an HL7 v2 interface engine: gateways, receivers, and the books of both.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Send the messages in files, one at a time, and print each answer.
+    #[command(after_help = "Example: mllp-test send 127.0.0.1:2575 samples/*.hl7")]
+    Send(SendArgs),
+    /// Send generated messages as fast as wanted and account for every answer.
+    #[command(
+        after_help = "Example: mllp-test load 127.0.0.1:2575 --connections 8 --window 32 --rate 2000 --seconds 30s --resend"
+    )]
+    Load(LoadArgs),
+    /// Receive over MLLP, account for every message, misbehave on order.
+    #[command(
+        after_help = "Example: mllp-test sink 127.0.0.1:6661 --script nth=100:AE --script every=50:late:2s --down 20..30\n\
+        Actions: AE AR CE CR none wrong-msa2 double unframed split close drop slow:TIME late:TIME\n\
+        Conditions: nth=N every=N first=N after=N id=CONTROL-ID, or none for every message"
+    )]
+    Sink(SinkArgs),
+    /// Receive FHIR transactions, account for every message in them, misbehave on order.
+    #[command(
+        after_help = "Example: mllp-test fhir-sink 127.0.0.1:8080 --script nth=100:429:2s --script every=500:drop-after-commit\n\
+        Actions: any status 400 to 599 (429:TIME gives Retry-After), close, drop-after-commit, slow:TIME, late:TIME"
+    )]
+    FhirSink(FhirSinkArgs),
+    /// Simulated infusion pump and CGM gateways.
+    #[command(
+        after_help = "Example: mllp-test simulate 127.0.0.1:2575 --pumps 200 --cgms 50 --rate 100 --seconds 60s --account in.ledger"
+    )]
+    Simulate(SimulateArgs),
+    /// Run the table of bad inputs against any MLLP receiver; exit 1 if a row is answered otherwise than it should be.
+    #[command(after_help = "Example: mllp-test spec 127.0.0.1:2575 --row 12 --row 33")]
+    Spec(SpecArgs),
+    /// Join a sender's ledger with those of the destinations; exit 1 if a promise was broken.
+    #[command(
+        visible_alias = "verify",
+        after_help = "Example: mllp-test join in.ledger ehr.ledger alarms.ledger=R40 --dead dead-ids.txt"
+    )]
+    Join(JoinArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SendArgs {
+    /// Where the receiver listens.
+    pub(super) address: String,
+    /// Text files; each MSH begins a message, lines may end in CR, LF or CRLF.
+    #[arg(required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Send each file's bytes as one frame, unchanged.
+    #[arg(long)]
+    pub(super) raw: bool,
+    /// How long to wait for each answer.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(super) ack_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SenderArgs {
+    /// Where the receiver listens.
+    pub(super) address: String,
+    /// Messages that may wait for their answers on a connection; 1 is lockstep.
+    #[arg(long, default_value_t = 1)]
+    pub(super) window: usize,
+    /// How long to wait for each answer.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(super) ack_timeout: Duration,
+    /// How long to wait for outstanding answers at the end.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(super) drain: Duration,
+    /// End after this time.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(super) seconds: Option<Duration>,
+    /// End after so many messages.
+    #[arg(long)]
+    pub(super) messages: Option<u64>,
+    /// Write an append-only ledger to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) account: Option<PathBuf>,
+    /// Plant this word as family name of every patient.
+    #[arg(long, value_name = "WORD")]
+    pub(super) canary: Option<String>,
+    /// The run number in every id, in hexadecimal; a new one if not given.
+    #[arg(long, value_parser = run_number)]
+    pub(super) run: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadArgs {
+    #[command(flatten)]
+    pub(super) sender: SenderArgs,
+    /// Connections at the same time.
+    #[arg(long, default_value_t = 1)]
+    pub(super) connections: u32,
+    /// Devices behind each connection.
+    #[arg(long, default_value_t = 1)]
+    pub(super) devices: u32,
+    /// Send what was not answered again after reconnecting, under the same control ids.
+    #[arg(long)]
+    pub(super) resend: bool,
+    /// Metric OBX segments in each message.
+    #[arg(long, default_value_t = 10)]
+    pub(super) obx: usize,
+    /// Pad messages to so many bytes.
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub(super) size: usize,
+    /// Messages a second in all; 0 is as fast as the answers come.
+    #[arg(long, default_value_t = 0.0)]
+    pub(super) rate: f64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SinkArgs {
+    /// Where to listen.
+    pub(super) address: String,
+    /// A rule, WHEN:WHAT or WHAT; may be given several times.
+    #[arg(long, value_name = "RULE", value_parser = rule::<SinkAction>)]
+    pub(super) script: Vec<String>,
+    /// Seconds since the start without listening, FROM..TO; may be given several times.
+    #[arg(long, value_name = "FROM..TO", value_parser = outage)]
+    pub(super) down: Vec<Range<Duration>>,
+    /// The mode of answers.
+    #[arg(long, value_enum, default_value = "as-asked")]
+    pub(super) ack: Mode,
+    /// Write an append-only ledger to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) account: Option<PathBuf>,
+    /// End after this time; otherwise at Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(super) seconds: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Mode {
+    AsAsked,
+    Original,
+    Enhanced,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FhirSinkArgs {
+    /// Where to listen; transactions are taken at any path.
+    pub(super) address: String,
+    /// A rule, WHEN:WHAT or WHAT; may be given several times.
+    #[arg(long, value_name = "RULE", value_parser = rule::<FhirAction>)]
+    pub(super) script: Vec<String>,
+    /// Seconds since the start without listening, FROM..TO; may be given several times.
+    #[arg(long, value_name = "FROM..TO", value_parser = outage)]
+    pub(super) down: Vec<Range<Duration>>,
+    /// Write an append-only ledger to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) account: Option<PathBuf>,
+    /// End after this time; otherwise at Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(super) seconds: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    #[command(flatten)]
+    pub(super) sender: SenderArgs,
+    /// Where CGM gateways send, if elsewhere.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) cgm_address: Option<String>,
+    /// Where pump alarms go, over a connection of their own, if elsewhere.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) alarm_address: Option<String>,
+    /// How many pumps.
+    #[arg(long, default_value_t = 20)]
+    pub(super) pumps: u32,
+    /// How many CGMs.
+    #[arg(long, default_value_t = 10)]
+    pub(super) cgms: u32,
+    /// Connections for each kind of device; 0 gives each device its own.
+    #[arg(long, default_value_t = 1)]
+    pub(super) connections: u32,
+    /// Simulated time between a pump's reports.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(super) pump_interval: Duration,
+    /// Messages a second in all: sets how often pumps report.
+    #[arg(long)]
+    pub(super) rate: Option<f64>,
+    /// How much faster than real time the devices live.
+    #[arg(long, default_value_t = 1.0)]
+    pub(super) speed: f64,
+    /// When the devices' time begins, as 2026-01-31T08:00:00Z; now if not given.
+    #[arg(long)]
+    pub(super) start: Option<jiff::Timestamp>,
+    /// Decides all that is left to chance.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SpecArgs {
+    /// Where the receiver listens.
+    pub(super) address: String,
+    /// Only this row; may be given several times.
+    #[arg(long)]
+    pub(super) row: Vec<u32>,
+    /// How long to wait for each answer.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(super) ack_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JoinArgs {
+    /// The sender's ledger; more than one with --sender.
+    pub(super) sender: PathBuf,
+    /// Ledgers of destinations, each FILE or FILE=KINDS such as alarms.ledger=R40,R42 where it should get only those.
+    #[arg(required = true)]
+    pub(super) destinations: Vec<String>,
+    /// Further senders' ledgers.
+    #[arg(long = "sender", value_name = "FILE")]
+    pub(super) more_senders: Vec<PathBuf>,
+    /// A file with the ids that the engine shows as dead letters or waiting, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub(super) dead: Option<PathBuf>,
+    /// The destinations must have got the very bytes that were sent.
+    #[arg(long)]
+    pub(super) verbatim: bool,
+}
+
+/// `30` and `30s` both are thirty seconds.
+fn seconds(text: &str) -> Result<Duration, ScriptFault> {
+    if text.ends_with(|c: char| c.is_ascii_digit()) { duration(&format!("{text}s")) } else { duration(text) }
+}
+
+/// A rule is checked here, so that a wrong one is a fault of the command line.
+fn rule<A: FromStr<Err = ScriptFault>>(text: &str) -> Result<String, ScriptFault> {
+    Script::<A>::parse([text]).map(|_| text.to_owned())
+}
+
+fn run_number(text: &str) -> Result<u32, std::num::ParseIntError> {
+    u32::from_str_radix(text, 16)
+}

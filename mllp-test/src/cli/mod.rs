@@ -1,0 +1,276 @@
+//! The commands. Nothing is decided here but what to print.
+
+mod args;
+
+pub use args::Cli;
+
+use args::{Command, FhirSinkArgs, JoinArgs, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs, SpecArgs};
+use mllp_test::account::{Account, Expect, Route, SenderBook, read_sender, read_sink};
+use mllp_test::fhir_sink::FhirAction;
+use mllp_test::script::Script;
+use mllp_test::send::Client;
+use mllp_test::sender::SenderConfig;
+use mllp_test::sink::SinkAction;
+use mllp_test::v2::{AckMode, messages_in};
+use mllp_test::{
+    FhirSink, FhirSinkConfig, Kind, LoadConfig, MessageId, SenderAccount, Simulation, SimulationConfig, Sink,
+    SinkAccount, SinkConfig, load, spec,
+};
+use serde::Serialize;
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Failure = Box<dyn std::error::Error>;
+
+impl Cli {
+    /// Does what was asked; false when something was wrong that is already printed.
+    pub async fn run(self) -> Result<bool, Failure> {
+        let json = self.json;
+        match self.command {
+            Command::Send(args) => args.run(json).await,
+            Command::Load(args) => args.run(json).await,
+            Command::Sink(args) => args.run(json).await,
+            Command::FhirSink(args) => args.run(json).await,
+            Command::Simulate(args) => args.run(json).await,
+            Command::Spec(args) => args.run(json).await,
+            Command::Join(args) => args.run(json),
+        }
+    }
+}
+
+impl SendArgs {
+    async fn run(self, json: bool) -> Result<bool, Failure> {
+        let mut client = Client::connect(&self.address, self.ack_timeout).await?;
+        let mut all_positive = true;
+        for file in &self.files {
+            let bytes = std::fs::read(file).map_err(|fault| format!("{}: {fault}", file.display()))?;
+            let messages = if self.raw { vec![bytes] } else { messages_in(&bytes) };
+            for (number, message) in (1..).zip(messages) {
+                let ack = client.send(&message).await?;
+                all_positive &= ack.is_positive();
+                let control_id = String::from_utf8_lossy(&ack.control_id);
+                if json {
+                    let file = file.display().to_string();
+                    let line = serde_json::json!({ "file": file, "number": number, "code": ack.code, "control_id": control_id });
+                    println!("{line}");
+                } else {
+                    println!("{} {number}: {} {control_id}", file.display(), ack.code);
+                }
+            }
+        }
+        Ok(all_positive)
+    }
+}
+
+impl SenderArgs {
+    fn sender(&self, resend: bool) -> SenderConfig {
+        SenderConfig {
+            window: self.window.max(1),
+            ack_timeout: self.ack_timeout,
+            resend,
+            drain: self.drain,
+            ..SenderConfig::to(&self.address)
+        }
+    }
+
+    fn run_number(&self) -> u32 {
+        self.run.unwrap_or_else(load::new_run)
+    }
+}
+
+impl LoadArgs {
+    async fn run(self, json: bool) -> Result<bool, Failure> {
+        let book = Arc::new(SenderBook::open(self.sender.account.as_deref())?);
+        let config = LoadConfig {
+            sender: self.sender.sender(self.resend),
+            connections: self.connections,
+            devices: self.devices,
+            obx: self.obx,
+            message_bytes: self.size,
+            rate: self.rate,
+            messages: self.sender.messages,
+            time: self.sender.seconds,
+            run: self.sender.run_number(),
+            canary: self.sender.canary.clone(),
+            ledger: None,
+        };
+        let started = std::time::Instant::now();
+        unless_interrupted(load::run_with(config, book.clone())).await;
+        let account = book.account();
+        print_sender(&account, started.elapsed(), json);
+        // Nothing sent proves nothing.
+        Ok(account.is_clean() && account.sent > 0)
+    }
+}
+
+impl SimulateArgs {
+    async fn run(self, json: bool) -> Result<bool, Failure> {
+        let config = SimulationConfig {
+            // As real gateways do.
+            sender: self.sender.sender(true),
+            cgm_address: self.cgm_address.clone(),
+            alarm_address: self.alarm_address.clone(),
+            pumps: self.pumps,
+            cgms: self.cgms,
+            connections: self.connections,
+            pump_interval: self.pump_interval,
+            rate: self.rate,
+            speed: self.speed,
+            start: self.start.unwrap_or_else(jiff::Timestamp::now),
+            messages: self.sender.messages,
+            seed: self.seed,
+            run: self.sender.run_number(),
+            canary: self.sender.canary.clone(),
+            ledger: self.sender.account.clone(),
+        };
+        let started = std::time::Instant::now();
+        let mut simulation = Simulation::start(config)?;
+        let over =
+            async { tokio::time::sleep(self.sender.seconds.unwrap_or(Duration::from_secs(u32::MAX.into()))).await };
+        tokio::select! {
+            () = simulation.finished() => {}
+            _ = unless_interrupted(over) => {}
+        }
+        let account = simulation.stop().await;
+        print_sender(&account, started.elapsed(), json);
+        // Nothing sent proves nothing.
+        Ok(account.is_clean() && account.sent > 0)
+    }
+}
+
+impl SinkArgs {
+    async fn run(self, json: bool) -> Result<bool, Failure> {
+        let config = SinkConfig {
+            script: Script::<SinkAction>::parse(self.script.iter().map(String::as_str))?,
+            outages: self.down,
+            ack_mode: match self.ack {
+                Mode::AsAsked => AckMode::AsAsked,
+                Mode::Original => AckMode::Original,
+                Mode::Enhanced => AckMode::Enhanced,
+            },
+            ledger: self.account,
+            ..SinkConfig::default()
+        };
+        let sink = Sink::start(&self.address, config).await?;
+        eprintln!("listening on {}", sink.address());
+        until_over(self.seconds).await;
+        sink.down().await;
+        Ok(print_sink(&sink.account(), json))
+    }
+}
+
+impl FhirSinkArgs {
+    async fn run(self, json: bool) -> Result<bool, Failure> {
+        let config = FhirSinkConfig {
+            script: Script::<FhirAction>::parse(self.script.iter().map(String::as_str))?,
+            outages: self.down,
+            ledger: self.account,
+            ..FhirSinkConfig::default()
+        };
+        let sink = FhirSink::start(&self.address, config).await?;
+        eprintln!("listening on {}", sink.url());
+        until_over(self.seconds).await;
+        sink.down().await;
+        Ok(print_sink(&sink.account(), json))
+    }
+}
+
+impl SpecArgs {
+    async fn run(self, json: bool) -> Result<bool, Failure> {
+        let results = spec::run(&self.address, &self.row, self.ack_timeout).await;
+        if json {
+            println!("{}", serde_json::to_string_pretty(&results)?);
+        } else {
+            results.iter().for_each(|result| println!("{result}"));
+            let failed = results.iter().filter(|result| !result.passed()).count();
+            println!("{} rows, {failed} failed", results.len());
+        }
+        Ok(!results.is_empty() && results.iter().all(spec::RowResult::passed))
+    }
+}
+
+impl JoinArgs {
+    fn run(self, json: bool) -> Result<bool, Failure> {
+        let mut sender = SenderAccount::default();
+        for path in std::iter::once(&self.sender).chain(&self.more_senders) {
+            read_sender(path, self.verbatim, &mut sender).map_err(|fault| format!("{}: {fault}", path.display()))?;
+        }
+        let dead = self.dead.as_deref().map(ids_in).transpose()?.unwrap_or_default();
+        let mut sinks: Vec<(&str, SinkAccount, Expect)> = Vec::new();
+        for destination in &self.destinations {
+            let (file, expects) = match destination.split_once('=') {
+                Some((file, kinds)) => (file, Expect::kinds(&kinds.split(',').map(Kind::parse).collect::<Vec<_>>())),
+                None => (destination.as_str(), Expect::all()),
+            };
+            let sink = read_sink(Path::new(file), self.verbatim).map_err(|fault| format!("{file}: {fault}"))?;
+            sinks.push((file, sink, expects));
+        }
+        let routes = sinks.iter().map(|(name, sink, expects)| Route {
+            name,
+            sink,
+            expects: expects.clone(),
+            dead: dead.clone(),
+        });
+        let account = Account::join(&sender, routes);
+        print(&account, json);
+        // Nothing acknowledged proves nothing.
+        Ok(account.balances() && account.acked > 0)
+    }
+}
+
+fn ids_in(path: &Path) -> io::Result<HashSet<MessageId>> {
+    Ok(std::fs::read_to_string(path)?.lines().filter_map(MessageId::find_in).collect())
+}
+
+fn print(what: &(impl Serialize + Display), json: bool) {
+    match serde_json::to_string_pretty(what) {
+        Ok(text) if json => println!("{text}"),
+        _ => println!("{what}"),
+    }
+}
+
+fn print_sender(account: &SenderAccount, took: Duration, json: bool) {
+    if !json {
+        println!("{account}");
+        let rate = account.acked as f64 / took.as_secs_f64().max(0.001);
+        println!("{rate:.0} acknowledged messages a second over {took:.1?}");
+        return;
+    }
+    let latency = |share| account.latency.percentile(share).as_secs_f64();
+    let mut value = serde_json::to_value(account).unwrap_or_default();
+    value["unanswered"] = account.unanswered().into();
+    value["seconds"] = took.as_secs_f64().into();
+    value["ack_seconds"] = serde_json::json!({
+        "p50": latency(0.5), "p90": latency(0.9), "p99": latency(0.99), "p999": latency(0.999),
+        "max": account.latency.max().as_secs_f64(),
+    });
+    println!("{value:#}");
+}
+
+/// Without the sender's side a sink can only see disorder and faults of form.
+fn print_sink(account: &SinkAccount, json: bool) -> bool {
+    print(account, json);
+    account.reordered.count + account.duplicated.count == 0
+        && account.shape_faults.is_empty()
+        && account.ledger_fault.is_none()
+}
+
+async fn until_over(time: Option<Duration>) {
+    match time {
+        Some(time) => drop(unless_interrupted(tokio::time::sleep(time)).await),
+        None => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+/// False when Ctrl-C came first.
+async fn unless_interrupted(work: impl Future<Output = ()>) -> bool {
+    tokio::select! {
+        () = work => true,
+        _ = tokio::signal::ctrl_c() => false,
+    }
+}

@@ -1,0 +1,73 @@
+//! Sends what others wrote: whole files or the messages in them, one at a time, each waiting for its answer.
+
+use crate::frame::{Deframer, framed};
+use crate::v2::Ack;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const ACK_BYTES_MAX: usize = 1 << 20;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// The connection could not be made or ended.
+    #[error("the connection failed ({0}); check the address and that the receiver listens")]
+    Connection(#[from] std::io::Error),
+    /// The receiver closed without answering.
+    #[error("the receiver closed the connection without an answer; see its log for the reason")]
+    Closed,
+    /// No answer in time.
+    #[error("no answer within {0:?}; the message may or may not have been taken")]
+    Timeout(Duration),
+    /// What came is no ACK.
+    #[error("the answer has no MSA segment; the peer may be no HL7 v2 receiver")]
+    NotAnAck,
+}
+
+/// A connection for single messages.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    answers: Deframer,
+    ack_timeout: Duration,
+}
+
+impl Client {
+    /// Connects.
+    pub async fn connect(address: &str, ack_timeout: Duration) -> Result<Client, NoAnswer> {
+        let connected = timeout(ack_timeout, TcpStream::connect(address)).await;
+        let stream = connected.map_err(|_| NoAnswer::Timeout(ack_timeout))??;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, answers: Deframer::new(ACK_BYTES_MAX), ack_timeout })
+    }
+
+    /// Sends one message in a frame and reads its answer. After a fault the connection is of no more use.
+    pub async fn send(&mut self, message: &[u8]) -> Result<Ack, NoAnswer> {
+        self.send_bytes(&framed(message)).await?;
+        self.answer().await
+    }
+
+    /// Writes bytes as they are, without frame.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), NoAnswer> {
+        let written = timeout(self.ack_timeout, self.stream.write_all(bytes)).await;
+        Ok(written.map_err(|_| NoAnswer::Timeout(self.ack_timeout))??)
+    }
+
+    /// Reads the next answer.
+    pub async fn answer(&mut self) -> Result<Ack, NoAnswer> {
+        timeout(self.ack_timeout, self.read_answer()).await.map_err(|_| NoAnswer::Timeout(self.ack_timeout))?
+    }
+
+    async fn read_answer(&mut self) -> Result<Ack, NoAnswer> {
+        loop {
+            if let Some(answer) = self.answers.next_message().map_err(|_| NoAnswer::NotAnAck)? {
+                return Ack::read(&answer).ok_or(NoAnswer::NotAnAck);
+            }
+            if self.stream.read_buf(&mut self.answers.buffer).await? == 0 {
+                return Err(NoAnswer::Closed);
+            }
+        }
+    }
+}

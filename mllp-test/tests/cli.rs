@@ -1,0 +1,119 @@
+//! The command line from outside: what scripts rely on are exit codes and JSON.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use mllp_test::fhir_sink::FhirAction;
+use mllp_test::script::Script;
+use mllp_test::{FhirSink, FhirSinkConfig, Sink, SinkConfig};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Runs the binary on another thread, so that sinks of this process can answer it.
+async fn run(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mllp-test"));
+    command.args(args);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> File {
+        File(std::env::temp_dir().join(format!("mllp-test-cli-{}-{name}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn sink(rules: &[&str], ledger: Option<&File>) -> Sink {
+    let script = Script::parse(rules.iter().copied()).unwrap();
+    let config = SinkConfig { script, ledger: ledger.map(|file| file.0.clone()), ..SinkConfig::default() };
+    Sink::start("127.0.0.1:0", config).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_command_has_help_with_an_example() {
+    for command in ["send", "load", "sink", "fhir-sink", "simulate", "spec", "join"] {
+        let output = run(&[command, "--help"]).await;
+        assert!(output.status.success() && text(&output).contains("Example: mllp-test"), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_is_64() {
+    for args in
+        [&["load"][..], &["sink", "127.0.0.1:0", "--script", "nth=1:explode"], &["fhir-sink", "x", "--down", "5..5"]]
+    {
+        assert_eq!(run(args).await.status.code(), Some(64), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn send_prints_each_answer_and_fails_on_a_refusal() {
+    let sink = sink(&["nth=2:AE"], None).await;
+    let file = File::new("send.hl7");
+    let message = |id| format!("MSH|^~\\&|A|B|C|D|20260102030405+0000||ORU^R01|{id}|P|2.6\nPID|||1\n");
+    std::fs::write(&file.0, message("ONE") + &message("TWO")).unwrap();
+    let output = run(&["send", &sink.address().to_string(), file.path()]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("1: AA ONE") && text(&output).contains("2: AE TWO"), "{}", text(&output));
+    let output = run(&["send", &sink.address().to_string(), file.path(), "--raw", "--json"]).await;
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((answer["code"].as_str(), output.status.code()), (Some("AA"), Some(0)));
+}
+
+#[tokio::test]
+async fn load_and_simulate_write_ledgers_that_join_and_a_planted_loss_is_1() {
+    let (sent, received) = (File::new("in.ledger"), File::new("out.ledger"));
+    let sink = sink(&[], Some(&received)).await;
+    let address = sink.address().to_string();
+    let output =
+        run(&["load", &address, "--messages", "50", "--window", "4", "--account", sent.path(), "--json"]).await;
+    let account: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((account["acked"].as_u64(), output.status.code()), (Some(50), Some(0)));
+    let simulate = ["simulate", &address, "--messages", "60", "--speed", "500", "--account", sent.path()];
+    assert_eq!(run(&simulate).await.status.code(), Some(0));
+    sink.down().await;
+
+    let join = ["join", sent.path(), received.path(), "--verbatim"];
+    let output = run(&join).await;
+    assert!(output.status.success() && text(&output).contains("acknowledged 110"), "{}", text(&output));
+    let kept: Vec<String> = std::fs::read_to_string(&received.0).unwrap().lines().map(str::to_owned).collect();
+    let without =
+        kept.iter().filter(|line| !line.contains(".0.3\t")).map(|line| format!("{line}\n")).collect::<String>();
+    std::fs::write(&received.0, without).unwrap();
+    let output = run(&join).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("DOES NOT BALANCE"), "{}", text(&output));
+    let dead = File::new("dead");
+    let ids = kept.iter().filter(|line| line.contains(".0.3\t")).map(|line| line.split('\t').nth(2).unwrap());
+    std::fs::write(&dead.0, ids.collect::<Vec<_>>().join("\n")).unwrap();
+    assert_eq!(run(&[&join[..], &["--dead", dead.path()]].concat()).await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn nothing_sent_is_no_success() {
+    let gone = sink(&[], None).await;
+    gone.down().await;
+    let args = ["load", &gone.address().to_string(), "--messages", "1", "--drain", "10ms"];
+    assert_eq!(run(&args).await.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn the_library_starts_both_kinds_of_sink_with_one_rule_language() {
+    let script = Script::<FhirAction>::parse(["nth=1:503", "every=2:slow:1ms"]).unwrap();
+    let fhir = FhirSink::start("127.0.0.1:0", FhirSinkConfig { script, ..FhirSinkConfig::default() }).await.unwrap();
+    assert!(fhir.url().ends_with("/fhir") && fhir.received() == 0);
+    assert!(Script::<FhirAction>::parse(["nth=1:AE"]).is_err());
+}
