@@ -1,0 +1,232 @@
+//! The calling side: one message outstanding, its answer matched by MSA-2, the connection given up on any doubt.
+//!
+//! An answer that belongs to another message must never be taken for this one's: it would count a lost message as
+//! delivered. So a connection that saw a timeout, or whose exchange was abandoned, cannot be used again.
+
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::codec::Decoder;
+
+use super::{
+    Codec, CodecError, Decoded, FS, VT,
+    codec::{FRAMING_BYTES, frame_into},
+};
+use crate::hl7::{Message, ack};
+
+/// Content bytes of an answer; an ACK is a few hundred.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// Why no answer was had. `NotSent`: the receiver cannot have the message. `Ambiguous`: it may.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The frame's end never left: without it no receiver may process the frame.
+    #[error("not sent: {0}")]
+    NotSent(String),
+    /// Sent, but no matching answer: timeout, close, or nonsense.
+    #[error("sent, not answered: {0}")]
+    Ambiguous(String),
+}
+
+/// A connection to one receiver. After any error it is of no more use: drop it and connect again.
+pub struct Client {
+    stream: TcpStream,
+    codec: Codec,
+    buffer: BytesMut,
+    /// False from the start of an exchange to its answer, so also after one that failed or was dropped half-way.
+    usable: bool,
+    ignored: Ignored,
+}
+
+/// What came and was not the answer waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// ACKs with another MSA-2.
+    pub other_control_id: u64,
+    /// Frames that are no ACK.
+    pub not_an_ack: u64,
+    /// Bytes that came while nothing was outstanding.
+    pub stale_bytes: u64,
+}
+
+impl Client {
+    /// Connects to `host:port`, keepalive on.
+    pub async fn connect(address: &str, limit: Duration) -> io::Result<Client> {
+        let stream = timeout(limit, TcpStream::connect(address)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        super::tune(&stream)?;
+        Ok(Client {
+            stream,
+            codec: Codec::new(ANSWER_BYTES_MAX),
+            buffer: BytesMut::new(),
+            usable: true,
+            ignored: Ignored::default(),
+        })
+    }
+
+    /// Sends one frame and waits for the answer whose MSA-2 equals `control_id` byte for byte; other answers are
+    /// counted and skipped. `limit` is for both together.
+    pub async fn exchange(
+        &mut self,
+        message: &[u8],
+        control_id: &[u8],
+        limit: Duration,
+    ) -> Result<ack::Answer, ExchangeError> {
+        let deadline = Instant::now() + limit;
+        if message.iter().any(|b| matches!(*b, VT | FS)) {
+            return Err(not_sent("the message holds an MLLP framing byte: mend its translation"));
+        }
+        if self.is_closed() {
+            return Err(not_sent("the receiver has closed the connection: connect again"));
+        }
+        self.usable = false;
+        self.send(message, deadline).await?;
+        let answer = self.answer(control_id, deadline, limit).await?;
+        self.usable = true;
+        Ok(answer)
+    }
+
+    /// After an exchange that was answered with an accept ACK (CA) and asked for an application ACK too (MSH-16): waits
+    /// for that. The receiver has the message, so an error here is no reason to send it again.
+    pub async fn application_answer(
+        &mut self,
+        control_id: &[u8],
+        limit: Duration,
+    ) -> Result<ack::Answer, ExchangeError> {
+        self.usable = false;
+        let answer = self.answer(control_id, Instant::now() + limit, limit).await?;
+        self.usable = true;
+        Ok(answer)
+    }
+
+    /// Whether the peer has closed, or the connection is of no more use for another reason (checked before a send, so
+    /// that a stale connection costs no ambiguity). Whatever came unasked is discarded and counted.
+    pub fn is_closed(&mut self) -> bool {
+        self.usable = self.usable && self.discard_stale().is_ok();
+        !self.usable
+    }
+
+    /// What was ignored since the connection was made.
+    pub fn ignored(&self) -> Ignored {
+        self.ignored
+    }
+
+    /// Reads away what waits in the socket. The socket itself is asked, since the runtime may not yet know of bytes
+    /// that are there. An error where the peer has closed.
+    fn discard_stale(&mut self) -> io::Result<()> {
+        self.ignored.stale_bytes += self.buffer.len() as u64;
+        self.buffer = BytesMut::new();
+        self.codec = Codec::new(ANSWER_BYTES_MAX);
+        let socket = socket2::SockRef::from(&self.stream);
+        let mut waste = [0; 4096];
+        // A peer that sends faster than this reads is as good as closed.
+        for _ in 0..ANSWER_BYTES_MAX / waste.len() {
+            match (&*socket).read(&mut waste) {
+                Ok(0) => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Ok(length) => self.ignored.stale_bytes += length as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    /// Until FS is given to the socket, the receiver has no whole frame and must not process it: not sent. From then on it may
+    /// have all that matters, whatever error follows.
+    async fn send(&mut self, message: &[u8], deadline: Instant) -> Result<(), ExchangeError> {
+        let mut frame = BytesMut::with_capacity(message.len() + FRAMING_BYTES);
+        frame_into(message, &mut frame);
+        let mut sent = 0;
+        while sent < frame.len() {
+            let fault = match timeout_at(deadline, self.stream.write(&frame[sent..])).await {
+                Ok(Ok(length)) if length > 0 => {
+                    sent += length;
+                    continue;
+                }
+                Ok(Ok(_)) => "the connection takes no more bytes".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the receiver does not read".to_owned(),
+            };
+            let before_end = sent <= message.len() + 1;
+            return Err(if before_end { not_sent(&fault) } else { ExchangeError::Ambiguous(fault) });
+        }
+        Ok(())
+    }
+
+    async fn answer(
+        &mut self,
+        control_id: &[u8],
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<ack::Answer, ExchangeError> {
+        loop {
+            while let Some(content) = self.decoded()? {
+                if let Some(answer) = self.matching(content, control_id) {
+                    return Ok(answer);
+                }
+            }
+            self.buffer.reserve(4096);
+            match timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await {
+                Ok(Ok(0)) => return Err(self.unanswered("the receiver closed the connection")),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(self.unanswered(&error.to_string())),
+                Err(_) => return Err(self.unanswered(&format!("no answer within {limit:?}"))),
+            }
+        }
+    }
+
+    fn decoded(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        match self.codec.decode(&mut self.buffer) {
+            Ok(Some(Decoded::Frame(content))) => Ok(Some(content)),
+            Ok(None) => Ok(None),
+            Ok(Some(Decoded::Oversized(_))) => Err(ExchangeError::Ambiguous("the answer is over 64 KiB".to_owned())),
+            Err(CodecError::Noise) => Err(ExchangeError::Ambiguous(UNFRAMED.to_owned())),
+            Err(error) => Err(ExchangeError::Ambiguous(error.to_string())),
+        }
+    }
+
+    fn matching(&mut self, content: Bytes, control_id: &[u8]) -> Option<ack::Answer> {
+        let answer = Message::parse(content).ok().and_then(|message| ack::read(&message));
+        match answer {
+            Some(answer) if answer.control_id == control_id => return Some(answer),
+            Some(_) => self.ignored.other_control_id += 1,
+            None => self.ignored.not_an_ack += 1,
+        }
+        None
+    }
+
+    /// The error of an exchange that ended without its answer, with what came instead.
+    fn unanswered(&mut self, fault: &str) -> ExchangeError {
+        let mut text = fault.to_owned();
+        if self.codec.take_oddities().unframed > 0 {
+            text = format!("{text}; {UNFRAMED}");
+        }
+        for (count, what) in [
+            (self.ignored.other_control_id, "with another MSA-2 ignored on this connection"),
+            (self.ignored.not_an_ack, "without MSA ignored on this connection"),
+        ] {
+            if count > 0 {
+                text = format!("{text}; {count} answers {what}");
+            }
+        }
+        ExchangeError::Ambiguous(text)
+    }
+}
+
+const UNFRAMED: &str = "the receiver answers without MLLP framing";
+
+fn not_sent(fault: &str) -> ExchangeError {
+    ExchangeError::NotSent(fault.to_owned())
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

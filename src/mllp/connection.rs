@@ -1,0 +1,401 @@
+//! One inbound connection: a loop that reads and hands frames on, and one that writes their answers in the same order.
+//!
+//! The states are drawn in `server`. Nothing here waits without a bound that the operator has set, but for the answers
+//! themselves; and nothing here answers: a frame that is read and not handed on ends without an answer.
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use futures_util::future::{BoxFuture, ready};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{
+    CodecError, Decoded, Oddities,
+    budget::{InFlight, Share},
+    codec::frame_into,
+    reader::{Reader, Silence},
+    server::{Answer, FrameHandler, Limits},
+};
+use crate::metrics::Metrics;
+
+/// What a frame that is being read may hold without a share of the byte budget.
+const FREE_BYTES: usize = 64 * 1024;
+/// Answers gathered for one write.
+const WRITE_BYTES: usize = 64 * 1024;
+/// How long a peer's last bytes are read away, so that they do not reset the connection before our answers are read.
+const LINGER: Duration = Duration::from_secs(1);
+/// Wait for the byte budget inside of a frame where no frame timeout is set.
+const BUDGET_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One connection and what it needs.
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    pub(super) limits: Arc<Limits>,
+    pub(super) handler: Arc<dyn FrameHandler>,
+    pub(super) in_flight: InFlight,
+    pub(super) counters: Counters,
+    /// Ends the reading.
+    pub(super) stop: CancellationToken,
+}
+
+/// Counts what happens to a connection under its channel's name.
+pub(super) struct Counters {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) label: Arc<str>,
+}
+
+/// A frame handed on, waiting for its answer.
+struct Pending {
+    answer: BoxFuture<'static, Answer>,
+    received: std::time::Instant,
+    _share: Option<Share>,
+}
+
+/// How far the writing side is behind the reading one: a peer that waits for an answer is not idle.
+#[derive(Default)]
+struct Progress(Mutex<(usize, Option<Instant>)>);
+
+impl Progress {
+    fn taken(&self) {
+        self.lock().0 += 1;
+    }
+
+    fn answered(&self, frames: usize) {
+        let mut progress = self.lock();
+        *progress = (progress.0 - frames, Some(Instant::now()));
+    }
+
+    /// Since when the peer has been waiting for nothing; now, where a frame is unanswered.
+    fn idle_since(&self, last_byte: Instant) -> Instant {
+        match *self.lock() {
+            (0, answered) => answered.map_or(last_byte, |answered| answered.max(last_byte)),
+            _ => Instant::now(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (usize, Option<Instant>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which side ended the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The peer sends no more.
+    Peer,
+    /// We take no more; the peer may still be sending.
+    Ours,
+    /// Nothing can be written.
+    Broken,
+}
+
+impl Connection {
+    /// Serves until either side ends it.
+    pub(super) async fn serve<R, W>(&self, mut read: R, mut write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let (taken, waiting) = mpsc::channel(self.limits.pipelined_frames_max.max(1));
+        let progress = Progress::default();
+        let end = {
+            let reader = Reader::new(self.limits.frame_bytes_max);
+            let reading = Reading { connection: self, read: &mut read, reader, taken, progress: &progress };
+            let mut reading = pin!(reading.run());
+            let mut writing = pin!(self.write_answers(&mut write, waiting, &progress));
+            tokio::select! {
+                biased;
+                end = &mut writing => end,
+                end = &mut reading => match writing.await {
+                    End::Broken => End::Broken,
+                    _ => end,
+                },
+            }
+        };
+        debug!(peer = %self.peer, ?end, "connection ended");
+        if end != End::Broken {
+            let _ = timeout(LINGER, write.shutdown()).await;
+        }
+        if end == End::Ours {
+            let _ = timeout(LINGER, tokio::io::copy(&mut read, &mut tokio::io::sink())).await;
+        }
+    }
+
+    /// Writes the answers in the order their frames came; those that are ready together go in one write.
+    async fn write_answers<W>(&self, write: &mut W, mut waiting: mpsc::Receiver<Pending>, progress: &Progress) -> End
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let mut batch = Batch::default();
+        let mut next = waiting.recv().await;
+        while let Some(mut pending) = next.take() {
+            let answer = (&mut pending.answer).await;
+            batch.add(pending, answer);
+            while !batch.is_full() {
+                let Ok(mut pending) = waiting.try_recv() else { break };
+                match ready_now(&mut pending.answer).await {
+                    Some(answer) => batch.add(pending, answer),
+                    None => {
+                        next = Some(pending);
+                        break;
+                    }
+                }
+            }
+            if self.write_batch(write, &batch.bytes).await.is_err() {
+                return End::Broken;
+            }
+            progress.answered(batch.answers.len());
+            for (answer, pending) in batch.answers.drain(..) {
+                self.handler.answered(&answer, pending.received);
+            }
+            if batch.close {
+                return End::Ours;
+            }
+            batch = Batch::default();
+            if next.is_none() {
+                next = waiting.recv().await;
+            }
+        }
+        End::Peer
+    }
+
+    async fn write_batch<W>(&self, write: &mut W, bytes: &[u8]) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let written = async {
+            write.write_all(bytes).await?;
+            write.flush().await
+        };
+        if self.limits.write_timeout.is_zero() {
+            return written.await;
+        }
+        match timeout(self.limits.write_timeout, written).await {
+            Ok(result) => result,
+            Err(_) => {
+                self.counters.limit("write_timeout");
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+}
+
+/// The reading loop.
+struct Reading<'c, R> {
+    connection: &'c Connection,
+    read: &'c mut R,
+    reader: Reader,
+    taken: mpsc::Sender<Pending>,
+    progress: &'c Progress,
+}
+
+impl<R: AsyncRead + Unpin> Reading<'_, R> {
+    async fn run(mut self) -> End {
+        loop {
+            if self.make_room().await.is_none() {
+                self.connection.counters.limit("in_flight_bytes");
+                return End::Ours;
+            }
+            let event = self.next_event().await;
+            let ended = matches!(event, Event::Ended);
+            let first = match event {
+                Event::Bytes | Event::Ended => None,
+                Event::Silence(Silence::FrameEnd) => self.reader.end_frame(),
+                Event::Silence(Silence::Idle) if self.is_awaited() => continue,
+                Event::Silence(silence) => {
+                    self.connection.counters.limit(silence.limit());
+                    return End::Ours;
+                }
+                Event::Stop => return End::Ours,
+            };
+            let end = self.hand_all(first, ended).await;
+            if let Some(end) = end.or(ended.then_some(End::Peer)) {
+                return end;
+            }
+        }
+    }
+
+    /// Room for the next read. A frame above the free part first gets its share of the byte budget; `None` where none
+    /// was to be had in time.
+    async fn make_room(&mut self) -> Option<()> {
+        let limits = &self.connection.limits;
+        let Some(capacity) = self.reader.capacity_wanted(limits.frame_bytes_max) else { return Some(()) };
+        if capacity > FREE_BYTES {
+            let limit = if limits.frame_timeout.is_zero() { BUDGET_TIMEOUT } else { limits.frame_timeout };
+            let share = self.reader.share.take();
+            self.reader.share = Some(self.connection.in_flight.grow(share, capacity, limit).await?);
+        }
+        self.reader.move_to(capacity);
+        Some(())
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let deadline = self.reader.deadline(&self.connection.limits);
+        let silence = async {
+            match deadline {
+                Some((at, silence)) => {
+                    sleep_until(at).await;
+                    silence
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.connection.stop.cancelled() => Event::Stop,
+            length = self.read.read_buf(&mut self.reader.buffer) => match length {
+                Ok(0) | Err(_) => Event::Ended,
+                Ok(_) => {
+                    self.reader.bytes_came();
+                    Event::Bytes
+                }
+            },
+            silence = silence => Event::Silence(silence),
+        }
+    }
+
+    /// Whether the peer's silence is ours: it waited for an answer since its last byte. Then its idle time starts anew.
+    fn is_awaited(&mut self) -> bool {
+        let idle_since = self.progress.idle_since(self.reader.idle_since);
+        std::mem::replace(&mut self.reader.idle_since, idle_since) < idle_since
+    }
+
+    /// Hands on `first` and every whole frame in the buffer. An end where the connection reads no more after them.
+    async fn hand_all(&mut self, first: Option<Decoded>, ended: bool) -> Option<End> {
+        let received = std::time::Instant::now();
+        let mut next = Ok(first);
+        let end = loop {
+            match next {
+                Ok(Some(decoded)) => {
+                    let oversized = matches!(decoded, Decoded::Oversized(_));
+                    if self.hand_on(decoded, received).await.is_none() {
+                        break Some(End::Broken);
+                    }
+                    if oversized {
+                        break Some(End::Ours);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.connection.counters.codec_error(&error);
+                    break Some(End::Ours);
+                }
+            }
+            next = self.reader.decode(ended);
+            if matches!(next, Ok(None)) {
+                break None;
+            }
+        };
+        self.connection.counters.oddities(self.reader.codec.take_oddities());
+        self.reader.settle();
+        end
+    }
+
+    /// Hands one frame on when there is a place for it; `None` where the writing side is gone.
+    async fn hand_on(&mut self, decoded: Decoded, received: std::time::Instant) -> Option<()> {
+        let Connection { handler, peer, counters, in_flight, .. } = self.connection;
+        match decoded {
+            Decoded::Frame(content) => {
+                let content = self.reader.unpinned(content);
+                let share = match self.reader.share.take() {
+                    Some(share) => share,
+                    None => in_flight.take(content.len()).await?,
+                };
+                let place = self.taken.reserve().await.ok()?;
+                self.progress.taken();
+                let answer = handler.frame(*peer, content, received);
+                place.send(Pending { answer, received, _share: Some(share) });
+            }
+            Decoded::Oversized(head) => {
+                counters.bad_frames("oversized", 1);
+                let place = self.taken.reserve().await.ok()?;
+                self.progress.taken();
+                let answer = Answer { close: true, ..handler.oversized(*peer, head) };
+                place.send(Pending { answer: Box::pin(ready(answer)), received, _share: None });
+            }
+        }
+        Some(())
+    }
+}
+
+enum Event {
+    Bytes,
+    /// FIN, or the connection is broken.
+    Ended,
+    Silence(Silence),
+    Stop,
+}
+
+/// Answers that go in one write.
+#[derive(Default)]
+struct Batch {
+    bytes: BytesMut,
+    answers: Vec<(Answer, Pending)>,
+    close: bool,
+}
+
+impl Batch {
+    fn add(&mut self, pending: Pending, answer: Answer) {
+        for message in &answer.messages {
+            frame_into(message, &mut self.bytes);
+        }
+        self.close |= answer.close;
+        self.answers.push((answer, pending));
+    }
+
+    fn is_full(&self) -> bool {
+        self.close || self.bytes.len() >= WRITE_BYTES
+    }
+}
+
+/// The future's outcome if it is there now. One that is not will be waited for later, which wakes this task then.
+async fn ready_now(answer: &mut BoxFuture<'static, Answer>) -> Option<Answer> {
+    poll_fn(|context| match answer.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+impl Counters {
+    fn limit(&self, limit: &str) {
+        self.metrics.limits_hit.with_label_values(&[&*self.label, limit]).inc();
+    }
+
+    fn bad_frames(&self, reason: &str, count: u64) {
+        if count > 0 {
+            self.metrics.bad_frames.with_label_values(&[&*self.label, reason]).inc_by(count);
+        }
+    }
+
+    fn oddities(&self, oddities: Oddities) {
+        for (reason, count) in oddities.by_reason() {
+            self.bad_frames(reason, count);
+        }
+    }
+
+    fn codec_error(&self, error: &CodecError) {
+        match error {
+            CodecError::ProtocolMismatch => self.bad_frames("protocol_mismatch", 1),
+            CodecError::Noise => self.limit("noise_bytes"),
+            CodecError::Io(_) => {}
+        }
+    }
+}

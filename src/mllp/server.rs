@@ -1,0 +1,333 @@
+//! The listening side: connections, limits, deadlines, answers in order, drain.
+//!
+//! ```text
+//!            over a cap, not allowed
+//! accepted ──────────────────────────▶ closed, counted
+//!    │
+//!    ▼      bytes                      whole frame, budget and place had
+//! between ─────────▶ inside a frame ─────────────────────────────────▶ handed on, in order ─▶ between
+//!    │                  │                                                    │
+//!    │ FIN, idle,       │ FIN, frame_timeout,                                ▼ its turn
+//!    │ noise, drain     │ over frame_bytes_max                            answered
+//!    ▼                  ▼                                                    │ Answer::close, write_timeout
+//! reading ended: what was handed on is answered in order ◀──────────────────┘
+//!    ▼
+//! FIN sent, what the peer still sends is read away (else the last answers may be lost to a reset), closed
+//! ```
+//!
+//! Reading and writing are two loops of one task; the queue between them holds at most `pipelined_frames_max` frames.
+//! A peer that does not read its answers, sends too slowly or too much never holds more than its own connection and a
+//! share of the byte budget. A frame handed on is never taken back, and answers are never out of order.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use prometheus::IntGauge;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+pub use super::network::Network;
+use super::{
+    budget::InFlight,
+    connection::{Connection, Counters},
+};
+use crate::{hl7::ack, metrics::Metrics};
+
+/// Connections the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+/// Pause before accepting is tried again when the process or machine is out of something.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// Limits of one listening address. Durations of zero mean never.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Content bytes of one frame. The byte budget must be larger.
+    pub frame_bytes_max: usize,
+    /// Open connections on the address.
+    pub connections_max: usize,
+    /// Open connections from one peer address.
+    pub connections_per_address_max: usize,
+    /// Frames of one connection taken and not yet answered.
+    pub pipelined_frames_max: usize,
+    /// No byte between frames for this long closes the connection.
+    pub idle_timeout: Duration,
+    /// A frame begun and not ended within this closes the connection.
+    pub frame_timeout: Duration,
+    /// An answer not taken by the peer within this closes the connection.
+    pub write_timeout: Duration,
+    /// Peer networks that may connect; empty means all.
+    pub allow: Vec<Network>,
+}
+
+/// What is written back for one frame, and whether the connection ends after it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Unframed ACK messages, in order; none means silence.
+    pub messages: Vec<Bytes>,
+    /// Close once written.
+    pub close: bool,
+    /// MSA-1 of each message, for the count of answers.
+    pub codes: Vec<ack::Code>,
+    /// The channel that answers.
+    pub channel: Option<Arc<str>>,
+}
+
+impl std::fmt::Debug for Answer {
+    /// Shapes only: an ACK echoes the control id.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("codes", &self.codes).field("close", &self.close).finish_non_exhaustive()
+    }
+}
+
+/// Takes frames in the order a connection sent them.
+pub trait FrameHandler: Send + Sync + 'static {
+    /// Everything that depends on order (parse, route, hand to the store) happens in the call; the future only waits for
+    /// the outcome. `received` is when the last byte was read. Of one connection's futures only the first unanswered one
+    /// is driven to its end: a later one is first polled when all before it have answered.
+    fn frame(&self, peer: SocketAddr, frame: Bytes, received: Instant) -> BoxFuture<'static, Answer>;
+    /// A frame over the limit, of which `head` was kept: the NAK due, if any.
+    fn oversized(&self, peer: SocketAddr, head: Bytes) -> Answer;
+    /// Name of the channel for metrics of this connection before any message is known (the first channel of the address).
+    fn label(&self) -> Arc<str>;
+    /// Told after an answer's last byte was given to the socket.
+    fn answered(&self, _answer: &Answer, _received: Instant) {}
+}
+
+/// One listening address. Dropped without a drain it cuts its connections.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+struct Shared {
+    limits: ArcSwap<Limits>,
+    handler: Arc<dyn FrameHandler>,
+    in_flight: InFlight,
+    metrics: Arc<Metrics>,
+    open: Mutex<Open>,
+}
+
+impl Server {
+    /// Binds (SO_REUSEADDR), and accepts from now on until `drain`. `in_flight` is the engine's byte budget, one permit a
+    /// KiB, for frames read and not yet answered; a connection waits for it before it reads on.
+    pub async fn bind(
+        address: SocketAddr,
+        limits: Limits,
+        handler: Arc<dyn FrameHandler>,
+        in_flight: Arc<Semaphore>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Server> {
+        let listener = listen(address)?;
+        let server = Server {
+            address: listener.local_addr()?,
+            shared: Arc::new(Shared {
+                limits: ArcSwap::from_pointee(limits),
+                in_flight: InFlight::new(in_flight, metrics.in_flight_bytes.clone()),
+                handler,
+                metrics,
+                open: Mutex::default(),
+            }),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        info!(address = %server.address, "listening");
+        server.tasks.spawn(accept(
+            listener,
+            server.shared.clone(),
+            server.tasks.clone(),
+            server.stop.clone(),
+            server.cut.clone(),
+        ));
+        Ok(server)
+    }
+
+    /// The address bound (its port where 0 was asked for).
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// New limits for connections accepted from now on; open ones stay.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.limits.store(Arc::new(limits));
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.shared.open().total
+    }
+
+    /// Stops accepting and reading, answers what was taken, closes; whatever is left after `grace` is cut.
+    pub async fn drain(self, grace: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            warn!(address = %self.address, connections = self.connections(), "drain: grace is over, connections are cut");
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.cut.cancel();
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until told to stop; no error ends it, since a listener that is gone cannot be told from a network fault.
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) {
+    let mut failing = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                failing = false;
+                if let Some(admission) = shared.admit(peer) {
+                    tasks.spawn(serve(stream, peer, admission, shared.clone(), stop.clone(), cut.clone()));
+                }
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                if !failing {
+                    warn!(%error, "cannot accept connections: raise the limit of open files or free memory");
+                }
+                failing = true;
+                tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+/// The peer was gone before it was accepted: no reason to wait.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    _admission: Admission,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) {
+    if let Err(error) = super::tune(&stream) {
+        debug!(%peer, %error, "connection ended before its options were set");
+        return;
+    }
+    let connection = Connection {
+        peer,
+        limits: shared.limits.load_full(),
+        handler: shared.handler.clone(),
+        in_flight: shared.in_flight.clone(),
+        counters: Counters { metrics: shared.metrics.clone(), label: shared.handler.label() },
+        stop,
+    };
+    let (read, write) = stream.into_split();
+    tokio::select! {
+        biased;
+        () = cut.cancelled() => {}
+        () = connection.serve(read, write) => {}
+    }
+}
+
+/// Open connections, in all and by peer address.
+#[derive(Default)]
+struct Open {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A place among the open connections, given back on drop.
+struct Admission {
+    shared: Arc<Shared>,
+    address: IpAddr,
+    gauge: IntGauge,
+}
+
+impl Shared {
+    /// Whole even after a panic elsewhere: the counts are changed in one step each.
+    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from `peer`, unless a limit forbids it.
+    fn admit(self: &Arc<Shared>, peer: SocketAddr) -> Option<Admission> {
+        let limits = self.limits.load();
+        let (address, label) = (peer.ip().to_canonical(), self.handler.label());
+        let mut open = self.open();
+        let from_address = open.by_address.get(&address).copied().unwrap_or(0);
+        let refused = if !limits.allow.is_empty() && !limits.allow.iter().any(|network| network.contains(address)) {
+            Some("allow")
+        } else if open.total >= limits.connections_max {
+            Some("connections")
+        } else if from_address >= limits.connections_per_address_max {
+            Some("connections_per_address")
+        } else {
+            None
+        };
+        if let Some(limit) = refused {
+            self.metrics.limits_hit.with_label_values(&[&*label, limit]).inc();
+            debug!(%peer, limit, "connection refused");
+            return None;
+        }
+        open.total += 1;
+        open.by_address.insert(address, from_address + 1);
+        let gauge = self.metrics.connections.with_label_values(&[&*label]);
+        gauge.inc();
+        Some(Admission { shared: self.clone(), address, gauge })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        let mut open = self.shared.open();
+        open.total -= 1;
+        if let Some(count) = open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;
