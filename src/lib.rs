@@ -4,3 +4,4 @@ pub mod clock;
 pub mod hl7;
 pub mod metrics;
 pub mod mllp;
+pub mod pcd;

@@ -1,0 +1,279 @@
+//! A message told to a person: fields by name, and what each row is in IHE PCD.
+//!
+//! The one place where the engine shows content, because an authorised reader asked for it. It must never reach a log.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{
+    Coded, Level, Nomenclature, Place, Report, Role, Row, Timing,
+    fields::{field_name, segment_name},
+    report::Nth,
+};
+use crate::hl7::{Message, Segment};
+
+/// The explanation of one message.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What the message is, such as `PCD-01 device observation report`.
+    pub kind: String,
+    /// MSH-9 as sent.
+    pub message_type: String,
+    /// In the order sent.
+    pub segments: Vec<ExplainedSegment>,
+}
+
+/// One segment.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct ExplainedSegment {
+    /// Such as `OBX[3]`.
+    pub segment: String,
+    /// Its name in the standard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'static str>,
+    /// How deep it is in the containment tree.
+    pub depth: usize,
+    /// What an OBX is in IHE PCD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<Meaning>,
+    /// The fields that were sent.
+    pub fields: Vec<ExplainedField>,
+}
+
+/// What an OBX is.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Meaning {
+    /// `mds`, `vmd`, `channel`, `attribute`, `metric` or `facet`.
+    pub role: &'static str,
+    /// The MDC term of OBX-3 as the tables know it: `147842 MDC_ECG_CARD_BEAT_RATE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
+    /// OBX-3's number and name are not of the same term.
+    pub mismatch: bool,
+    /// The row it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
+    /// UCUM of OBX-6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The field that says when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_from: Option<String>,
+}
+
+/// One field.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct ExplainedField {
+    /// Such as `OBX[3]-5`.
+    pub place: String,
+    /// Its name in the standard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'static str>,
+    /// The repetitions, each its components: decoded, unescaped, empty ones kept so that they can be counted.
+    pub repetitions: Vec<Vec<String>>,
+}
+
+/// Explains a message. Any HL7 v2 message can be; what is not IHE PCD has names only.
+pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
+    let report = Report::read(message, nomenclature);
+    let mut rows = report.rows.iter();
+    let mut counts = std::collections::HashMap::new();
+    let segments = message.segments().map(|segment| {
+        let count = counts.entry(segment.id()).or_insert(0);
+        *count += 1;
+        let row = if segment.id() == "OBX" { rows.next() } else { None };
+        explain_segment(&report, nomenclature, Nth { segment, nth: *count }, row)
+    });
+    let segments = segments.collect();
+    let message_type = message.text(message.msh().field(9).raw()).into_owned();
+    Explanation { kind: kind_of(message).to_owned(), message_type, segments }
+}
+
+/// IHE PCD transactions by the OID in MSH-21.3, the framework's and those met in the wild. MSH-21.1 and .2 play no role
+/// (TF-2 B.1).
+const PROFILES: &[(&str, &str)] = &[
+    ("1.3.6.1.4.1.19376.1.6.1.1.1", PCD_01),
+    ("1.3.6.1.4.1.19376.1.6.4.1", PCD_01),
+    ("1.3.6.1.4.1.19376.1.6.1.3.1", PCD_03),
+    ("1.3.6.1.4.1.19376.1.6.1.4.1", PCD_04),
+    ("1.3.6.1.4.1.19376.1.6.4.4", PCD_04),
+    ("1.3.6.1.4.1.19376.1.6.4.4.1", PCD_04),
+    ("1.3.6.1.4.1.19376.1.6.1.5.1", PCD_05),
+    ("1.3.6.1.4.1.19376.1.6.4.10", PCD_10),
+    ("1.3.6.1.4.1.19376.1.6.1.10.1", PCD_10),
+];
+const PCD_01: &str = "PCD-01 device observation report";
+const PCD_03: &str = "PCD-03 infusion order";
+const PCD_04: &str = "PCD-04 alert";
+const PCD_05: &str = "PCD-05 alert status";
+const PCD_10: &str = "PCD-10 infusion pump event";
+
+/// By MSH-21, else by MSH-9.
+fn kind_of(message: &Message) -> &'static str {
+    let msh = message.msh();
+    let profiles = msh.field(21).repetitions().find_map(|profile| {
+        let oid = message.text(profile.component(3).raw());
+        PROFILES.iter().find(|(known, _)| *known == oid.trim()).map(|(_, kind)| *kind)
+    });
+    profiles.unwrap_or_else(|| match (msh.field(9).component(1).raw(), msh.field(9).component(2).raw()) {
+        (b"ORU", b"R01") => "observation report",
+        (b"ORU", b"R40") => PCD_04,
+        (b"ORU", b"R42") => PCD_10,
+        (b"ORA", b"R41") => PCD_05,
+        (b"RGV", _) => PCD_03,
+        (b"ACK", _) => "acknowledgment",
+        _ => "HL7 v2 message",
+    })
+}
+
+fn explain_segment(
+    report: &Report<'_>,
+    nomenclature: &Nomenclature,
+    nth: Nth<'_>,
+    row: Option<&Row<'_>>,
+) -> ExplainedSegment {
+    let segment = nth.segment;
+    let fields = (1..=segment.field_count()).filter(|n| !segment.field(*n).is_empty());
+    let fields = fields.map(|n| explain_field(report.message, segment, nth.place(n), n)).collect();
+    let depth = row.map_or(0, |row| report.above(row).count());
+    let meaning = row.map(|row| meaning(report, nomenclature, row));
+    let name = segment_name(segment.id());
+    let segment = if segment.id() == "MSH" { "MSH".to_owned() } else { format!("{}[{}]", segment.id(), nth.nth) };
+    ExplainedSegment { segment, name, depth, meaning, fields }
+}
+
+fn explain_field(message: &Message, segment: Segment<'_>, place: Place, n: usize) -> ExplainedField {
+    let field = segment.field(n);
+    // MSH-1 and MSH-2 are the delimiters themselves.
+    let repetitions = if segment.id() == "MSH" && n <= 2 {
+        vec![vec![String::from_utf8_lossy(field.raw()).into_owned()]]
+    } else {
+        let text = |raw| message.text(raw).into_owned();
+        field.repetitions().map(|one| one.components().map(|part| text(part.raw())).collect()).collect()
+    };
+    ExplainedField { place: place.to_string(), name: field_name(segment.id(), n), repetitions }
+}
+
+fn meaning(report: &Report<'_>, nomenclature: &Nomenclature, row: &Row<'_>) -> Meaning {
+    let role = match row.role {
+        Role::Device(Level::Mds) => "mds",
+        Role::Device(Level::Vmd) => "vmd",
+        Role::Device(_) => "channel",
+        Role::Attribute => "attribute",
+        Role::Metric => "metric",
+        Role::Facet => "facet",
+    };
+    let observed = matches!(row.role, Role::Metric | Role::Facet);
+    let timing = observed.then(|| report.timing(row)).flatten().map(|timing| match timing {
+        Timing::At(stamp) => stamp.place.to_string(),
+        Timing::Over(start, end) => format!("{} to {}", start.place, end.place),
+    });
+    Meaning {
+        role,
+        term: row.term.term.map(|term| format!("{} {}", term.code, term.refid)),
+        mismatch: row.term.mismatch,
+        inside: row.parent.map(|parent| format!("OBX[{}]", report.rows[parent].obx.nth)),
+        unit: unit(report.message, nomenclature, row),
+        time_from: timing,
+    }
+}
+
+fn unit(message: &Message, nomenclature: &Nomenclature, row: &Row<'_>) -> Option<String> {
+    Coded::read(row.obx.field(6).first()).triplets().find_map(|triplet| {
+        let (code, text) = (message.text(triplet.code), message.text(triplet.text));
+        match triplet.system {
+            b"UCUM" => Some(code.into_owned()).filter(|code| !code.is_empty()),
+            b"MDC" => nomenclature.unit(&code, &text).map(|unit| unit.to_string()),
+            _ => nomenclature.unit_alias(&code).map(|unit| unit.to_string()),
+        }
+    })
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} ({})", self.kind, printable(&self.message_type))?;
+        self.segments.iter().try_for_each(|segment| segment.fmt(f))
+    }
+}
+
+impl fmt::Display for ExplainedSegment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let indent = "  ".repeat(self.depth.min(8));
+        write!(f, "{indent}{}  {}", self.segment, self.name.unwrap_or("no name known"))?;
+        match &self.meaning {
+            Some(meaning) => writeln!(f, ": {meaning}")?,
+            None => writeln!(f)?,
+        }
+        for field in &self.fields {
+            let name = field.name.unwrap_or("");
+            let repetitions = field.repetitions.iter().map(|components| components.join(" ^ ")).collect::<Vec<_>>();
+            writeln!(f, "{indent}  {:<12} {name:<34} {}", field.place, printable(&repetitions.join(" ~ ")))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Meaning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.role)?;
+        if let Some(term) = &self.term {
+            write!(f, " {term}")?;
+        }
+        if self.mismatch {
+            write!(f, " (OBX-3 names another)")?;
+        }
+        for (word, part) in [("in", &self.inside), ("unit", &self.unit), ("time from", &self.time_from)] {
+            if let Some(part) = part {
+                write!(f, ", {word} {}", printable(part))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// For a terminal: a control character in a field must not become a command.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const REPORT: &str = "MSH|^~\\&|GATEWAY^ACDE480000000001^EUI-64||||20260301120000+0100||ORU^R01^ORU_R01|C1|P|2.6|||AL|NE|||||X^Y^ 1.3.6.1.4.1.19376.1.6.1.1.1^ISO\rPID|||4711^^^H^MR\rOBR|1||F1|69965^MDC_DEV_MON_PHYSIO_MULTI_PARAM_MDS^MDC|||20260301115900+0100\rOBX|1||69965^MDC_DEV_MON_PHYSIO_MULTI_PARAM_MDS^MDC|1.0.0.0|||||||X\rOBX|2|NM|147842^MDC_ECG_CARD_BEAT_RATE^MDC|1.1.1.1|80|264864^MDC_DIM_BEAT_PER_MIN^MDC|||||R\rZZZ|a\\X1B\\[2J\r";
+
+    fn explained() -> Explanation {
+        explain(&Message::parse(REPORT).unwrap(), &Nomenclature::built_in())
+    }
+
+    #[test]
+    fn every_field_sent_is_named_and_every_row_says_what_it_is() {
+        let text = explained().to_string();
+        for line in [
+            "PCD-01 device observation report (ORU^R01^ORU_R01)",
+            "OBX[1]  Observation/Result: mds 69965 MDC_DEV_MON_PHYSIO_MULTI_PARAM_MDS",
+            "  OBX[2]  Observation/Result: metric 147842 MDC_ECG_CARD_BEAT_RATE, in OBX[1], unit {beat}/min, time from OBR[1]-7",
+            "  PID[1]-3     Patient Identifier List            4711 ^  ^  ^ H ^ MR",
+            "ZZZ[1]  no name known",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_control_character_reaches_the_terminal() {
+        let text = explained().to_string();
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    }
+
+    #[test]
+    fn the_same_is_had_as_json() {
+        let json = serde_json::to_value(explained()).unwrap();
+        let row = json["segments"].as_array().unwrap().iter().find(|segment| segment["segment"] == "OBX[2]").unwrap();
+        assert_eq!(row["meaning"]["role"], "metric");
+        assert_eq!(row["meaning"]["unit"], "{beat}/min");
+        assert_eq!(row["fields"][4]["repetitions"][0][0], "80");
+    }
+}

@@ -1,0 +1,368 @@
+//! Codes, units and LOINC, from the CSV tables under channels/tables/ that the project ships and a site may overlay.
+//!
+//! A table names a code only where it is sure: an unknown code is passed on as it was sent, and a unit that no row
+//! knows is never guessed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, LazyLock},
+};
+
+static BUILT_IN: LazyLock<Arc<Nomenclature>> = LazyLock::new(|| Arc::new(Loader::built_in().nomenclature));
+
+/// The tables in force.
+#[derive(Debug, Clone, Default)]
+pub struct Nomenclature {
+    terms: HashMap<u32, Term>,
+    refids: HashMap<Arc<str>, u32>,
+    units: HashMap<u32, Arc<str>>,
+    unit_names: HashMap<Arc<str>, Arc<str>>,
+    legal_units: HashSet<Arc<str>>,
+    loinc: HashMap<u32, Vec<Loinc>>,
+}
+
+/// What a code is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A medical device system.
+    Mds,
+    /// A virtual medical device.
+    Vmd,
+    /// An 11073 channel.
+    Channel,
+    /// A measurement, setting or status.
+    Metric,
+    /// Says something of a device itself: model, serial number, clock.
+    Attribute,
+    /// Something that happened.
+    Event,
+    /// An enumerated value, body site, service or other.
+    Other,
+}
+
+/// One MDC term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// Context-free code: partition × 65536 + term.
+    pub code: u32,
+    /// Reference identifier, `MDC_…`.
+    pub refid: Arc<str>,
+    /// What it is of.
+    pub kind: Kind,
+}
+
+/// One LOINC coding of an MDC code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loinc {
+    /// LOINC number.
+    pub code: Arc<str>,
+    /// LOINC name.
+    pub display: Arc<str>,
+    /// UCUM unit the LOINC concept is for; none for a panel.
+    pub ucum: Option<Arc<str>>,
+    /// FHIR observation category.
+    pub category: Arc<str>,
+}
+
+/// What a sent code and identifier come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved<'n> {
+    /// Context-free code; none where the sender had no number for it (0, 999999) and no table has.
+    pub code: Option<u32>,
+    /// The row that names it, if any.
+    pub term: Option<&'n Term>,
+    /// Number and identifier are of two different rows, or the number is of no partition.
+    pub mismatch: bool,
+}
+
+impl Nomenclature {
+    /// The tables the project ships, embedded.
+    pub fn built_in() -> Arc<Nomenclature> {
+        BUILT_IN.clone()
+    }
+
+    /// Built-in rows overlaid by these files (`mdc-terms.csv`, `mdc-units.csv`, `mdc-loinc.csv`: name and bytes).
+    /// Every fault is (file, line, what is wrong and what to do).
+    pub fn with_files(files: &[(&str, &[u8])]) -> Result<Arc<Nomenclature>, Vec<(String, u64, String)>> {
+        let mut loader = Loader::built_in();
+        for (name, bytes) in files {
+            loader.file(name, bytes);
+        }
+        if loader.faults.is_empty() { Ok(Arc::new(loader.nomenclature)) } else { Err(loader.faults) }
+    }
+
+    /// The term of a context-free code.
+    pub fn term(&self, code: u32) -> Option<&Term> {
+        self.terms.get(&code)
+    }
+
+    /// Reads a sent code and identifier together. The number rules, since vendors print several identifiers for one;
+    /// the identifier rules where the number is none (0, 999999) or lacks its partition (`4262`).
+    pub fn resolve(&self, code: &str, refid: &str) -> Resolved<'_> {
+        let sent = code.parse::<u32>().ok();
+        let named = self.refids.get(refid).copied();
+        let code = match sent {
+            None | Some(0 | UNASSIGNED) => named,
+            Some(bare) if bare < PARTITION => named.or(Some(bare)),
+            Some(whole) => Some(whole),
+        };
+        let numberless = matches!(sent, None | Some(0 | UNASSIGNED));
+        let mismatch = !numberless && (named.is_some_and(|named| sent != Some(named)) || sent < Some(PARTITION));
+        Resolved { code, term: code.and_then(|code| self.terms.get(&code)), mismatch }
+    }
+
+    /// UCUM of an MDC dimension, by number or identifier.
+    pub fn unit(&self, code: &str, refid: &str) -> Option<&Arc<str>> {
+        let whole = |code: u32| if code < PARTITION { code + 4 * PARTITION } else { code };
+        let by_number = code.parse().ok().and_then(|code: u32| self.units.get(&whole(code)));
+        by_number.or_else(|| refid.starts_with("MDC").then(|| self.unit_names.get(refid)).flatten())
+    }
+
+    /// UCUM of a unit text sent without a coding system, where it can mean only one.
+    pub fn unit_alias(&self, text: &str) -> Option<&Arc<str>> {
+        self.unit_names.get(text)
+    }
+
+    /// Whether `code` is legal UCUM of at most 100 bytes. Units of the tables were proved when they were read.
+    pub fn is_ucum(&self, code: &str) -> bool {
+        self.legal_units.contains(code) || (code.len() <= UCUM_BYTES_MAX && octofhir_ucum::validate(code).is_ok())
+    }
+
+    /// LOINC codings of a code for a value in `ucum`, best first. `{beat}/min` and `/min` count as one unit.
+    pub fn loinc(&self, code: u32, ucum: Option<&str>) -> impl Iterator<Item = &Loinc> {
+        let rows = self.loinc.get(&code).map(Vec::as_slice).unwrap_or_default();
+        rows.iter().filter(move |row| match (&row.ucum, ucum) {
+            (None, None) => true,
+            (Some(row), Some(sent)) => same_but_annotation(row, sent),
+            _ => false,
+        })
+    }
+}
+
+const PARTITION: u32 = 1 << 16;
+/// Parentheses nest, and the unit parser with them: a unit sent to exhaust the stack must not reach it.
+const UCUM_BYTES_MAX: usize = 100;
+/// Sent by drafts of the framework for a term that has no number yet.
+const UNASSIGNED: u32 = 999_999;
+
+/// `{beat}/min` = `/min`: a UCUM annotation changes nothing.
+pub(crate) fn same_but_annotation(a: &str, b: &str) -> bool {
+    a == b || plain(a).eq(plain(b))
+}
+
+fn plain(unit: &str) -> impl Iterator<Item = char> {
+    let mut inside = false;
+    unit.chars().filter(move |c| {
+        let kept = !inside && *c != '{';
+        inside = *c == '{' || (inside && *c != '}');
+        kept
+    })
+}
+
+#[derive(Default)]
+struct Loader {
+    nomenclature: Nomenclature,
+    faults: Vec<(String, u64, String)>,
+}
+
+impl Loader {
+    fn built_in() -> Loader {
+        let mut loader = Loader::default();
+        loader.file("mdc-terms.csv", include_bytes!("../../channels/tables/mdc-terms.csv"));
+        loader.file("mdc-units.csv", include_bytes!("../../channels/tables/mdc-units.csv"));
+        loader.file("mdc-loinc.csv", include_bytes!("../../channels/tables/mdc-loinc.csv"));
+        loader
+    }
+
+    fn file(&mut self, name: &str, bytes: &[u8]) {
+        let read: fn(&mut Loader, &[&str], &mut Overlay) -> Result<(), String> = match name {
+            "mdc-terms.csv" => Loader::term,
+            "mdc-units.csv" => Loader::unit,
+            "mdc-loinc.csv" => Loader::loinc,
+            _ => return self.faults.push((name.to_owned(), 0, UNKNOWN_FILE.to_owned())),
+        };
+        let mut overlay = Overlay::default();
+        let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).flexible(true).from_reader(bytes);
+        for record in reader.records() {
+            let (line, fault) = match record {
+                Ok(record) => {
+                    let line = record.position().map_or(0, csv::Position::line);
+                    let columns: Vec<&str> = record.iter().map(str::trim).collect();
+                    (line, read(self, &columns, &mut overlay).err())
+                }
+                Err(error) => {
+                    let line = error.position().map_or(0, csv::Position::line);
+                    (line, Some("the line is not UTF-8 CSV; save the file as CSV with commas in UTF-8".to_owned()))
+                }
+            };
+            self.faults.extend(fault.map(|what| (name.to_owned(), line, what)));
+        }
+    }
+
+    fn term(&mut self, columns: &[&str], overlay: &mut Overlay) -> Result<(), String> {
+        let [code, refid, partition, term, kind, ..] = columns else { return Err(short("mdc-terms.csv")) };
+        let number =
+            code.parse::<u32>().map_err(|_| format!("cf_code `{code}` is not a number; write the MDC code"))?;
+        let parts = (partition.parse::<u32>(), term.parse::<u32>());
+        if !matches!(parts, (Ok(p), Ok(t)) if p.checked_mul(PARTITION).and_then(|p| p.checked_add(t)) == Some(number)) {
+            return Err(format!("{code} is not partition * 65536 + term; correct one of the three"));
+        }
+        let kind = kind_of(kind).ok_or_else(|| format!("`{kind}` is no kind; use one of {KINDS}"))?;
+        let refid: Arc<str> = Arc::from(*refid);
+        self.nomenclature.refids.insert(refid.clone(), number);
+        let first = overlay.seen.insert(number);
+        if first {
+            self.nomenclature.terms.insert(number, Term { code: number, refid, kind });
+        }
+        Ok(())
+    }
+
+    fn unit(&mut self, columns: &[&str], _: &mut Overlay) -> Result<(), String> {
+        let [code, refid, ucum, ..] = columns else { return Err(short("mdc-units.csv")) };
+        octofhir_ucum::validate(ucum).map_err(|_| format!("`{ucum}` is not UCUM; see https://ucum.org"))?;
+        let ucum: Arc<str> = Arc::from(*ucum);
+        if !code.is_empty() {
+            let number = code.parse().map_err(|_| format!("cf_code `{code}` is not a number; write the MDC code"))?;
+            self.nomenclature.units.insert(number, ucum.clone());
+        }
+        self.nomenclature.unit_names.insert(Arc::from(*refid), ucum.clone());
+        self.nomenclature.legal_units.insert(ucum);
+        Ok(())
+    }
+
+    fn loinc(&mut self, columns: &[&str], overlay: &mut Overlay) -> Result<(), String> {
+        let [code, _refid, loinc, display, ucum, category, ..] = columns else { return Err(short("mdc-loinc.csv")) };
+        let number = code.parse().map_err(|_| format!("cf_code `{code}` is not a number; write the MDC code"))?;
+        if !loinc_digit_holds(loinc) {
+            return Err(format!("`{loinc}` fails the LOINC check digit; correct the number"));
+        }
+        let rows = self.nomenclature.loinc.entry(number).or_default();
+        if overlay.seen.insert(number) {
+            rows.clear();
+        }
+        let ucum = (!ucum.is_empty()).then(|| Arc::from(*ucum));
+        self.nomenclature
+            .legal_units
+            .extend(ucum.clone().filter(|ucum: &Arc<str>| octofhir_ucum::validate(ucum).is_ok()));
+        rows.push(Loinc {
+            code: Arc::from(*loinc),
+            display: Arc::from(*display),
+            ucum,
+            category: Arc::from(*category),
+        });
+        Ok(())
+    }
+}
+
+/// Codes this file has spoken of: its first row of a code replaces what earlier files said, later rows add to it.
+#[derive(Default)]
+struct Overlay {
+    seen: HashSet<u32>,
+}
+
+const UNKNOWN_FILE: &str = "not a nomenclature table; name it mdc-terms.csv, mdc-units.csv or mdc-loinc.csv";
+const KINDS: &str = "mds, vmd, channel, metric, attribute, event, value, site, service";
+
+fn short(name: &str) -> String {
+    format!("too few columns; compare the header of the {name} that is shipped")
+}
+
+fn kind_of(text: &str) -> Option<Kind> {
+    Some(match text {
+        "mds" => Kind::Mds,
+        "vmd" => Kind::Vmd,
+        "channel" => Kind::Channel,
+        "metric" => Kind::Metric,
+        "attribute" => Kind::Attribute,
+        "event" => Kind::Event,
+        "value" | "site" | "service" => Kind::Other,
+        _ => return None,
+    })
+}
+
+/// LOINC's own mod-10 check digit.
+fn loinc_digit_holds(loinc: &str) -> bool {
+    let Some((number, check)) = loinc.split_once('-') else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(number) || !digits(check) || number.len() > 7 || check.len() != 1 {
+        return false;
+    }
+    let sum: u32 = number
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(i, b)| (u32::from(b - b'0'), i % 2 == 0))
+        .map(|(digit, doubled)| if doubled { digit * 2 / 10 + digit * 2 % 10 } else { digit })
+        .sum();
+    check.parse() == Ok((10 - sum % 10) % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_shipped_tables_hold_no_fault() {
+        let loader = Loader::built_in();
+        assert_eq!(loader.faults, []);
+        assert!(loader.nomenclature.terms.len() > 400);
+    }
+
+    #[test]
+    fn a_number_rules_and_a_missing_one_is_found_by_its_identifier() {
+        let tables = Nomenclature::built_in();
+        let code = |code, refid| tables.resolve(code, refid).code;
+        assert_eq!(code("157784", "MDC_FLOW_FLUID_PUMP"), Some(157784));
+        assert_eq!(code("0", "MDC_ATTR_EVT_COND"), Some(68487));
+        assert_eq!(code("999999", "MDC_VOL_FLUID_TBI"), Some(157884));
+        assert_eq!(code("0", "MDCX_SOMETHING_NEW"), None);
+        assert_eq!(code("4263", "MDC_DEV_ECG_CHAN"), Some(69799));
+        assert_eq!(code("8388607", "VENDOR_OWN"), Some(8388607));
+    }
+
+    #[test]
+    fn a_number_and_an_identifier_that_disagree_are_noted() {
+        let tables = Nomenclature::built_in();
+        assert!(tables.resolve("157985", "MDC_FLOW_FLUID_PUMP").mismatch);
+        assert!(tables.resolve("4262", "MDC_DEV_ECG_VMD").mismatch);
+        assert!(!tables.resolve("0", "MDC_DEV_ECG_VMD").mismatch);
+        assert!(!tables.resolve("147842", "MDC_ECG_HEART_RATE").mismatch);
+    }
+
+    #[test]
+    fn a_loinc_code_holds_only_for_its_own_unit() {
+        let tables = Nomenclature::built_in();
+        let code = |ucum| tables.loinc(160212, ucum).map(|row| row.code.to_string()).collect::<Vec<_>>();
+        assert_eq!(code(Some("mg/dL")), ["99504-3"]);
+        assert_eq!(code(Some("mmol/L")), ["105272-9"]);
+        assert_eq!(code(None), Vec::<String>::new());
+        assert_eq!(tables.loinc(147842, Some("{beat}/min")).count(), 1);
+    }
+
+    #[test]
+    fn a_unit_nested_a_million_deep_is_no_unit() {
+        let tables = Nomenclature::built_in();
+        assert!(!tables.is_ucum(&"(".repeat(1_000_000)));
+        assert!(tables.is_ucum("ug/kg/min") && !tables.is_ucum(&"(".repeat(UCUM_BYTES_MAX)));
+    }
+
+    #[test]
+    fn a_site_table_replaces_the_rows_of_a_code_and_keeps_the_others() {
+        let own = b"cf_code,refid,loinc,display,ucum,category,source\n147842,X,8889-8,Heart rate by Pulse oximetry,/min,vital-signs,site\n";
+        let tables = Nomenclature::with_files(&[("mdc-loinc.csv", own)]).unwrap();
+        let code = |mdc| tables.loinc(mdc, Some("/min")).map(|row| row.code.to_string()).collect::<Vec<_>>();
+        assert_eq!(code(147842), ["8889-8"]);
+        assert_eq!(code(151562), ["9279-1"]);
+    }
+
+    #[test]
+    fn every_fault_of_a_site_table_is_told_with_its_line() {
+        let loinc = b"cf_code,refid,loinc,display,ucum,category,source\n1,X,123456-7,Dose,mg,procedure,s\nx,X,8889-8,R,/min,v,s\n";
+        let units = b"cf_code,refid,ucum,source\n1,MDC_DIM_X,mmHg,site\n";
+        let faults = Nomenclature::with_files(&[("mdc-loinc.csv", loinc), ("mdc-units.csv", units), ("x.csv", b"")]);
+        let lines: Vec<_> = faults.unwrap_err().into_iter().map(|(file, line, _)| (file, line)).collect();
+        let expected = [("mdc-loinc.csv", 2), ("mdc-loinc.csv", 3), ("mdc-units.csv", 2), ("x.csv", 0)];
+        assert_eq!(lines, expected.map(|(file, line)| (file.to_owned(), line)));
+    }
+}
