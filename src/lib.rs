@@ -1,7 +1,9 @@
 //! Cannula: the line between bedside devices and the record.
 
 pub mod clock;
+pub mod fhir;
 pub mod hl7;
 pub mod metrics;
 pub mod mllp;
 pub mod pcd;
+pub mod translate;

@@ -1,0 +1,43 @@
+//! URIs of the code systems and namespaces that are written.
+
+/// ISO/IEEE 11073-10101, context-free codes.
+pub const MDC: &str = "urn:iso:std:iso:11073:10101";
+/// LOINC.
+pub const LOINC: &str = "http://loinc.org";
+/// SNOMED CT.
+pub const SNOMED: &str = "http://snomed.info/sct";
+/// UCUM.
+pub const UCUM: &str = "http://unitsofmeasure.org";
+/// Values that are themselves URIs.
+pub const URI: &str = "urn:ietf:rfc:3986";
+/// EUI-64, as HL7 device guides write it.
+pub const EUI64: &str = "urn:oid:1.2.840.10004.1.1.1.0.0.1.0.0.1.2680";
+/// Observation.category.
+pub const OBSERVATION_CATEGORY: &str = "http://terminology.hl7.org/CodeSystem/observation-category";
+/// Observation.interpretation.
+pub const INTERPRETATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation";
+/// Observation.interpretation of devices: 11073 measurement status.
+pub const MEASUREMENT_STATUS: &str = "http://terminology.hl7.org/CodeSystem/measurement-status";
+/// Observation.dataAbsentReason.
+pub const DATA_ABSENT_REASON: &str = "http://terminology.hl7.org/CodeSystem/data-absent-reason";
+/// meta.security: how reliable a value is.
+pub const OBSERVATION_VALUE: &str = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue";
+/// meta.security: HTEST.
+pub const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+/// meta.tag: MSH-11.
+pub const PROCESSING_ID: &str = "http://terminology.hl7.org/CodeSystem/v2-0103";
+/// Identifier.type.
+pub const IDENTIFIER_TYPE: &str = "http://terminology.hl7.org/CodeSystem/v2-0203";
+/// Observation.referenceRange.type of device limits.
+pub const REFERENCE_RANGE_TYPE: &str = "http://hl7.org/fhir/uv/pocd/CodeSystem/reference-range-type";
+/// Provenance.activity.
+pub const V2_ACTIVITY: &str = "http://hl7.org/fhir/uv/v2mappings/CodeSystem/provenance-activity-type-v2-to-fhir";
+/// Provenance.agent.type.
+pub const PARTICIPANT_TYPE: &str = "http://terminology.hl7.org/CodeSystem/provenance-participant-type";
+/// Our own identifiers of observations: SHA-256 over what makes an observation the same one. Only for conditional
+/// requests; readers must see no meaning in them. The arc is one made from a UUID (ITU-T X.667), so that it is nobody else's.
+pub const OWN_OBSERVATION: &str = "urn:oid:2.25.338601270918608552152590410359901626790.1";
+/// Our own identifiers of devices: `scope/name`, and `device/place/code` for parts of a device that have none.
+pub const OWN_DEVICE: &str = "urn:oid:2.25.338601270918608552152590410359901626790.2";
+/// Our own tags of messages, by which a Provenance is written once.
+pub const OWN_MESSAGE: &str = "urn:oid:2.25.338601270918608552152590410359901626790.3";

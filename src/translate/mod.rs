@@ -1,0 +1,132 @@
+//! What a destination is sent: the message as received, edited v2, or FHIR R4.
+//!
+//! Translation is pure: the same message, settings and context give the same bytes, on every attempt and every machine.
+//! No I/O and no clock. It never makes a value up: what cannot be said rightly is refused, with what to do about it.
+
+mod pcd_to_fhir;
+pub mod steps;
+pub mod table;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{hl7::Message, pcd::Nomenclature};
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// HL7 v2, ER7.
+    Hl7,
+    /// FHIR R4 JSON Bundle.
+    FhirBundle,
+}
+
+/// How a destination's body is made.
+#[derive(Clone)]
+pub enum Plan {
+    /// As received.
+    Unchanged,
+    /// v2 steps in order.
+    Steps(Vec<steps::Step>),
+    /// IHE PCD to FHIR R4.
+    PcdToFhir(PcdToFhir),
+}
+
+/// Settings of `pcd-to-fhir`.
+#[derive(Clone)]
+pub struct PcdToFhir {
+    /// Codes.
+    pub nomenclature: Arc<Nomenclature>,
+    /// Writes OBX-11 R, not validated by a person, as `final` rather than `preliminary`.
+    pub unverified_final: bool,
+    /// Offset of times sent without a zone, where MSH-7 has none either; minutes east of UTC.
+    pub default_offset_minutes: Option<i16>,
+    /// Assigning authority (CX.4.1 or CX.4.2) → identifier system URI. The key `""` is for identifiers without one.
+    pub identifier_systems: BTreeMap<String, String>,
+    /// How much is written beside the observations.
+    pub device_detail: DeviceDetail,
+}
+
+impl PcdToFhir {
+    /// The defaults: R is preliminary, devices are written, no system and no zone is assumed.
+    pub fn new(nomenclature: Arc<Nomenclature>) -> PcdToFhir {
+        PcdToFhir {
+            nomenclature,
+            unverified_final: false,
+            default_offset_minutes: None,
+            identifier_systems: BTreeMap::new(),
+            device_detail: DeviceDetail::Device,
+        }
+    }
+}
+
+/// How much is written beside the observations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceDetail {
+    /// A Device for each level of containment that can be identified, and a Provenance.
+    Device,
+    /// Observations only, which name their device by identifier: for records that take nothing else.
+    IdentifierOnly,
+}
+
+/// What the store knows of the message.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// The message's id.
+    pub id: u64,
+    /// When it was received.
+    pub received_at: jiff::Timestamp,
+    /// Collect `origins`.
+    pub origins: bool,
+}
+
+/// A body ready to send.
+#[derive(Clone)]
+pub struct Translated {
+    /// The bytes to send.
+    pub body: Bytes,
+    /// What they are.
+    pub format: Format,
+    /// Codes that had no row, or whose number and name disagree: table and code (never a value).
+    pub unmapped: Vec<(String, String)>,
+    /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`.
+    pub origins: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Translated {
+    /// Its size only: the body is the patient's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Translated({:?}, {} bytes)", self.format, self.body.len())
+    }
+}
+
+/// Why a message has no body for this destination: a dead letter with this reason. No content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {what}")]
+pub struct TranslateError {
+    /// Path such as `OBX[3]-5`.
+    pub place: String,
+    /// What and what to do.
+    pub what: String,
+}
+
+impl Plan {
+    /// The body for this message. `Ok(None)` where there is nothing to send: a step dropped the message, or a report
+    /// holds no observation (a gateway that only announces its devices).
+    pub fn apply(&self, message: &Message, context: Context) -> Result<Option<Translated>, TranslateError> {
+        match self {
+            Plan::Unchanged => Ok(Some(v2(message, Vec::new()))),
+            Plan::Steps(steps) => {
+                let mut unmapped = Vec::new();
+                let edited = steps::apply(steps, message, &mut unmapped)?;
+                Ok(Some(v2(&edited, unmapped)))
+            }
+            Plan::PcdToFhir(settings) => pcd_to_fhir::apply(settings, message, context),
+        }
+    }
+}
+
+fn v2(message: &Message, unmapped: Vec<(String, String)>) -> Translated {
+    Translated { body: message.bytes(), format: Format::Hl7, unmapped, origins: Vec::new() }
+}

@@ -1,0 +1,188 @@
+//! The transaction while it grows. Two entries never name the same resource: R4 forbids it, and servers have been seen
+//! to create both.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::{Trace, TranslateError, Translation, refuse, time};
+use crate::fhir::{
+    Bundle, Device, Entry, Identifier, Observation, Provenance, Reference, Request, Resource, Text, fingerprint,
+    systems, token_query, urn_uuid,
+};
+
+/// How the server shall take an observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Write {
+    /// Unless it has it already.
+    Create,
+    /// In the place of what it has: a correction, or a withdrawal.
+    Replace,
+}
+
+/// Observations of one place and time.
+struct Named {
+    /// The first of them.
+    entry: usize,
+    order: usize,
+    /// What they say, once there are several.
+    contents: HashSet<String>,
+}
+
+/// Entries and findings of one translation.
+pub(super) struct Output<'a> {
+    entries: Vec<Entry<'a>>,
+    /// Every identifier (system and value) in the bundle.
+    known: HashSet<(String, String)>,
+    /// Observations by the identifier that names their place and time.
+    named: HashMap<(String, String), Named>,
+    writes: HashMap<usize, Write>,
+    traced: bool,
+    pub(super) unmapped: Vec<(String, String)>,
+    pub(super) origins: Vec<(String, String)>,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(traced: bool) -> Output<'a> {
+        Output {
+            entries: Vec::new(),
+            known: HashSet::new(),
+            named: HashMap::new(),
+            writes: HashMap::new(),
+            traced,
+            unmapped: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+
+    pub(super) fn trace(&self) -> Trace {
+        Trace { wanted: self.traced, found: Vec::new() }
+    }
+
+    /// Notes a code without a row; each once, at most a thousand.
+    pub(super) fn unmapped(&mut self, table: &str, code: &str) {
+        let known = self.unmapped.iter().any(|(t, c)| t == table && c == code);
+        if !known && self.unmapped.len() < UNMAPPED_MAX {
+            self.unmapped.push((table.to_owned(), code.to_owned()));
+        }
+    }
+
+    pub(super) fn holds_observations(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// A reference to every entry so far.
+    pub(super) fn references(&self) -> Vec<Reference<'a>> {
+        self.entries.iter().map(|entry| Reference::to(entry.full_url.clone())).collect()
+    }
+
+    /// Adds a device unless the bundle has it; its fullUrl.
+    pub(super) fn device(&mut self, device: Device<'a>, trace: Trace) -> String {
+        let identifier = device.identifier.first().cloned().unwrap_or_default();
+        let (system, value) = token(&identifier);
+        let full_url = urn_uuid(["Device", &system, &value]);
+        if self.known.insert((system.clone(), value.clone())) {
+            self.attribute(trace, self.entries.len());
+            let request = Request::create("Device", token_query("identifier", &system, &value));
+            let resource = Resource::Device(Box::new(device));
+            self.entries.push(Entry { full_url: full_url.clone(), resource, request });
+        }
+        full_url
+    }
+
+    /// Adds an observation. One that the message repeats word for word is written once; a correction takes the place of
+    /// what it corrects; two that differ in one place and time are told apart by their order.
+    pub(super) fn observation(&mut self, mut observation: Observation<'a>, write: Write, trace: Trace) {
+        let name = token(&observation.identifier.first().cloned().unwrap_or_default());
+        let Some(named) = self.named.get_mut(&name) else {
+            let named = Named { entry: self.entries.len(), order: 1, contents: HashSet::new() };
+            self.named.insert(name.clone(), named);
+            return self.add(observation, name, write, trace);
+        };
+        if write == Write::Replace || self.writes.get(&named.entry) == Some(&Write::Replace) {
+            let entry = named.entry;
+            return self.correct(entry, observation, trace);
+        }
+        if named.contents.is_empty() {
+            named.contents.extend(content(&self.entries[named.entry].resource));
+        }
+        if !content(&observation).is_some_and(|content| named.contents.insert(content)) {
+            return;
+        }
+        let (system, first) = name;
+        named.order += 1;
+        let mut order = named.order;
+        let mut value = format!("{first}-{order}");
+        while self.known.contains(&(system.clone(), value.clone())) {
+            order += 1;
+            value = format!("{first}-{order}");
+        }
+        observation.identifier[0].value = Text::Owned(value.clone());
+        self.add(observation, (system, value), write, trace);
+    }
+
+    fn add(&mut self, observation: Observation<'a>, (system, value): (String, String), write: Write, trace: Trace) {
+        self.writes.insert(self.entries.len(), write);
+        self.attribute(trace, self.entries.len());
+        let full_url = urn_uuid(["Observation", &system, &value]);
+        let query = token_query("identifier", &system, &value);
+        let request = match write {
+            Write::Create => Request::create("Observation", query),
+            Write::Replace => Request::replace("Observation", &query),
+        };
+        self.known.insert((system, value));
+        self.entries.push(Entry { full_url, resource: Resource::Observation(Box::new(observation)), request });
+    }
+
+    fn correct(&mut self, entry: usize, observation: Observation<'a>, trace: Trace) {
+        let (system, value) = token(&observation.identifier[0]);
+        self.entries[entry].resource = Resource::Observation(Box::new(observation));
+        self.entries[entry].request = Request::replace("Observation", &token_query("identifier", &system, &value));
+        self.writes.insert(entry, Write::Replace);
+        let prefix = format!("entry[{entry}].");
+        self.origins.retain(|(element, _)| !element.starts_with(&prefix));
+        self.attribute(trace, entry);
+    }
+
+    pub(super) fn provenance(&mut self, provenance: Provenance<'a>, value: &str) {
+        let request = Request::create("Provenance", token_query("_tag", systems::OWN_MESSAGE, value));
+        let full_url = urn_uuid(["Provenance", systems::OWN_MESSAGE, value]);
+        self.entries.push(Entry { full_url, resource: Resource::Provenance(Box::new(provenance)), request });
+    }
+
+    pub(super) fn transaction(&mut self, translation: &Translation<'a>) -> Result<Bytes, TranslateError> {
+        let control_id = translation.text(translation.msh.raw(10));
+        let identifier = (!control_id.is_empty()).then(|| Identifier {
+            kind: None,
+            system: Some(translation.source_system().into()),
+            value: control_id,
+        });
+        let timestamp = time::instant(translation, translation.msh, 7);
+        let bundle = Bundle::transaction(identifier, timestamp, std::mem::take(&mut self.entries));
+        let size = bundle.entry.len() * 1024;
+        let mut body = Vec::with_capacity(size);
+        serde_json::to_writer(&mut body, &bundle).map_err(|_| {
+            refuse("MSH", "the bundle could not be written as JSON; report this as a fault of the engine")
+        })?;
+        Ok(body.into())
+    }
+
+    fn attribute(&mut self, trace: Trace, entry: usize) {
+        let named = trace
+            .found
+            .into_iter()
+            .map(|(element, place)| (format!("entry[{entry}].resource.{element}"), place.to_string()));
+        self.origins.extend(named);
+    }
+}
+
+const UNMAPPED_MAX: usize = 1000;
+
+/// A fingerprint of what a resource says.
+fn content(resource: &impl serde::Serialize) -> Option<String> {
+    serde_json::to_string(resource).ok().map(|json| fingerprint([json.as_str()]))
+}
+
+fn token(identifier: &Identifier<'_>) -> (String, String) {
+    (identifier.system.as_deref().unwrap_or_default().to_owned(), identifier.value.clone().into_owned())
+}

@@ -1,0 +1,188 @@
+//! The devices of a report, from MDS down, each named by what lasts.
+//!
+//! A level without an identifier of its own is named after the device it is in, its place and its code. A tree in which
+//! nothing can be identified makes no Device: one Device for all the monitors behind a gateway would be a false one. The
+//! observations then name it in words.
+
+use std::collections::HashMap;
+
+use super::{DeviceDetail, Output, Translation, concept};
+use crate::{
+    fhir::{self, Coding, Device, DeviceName, DeviceVersion, Identifier, Reference, Text, systems},
+    pcd::{self, Authority, Identity, Role, Row},
+};
+
+/// What is known of the devices of one report.
+pub(super) struct Devices<'a> {
+    /// By index of the device's row.
+    known: HashMap<usize, Known<'a>>,
+}
+
+struct Known<'a> {
+    /// As part of an observation's identity.
+    key: String,
+    reference: Reference<'a>,
+}
+
+impl<'a> Devices<'a> {
+    /// Names every device and, where they are to be written, adds them to the bundle.
+    pub(super) fn of(translation: &Translation<'a>, output: &mut Output<'a>) -> Devices<'a> {
+        let report = translation.report;
+        let rows = || report.rows.iter().enumerate().filter(|(_, row)| matches!(row.role, Role::Device(_)));
+        let own: HashMap<usize, Identity> =
+            rows().filter_map(|(i, _)| Some((i, pcd::identity_of(report, i)?))).collect();
+        let mut devices = Devices { known: HashMap::new() };
+        let named: Vec<(usize, Identity)> =
+            rows().filter_map(|(i, row)| Some((i, identity(translation, &own, i, row)?))).collect();
+        let full_urls: HashMap<usize, String> = named.iter().map(|(i, identity)| (*i, full_url(identity))).collect();
+        for (i, identity) in named {
+            let reference = match translation.settings.device_detail {
+                DeviceDetail::IdentifierOnly => Reference::logical(Some("Device"), identifier(&identity)),
+                DeviceDetail::Device => {
+                    let parent = std::iter::successors(report.rows[i].parent, |&up| report.rows[up].parent)
+                        .find_map(|up| full_urls.get(&up));
+                    Reference::to(write(translation, i, &identity, parent, output))
+                }
+            };
+            devices.known.insert(i, Known { key: identity.key(), reference });
+        }
+        devices
+    }
+
+    /// Observation.device: the nearest device above that is known, else what the row itself names, else words.
+    pub(super) fn reference(&self, translation: &Translation<'a>, row: &Row<'a>) -> Option<Reference<'a>> {
+        if let Some(known) = self.nearest(translation, row) {
+            return Some(known.reference.clone());
+        }
+        if let Some(identity) = pcd::equipment_of(translation.message, row) {
+            return Some(Reference::logical(Some("Device"), identifier(&identity)));
+        }
+        let device = translation.report.devices_above(row).next();
+        let label = device.into_iter().chain([row]).find_map(|row| label(translation, row));
+        let identifier = label.map(|value| Identifier { kind: None, system: None, value });
+        let display =
+            device.and_then(|device| device.code.triplets().next()).map(|triplet| translation.text(triplet.text));
+        let display = display.filter(|text| !text.is_empty());
+        let named = identifier.is_some() || display.is_some();
+        named.then_some(Reference { reference: None, kind: Some("Device"), identifier, display })
+    }
+
+    /// The device as part of what makes an observation the same one.
+    pub(super) fn key(&self, translation: &Translation<'a>, row: &Row<'a>) -> String {
+        if let Some(known) = self.nearest(translation, row) {
+            return known.key.clone();
+        }
+        if let Some(identity) = pcd::equipment_of(translation.message, row) {
+            return identity.key();
+        }
+        let devices = translation.report.devices_above(row);
+        let label = devices.chain([row]).find_map(|row| label(translation, row));
+        format!("{}/{}", translation.sender, label.unwrap_or_default())
+    }
+
+    fn nearest(&self, translation: &Translation<'a>, row: &Row<'a>) -> Option<&Known<'a>> {
+        std::iter::successors(row.parent, |&up| translation.report.rows[up].parent).find_map(|up| self.known.get(&up))
+    }
+}
+
+/// Its own identity, or that of the nearest device above with its place and code. Ordinals may change from message to
+/// message, so a place alone could become another device's.
+fn identity(
+    translation: &Translation<'_>,
+    own: &HashMap<usize, Identity>,
+    i: usize,
+    row: &Row<'_>,
+) -> Option<Identity> {
+    if let Some(own) = own.get(&i) {
+        return Some(own.clone());
+    }
+    let rows = &translation.report.rows;
+    let above = std::iter::successors(row.parent, |&up| rows[up].parent).find_map(|up| own.get(&up))?;
+    let triplet = row.code.mdc_or_alike().or_else(|| row.code.triplets().next())?;
+    let code = if matches!(triplet.code, b"" | b"0" | b"999999") { triplet.text } else { triplet.code };
+    let place = row.place?.key();
+    let value = format!("{place}/{}", translation.text(code));
+    Some(Identity { authority: Authority::Scope(above.key()), value })
+}
+
+/// What the row names its device in words.
+fn label<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Option<Text<'a>> {
+    pcd::label_of(row).map(|raw| translation.text(raw)).filter(|label| !label.is_empty())
+}
+
+fn identifier<'a>(identity: &Identity) -> Identifier<'a> {
+    let (system, value): (Text<'a>, String) = match &identity.authority {
+        Authority::Eui64 => (systems::EUI64.into(), identity.value.clone()),
+        Authority::Uri => (systems::URI.into(), identity.value.clone()),
+        Authority::Oid(oid) => (format!("urn:oid:{oid}").into(), identity.value.clone()),
+        Authority::Scope(_) => (systems::OWN_DEVICE.into(), identity.key()),
+    };
+    Identifier { kind: None, system: Some(system), value: fhir::string(value.into()) }
+}
+
+fn full_url(identity: &Identity) -> String {
+    let identifier = identifier(identity);
+    fhir::urn_uuid(["Device", identifier.system.as_deref().unwrap_or_default(), &identifier.value])
+}
+
+fn write<'a>(
+    translation: &Translation<'a>,
+    i: usize,
+    identity: &Identity,
+    parent: Option<&String>,
+    output: &mut Output<'a>,
+) -> String {
+    let row = &translation.report.rows[i];
+    let mut device = Device {
+        resource_type: "Device",
+        meta: translation.meta(),
+        identifier: vec![identifier(identity)],
+        status: "active",
+        kind: concept::code(translation, row, &[], output),
+        parent: parent.filter(|parent| **parent != full_url(identity)).map(|parent| Reference::to(parent.clone())),
+        ..Device::default()
+    };
+    let mut trace = output.trace();
+    trace.note("identifier[0]", row.place_of(18));
+    if !device.kind.is_empty() {
+        trace.note("type", row.place_of(3));
+    }
+    if let Some(name) = label(translation, row).filter(|_| matches!(identity.authority, Authority::Scope(_))) {
+        device.device_name.push(DeviceName { name, kind: "user-friendly-name" });
+        trace.note("deviceName[0]", row.place_of(18));
+    }
+    for &attribute in &row.attributes {
+        describe(translation, &mut device, &translation.report.rows[attribute], &mut trace);
+    }
+    output.device(device, trace)
+}
+
+/// What attribute rows say of a device that R4 has an element for. Clock attributes are left out: a device is written
+/// once, and they change.
+fn describe<'a>(translation: &Translation<'a>, device: &mut Device<'a>, row: &'a Row<'a>, trace: &mut super::Trace) {
+    let value = translation.text(row.obx.field(5).first().raw());
+    if value.is_empty() || value == "\"\"" {
+        return;
+    }
+    let name = row.term.term.map_or("", |term| &*term.refid);
+    let element = match name {
+        "MDC_ATTR_ID_MODEL" => {
+            let parts = row.obx.field(5).first().components().map(|part| translation.text(part.raw()));
+            let words = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+            device.model_number = Some(words.into());
+            "modelNumber".to_owned()
+        }
+        "MDC_ID_PROD_SPEC_SERIAL" => {
+            device.serial_number = Some(value);
+            "serialNumber".to_owned()
+        }
+        "MDC_ID_PROD_SPEC_SW" | "MDC_ATTR_ID_SOFT" => {
+            let number = row.term.code.map(|code| Text::Owned(code.to_string()));
+            let coding = Coding { system: Some(systems::MDC.into()), code: number, display: Some(name.into()) };
+            device.version.push(DeviceVersion { kind: coding.into(), value });
+            format!("version[{}].value", device.version.len() - 1)
+        }
+        _ => return,
+    };
+    trace.note(&element, row.place_of(5));
+}

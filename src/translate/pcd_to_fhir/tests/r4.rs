@@ -1,0 +1,89 @@
+//! R4's invariants for what we write, checked on every bundle of the tests.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::observations;
+
+/// What holds for every bundle: R4's invariants for what we write, nothing empty, no reference into the void.
+pub(super) fn check_r4(bundle: &Value) {
+    check_not_empty(bundle, "Bundle");
+    let entries = bundle["entry"].as_array().unwrap();
+    let full_urls: HashSet<&str> = entries.iter().map(|entry| entry["fullUrl"].as_str().unwrap()).collect();
+    assert_eq!(full_urls.len(), entries.len(), "bdl-7: fullUrl is unique");
+    let identities: HashSet<String> =
+        entries.iter().map(|entry| format!("{}{}", entry["request"]["ifNoneExist"], entry["request"]["url"])).collect();
+    assert_eq!(identities.len(), entries.len(), "no two entries name one resource");
+    check_references(bundle, &full_urls);
+    for observation in observations(bundle) {
+        check_observation(observation);
+    }
+}
+
+fn check_observation(observation: &Value) {
+    let value = |holder: &Value| holder.as_object().unwrap().keys().filter(|key| key.starts_with("value")).count();
+    for holder in [observation].into_iter().chain(observation["component"].as_array().into_iter().flatten()) {
+        let (value, absent) = (value(holder), usize::from(!holder["dataAbsentReason"].is_null()));
+        assert!(value + absent <= 1, "obs-6: a value or a reason for none");
+        assert!(value + absent == 1 || !holder["component"].is_null(), "vs-2: a value, a reason or components");
+        assert!(holder["code"]["coding"].is_array() || holder["code"]["text"].is_string());
+    }
+    assert!(observation["subject"]["reference"].as_str().unwrap().starts_with("Patient?identifier="));
+    assert!(observation["effectiveDateTime"].is_string() != observation["effectivePeriod"].is_object());
+    assert!(STATUSES.contains(&observation["status"].as_str().unwrap()));
+}
+
+const STATUSES: &[&str] =
+    &["registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"];
+
+/// ele-1, and qty-3 on the way: a code has a system.
+fn check_not_empty(value: &Value, place: &str) {
+    match value {
+        Value::Object(fields) => {
+            assert!(!fields.is_empty(), "{place} is empty");
+            let quantity = fields.contains_key("unit") || fields.contains_key("comparator");
+            assert!(!quantity || fields.contains_key("system") || !fields.contains_key("code"), "qty-3: {place}");
+            fields.iter().for_each(|(name, value)| check_not_empty(value, &format!("{place}.{name}")));
+        }
+        Value::Array(items) => {
+            assert!(!items.is_empty(), "{place} is empty");
+            items.iter().enumerate().for_each(|(i, item)| check_not_empty(item, &format!("{place}[{i}]")));
+        }
+        Value::String(text) => check_string(text, place),
+        Value::Null => panic!("{place} is null"),
+        Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// No string is blank or has control characters; a uri has no white space, a code none but single blanks.
+fn check_string(text: &str, place: &str) {
+    assert!(!text.trim().is_empty(), "{place} is blank");
+    assert!(!text.chars().any(|c| c < ' ' && !matches!(c, '\t' | '\n' | '\r')), "{place} has a control character");
+    let name = place.rsplit('.').next().unwrap_or("");
+    if matches!(name, "system" | "source" | "fullUrl" | "reference" | "ifNoneExist" | "url") {
+        assert!(!text.contains(char::is_whitespace), "{place} is no uri: {text}");
+    }
+    if name == "code" {
+        assert!(
+            text.split(' ').all(|word| !word.is_empty() && !word.contains(char::is_whitespace)),
+            "{place}: {text:?}"
+        );
+    }
+}
+
+fn check_references(value: &Value, full_urls: &HashSet<&str>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(reference) = fields.get("reference").and_then(Value::as_str) {
+                assert!(
+                    !reference.starts_with("urn:uuid:") || full_urls.contains(reference),
+                    "{reference} names no entry"
+                );
+            }
+            fields.values().for_each(|value| check_references(value, full_urls));
+        }
+        Value::Array(items) => items.iter().for_each(|item| check_references(item, full_urls)),
+        _ => {}
+    }
+}
