@@ -6,4 +6,5 @@ pub mod hl7;
 pub mod metrics;
 pub mod mllp;
 pub mod pcd;
+pub mod store;
 pub mod translate;

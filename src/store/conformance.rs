@@ -1,0 +1,320 @@
+//! What every store promises, as one suite: `conformance!(module, store)` makes a test of each promise for the store that
+//! the expression makes (a pair of the store and whatever must live as long).
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::{
+    Appended, Attempt, LaneId, Query, Receipt, Received, RepeatCheck, Route, SearchKeys, Sequence, Settlement, State,
+    Store, StoreError, Stored, Waiting,
+};
+
+macro_rules! conformance {
+    ($module:ident, $make:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+            conformance!(@each $make =>
+                a_lane_gives_messages_in_the_order_they_were_stored
+                the_same_head_is_given_until_it_is_settled
+                next_waits_for_a_message_and_is_woken_by_it
+                a_repeat_is_answered_with_the_first_sequence_and_stored_once
+                a_key_used_again_for_other_content_is_stored_and_marked
+                a_repeat_outside_its_window_is_a_new_message
+                only_the_head_of_a_lane_can_be_settled
+                a_settled_entry_cannot_be_settled_again
+                lanes_do_not_wait_for_each_other
+                a_dead_letter_can_be_retried_at_the_tail_of_its_lane
+                a_dead_letter_can_be_discarded
+                a_replayed_message_is_queued_again_as_a_possible_repeat
+                an_ambiguous_attempt_makes_the_head_a_possible_repeat
+                a_message_routed_nowhere_is_recorded_as_that
+                a_message_is_found_by_what_it_was_received_with
+                a_message_tells_its_history
+                a_paused_destination_is_told
+                a_closed_store_answers_closed
+                appends_made_in_order_are_stored_in_order_without_waiting
+            );
+        }
+    };
+    (@each $make:expr => $($promise:ident)+) => {
+        $(#[tokio::test]
+        async fn $promise() {
+            let (store, _keep) = $make;
+            $crate::store::conformance::within($crate::store::conformance::$promise(store)).await;
+        })+
+    };
+}
+pub(super) use conformance;
+
+/// Any promise not kept in this time is broken.
+pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("an answer in time")
+}
+
+pub(super) fn noon() -> Timestamp {
+    "2024-05-01T12:00:00Z".parse().expect("a time")
+}
+
+pub(super) fn lane(number: u16) -> LaneId {
+    LaneId { channel: "pumps".into(), destination: "ehr".into(), lane: number }
+}
+
+pub(super) fn received(content: &str, lanes: &[u16]) -> Received {
+    let routes = lanes.iter().map(|lane| Route { destination: "ehr".into(), lane: *lane }).collect();
+    let keys = SearchKeys {
+        control_id: content.into(),
+        patient: vec![b"patient-1".to_vec()],
+        device: vec![b"device-1".to_vec(), b"device-2".to_vec()],
+    };
+    let message = Bytes::from(format!("MSH|^~\\&|{content}"));
+    Received { channel: "pumps".into(), at: noon(), message, routes, repeat: None, ack: None, keys }
+}
+
+pub(super) fn with_key(content: &str, key: &str) -> Received {
+    let repeat = Some(RepeatCheck { key: key.into(), window: Duration::from_secs(3600) });
+    Received { repeat, ..received(content, &[0]) }
+}
+
+pub(super) async fn stored(store: &dyn Store, received: Received) -> Stored {
+    match within(store.append(received)).await.expect("stored") {
+        Appended::New(stored) => stored,
+        Appended::Repeat(_) => panic!("taken for a repeat"),
+    }
+}
+
+pub(super) async fn head(store: &dyn Store, number: u16) -> Waiting {
+    within(store.next(&lane(number))).await.expect("a head")
+}
+
+pub(super) fn accepted() -> Settlement {
+    Settlement::Accepted(Receipt {
+        sent_sha256: [7; 32],
+        configuration: 1,
+        answer: "AA".into(),
+        attempts: 1,
+        at: noon(),
+    })
+}
+
+pub(super) fn dead(reason: &str) -> Settlement {
+    Settlement::Dead { reason: reason.into(), attempts: 3 }
+}
+
+/// Takes the head of a lane and settles it; answers its content.
+pub(super) async fn settle_head(store: &dyn Store, number: u16, settlement: Settlement) -> Waiting {
+    let head = head(store, number).await;
+    within(store.settle(&lane(number), head.entry, settlement)).await.expect("settled");
+    head
+}
+
+fn content(waiting: &Waiting) -> String {
+    String::from_utf8_lossy(&waiting.message[9..]).into_owned()
+}
+
+fn waiting(store: &dyn Store, number: u16) -> u64 {
+    store.lanes().iter().find(|status| status.lane == lane(number)).map_or(0, |status| status.waiting)
+}
+
+pub(super) async fn a_lane_gives_messages_in_the_order_they_were_stored(store: Arc<dyn Store>) {
+    for number in 0..700 {
+        drop(store.append(received(&number.to_string(), &[0])));
+    }
+    for number in 0..700 {
+        assert_eq!(content(&settle_head(&*store, 0, accepted()).await), number.to_string());
+    }
+    assert_eq!(waiting(&*store, 0), 0);
+}
+
+pub(super) async fn the_same_head_is_given_until_it_is_settled(store: Arc<dyn Store>) {
+    stored(&*store, received("a", &[0])).await;
+    stored(&*store, received("b", &[0])).await;
+    let (first, again) = (head(&*store, 0).await, head(&*store, 0).await);
+    assert_eq!((first.entry, content(&first)), (again.entry, content(&again)));
+    assert!(!first.possible_repeat);
+    within(store.settle(&lane(0), first.entry, accepted())).await.expect("settled");
+    assert_eq!(content(&head(&*store, 0).await), "b");
+}
+
+pub(super) async fn next_waits_for_a_message_and_is_woken_by_it(store: Arc<dyn Store>) {
+    let mut next = std::pin::pin!(store.next(&lane(3)));
+    assert!(futures_util::poll!(next.as_mut()).is_pending());
+    let id = stored(&*store, received("late", &[3])).await.sequence();
+    let head = within(next).await.expect("a head");
+    assert_eq!((head.id, head.received_at), (id, noon()));
+}
+
+pub(super) async fn a_repeat_is_answered_with_the_first_sequence_and_stored_once(store: Arc<dyn Store>) {
+    let first = store.append(with_key("same", "k"));
+    let second = store.append(with_key("same", "k"));
+    let Appended::New(first) = within(first).await.expect("stored") else { panic!("the first is new") };
+    assert_eq!(within(second).await, Ok(Appended::Repeat(first.clone())));
+    assert_eq!(within(store.append(with_key("same", "k"))).await, Ok(Appended::Repeat(first)));
+    assert_eq!(waiting(&*store, 0), 1);
+}
+
+pub(super) async fn a_key_used_again_for_other_content_is_stored_and_marked(store: Arc<dyn Store>) {
+    assert!(!stored(&*store, with_key("one", "k")).await.reused());
+    let other = stored(&*store, with_key("other", "k")).await;
+    assert!(other.reused());
+    let again = within(store.append(with_key("other", "k"))).await.expect("answered");
+    assert!(matches!(again, Appended::Repeat(known) if known.sequence() == other.sequence()));
+    assert_eq!(waiting(&*store, 0), 2);
+}
+
+pub(super) async fn a_repeat_outside_its_window_is_a_new_message(store: Arc<dyn Store>) {
+    let first = stored(&*store, with_key("same", "k")).await;
+    let late = Received { at: noon() + Duration::from_secs(3601), ..with_key("same", "k") };
+    let second = stored(&*store, late).await;
+    assert!(second.sequence() > first.sequence() && !second.reused());
+}
+
+pub(super) async fn only_the_head_of_a_lane_can_be_settled(store: Arc<dyn Store>) {
+    stored(&*store, received("a", &[0, 1])).await;
+    stored(&*store, received("b", &[0])).await;
+    let (zero, one) = (head(&*store, 0).await, head(&*store, 1).await);
+    assert_eq!(within(store.settle(&lane(0), one.entry, accepted())).await, Err(StoreError::NotFound));
+    let behind = Sequence(zero.entry.0 + 100);
+    assert_eq!(within(store.settle(&lane(0), behind, accepted())).await, Err(StoreError::NotFound));
+    assert_eq!((waiting(&*store, 0), waiting(&*store, 1)), (2, 1));
+}
+
+pub(super) async fn a_settled_entry_cannot_be_settled_again(store: Arc<dyn Store>) {
+    stored(&*store, received("a", &[0])).await;
+    let head = head(&*store, 0).await;
+    let both = (store.settle(&lane(0), head.entry, accepted()), store.settle(&lane(0), head.entry, accepted()));
+    assert_eq!((within(both.0).await, within(both.1).await), (Ok(()), Err(StoreError::NotFound)));
+}
+
+pub(super) async fn lanes_do_not_wait_for_each_other(store: Arc<dyn Store>) {
+    for content in ["a", "b"] {
+        stored(&*store, received(content, &[0, 1])).await;
+    }
+    settle_head(&*store, 1, accepted()).await;
+    assert_eq!(content(&head(&*store, 1).await), "b");
+    assert_eq!(content(&head(&*store, 0).await), "a");
+}
+
+pub(super) async fn a_dead_letter_can_be_retried_at_the_tail_of_its_lane(store: Arc<dyn Store>) {
+    stored(&*store, received("bad", &[0])).await;
+    stored(&*store, received("good", &[0])).await;
+    let bad = settle_head(&*store, 0, dead("no such patient")).await;
+    let letters = within(store.dead(None, None, 10)).await.expect("dead letters");
+    assert_eq!((letters.len(), letters[0].entry, letters[0].id), (1, bad.entry, bad.id));
+    assert_eq!((letters[0].reason.as_str(), letters[0].attempts), ("no such patient", 3));
+    assert_eq!(store.dead_counts(), vec![(("pumps".into(), "ehr".into()), 1)]);
+    within(store.retry_dead(bad.entry)).await.expect("retried");
+    assert_eq!(within(store.retry_dead(bad.entry)).await, Err(StoreError::NotFound));
+    assert_eq!(content(&settle_head(&*store, 0, accepted()).await), "good");
+    let again = head(&*store, 0).await;
+    assert_eq!((again.id, again.possible_repeat), (bad.id, true));
+    assert_ne!(again.entry, bad.entry);
+    assert!(store.dead_counts().is_empty());
+}
+
+pub(super) async fn a_dead_letter_can_be_discarded(store: Arc<dyn Store>) {
+    let id = stored(&*store, received("bad", &[0])).await.sequence();
+    let bad = settle_head(&*store, 0, dead("no")).await;
+    assert_eq!(within(store.read(id)).await.expect("kept").summary.state, State::Dead);
+    within(store.discard_dead(bad.entry)).await.expect("discarded");
+    assert_eq!(within(store.discard_dead(bad.entry)).await, Err(StoreError::NotFound));
+    assert_eq!(within(store.read(id)).await.expect("kept").summary.state, State::Discarded);
+    assert!(within(store.dead(None, None, 10)).await.expect("dead letters").is_empty());
+}
+
+pub(super) async fn a_replayed_message_is_queued_again_as_a_possible_repeat(store: Arc<dyn Store>) {
+    let id = stored(&*store, received("a", &[0, 1])).await.sequence();
+    let first = settle_head(&*store, 0, accepted()).await;
+    settle_head(&*store, 1, accepted()).await;
+    assert_eq!(within(store.replay(vec![id], Some("elsewhere".into()))).await, Ok(0));
+    assert_eq!(within(store.replay(vec![id, Sequence(9999)], Some("ehr".into()))).await, Ok(2));
+    assert_eq!(within(store.read(id)).await.expect("kept").summary.state, State::Waiting);
+    let again = settle_head(&*store, 0, accepted()).await;
+    assert_eq!((again.id, again.possible_repeat, content(&again)), (id, true, "a".to_owned()));
+    assert_ne!(again.entry, first.entry);
+    settle_head(&*store, 1, accepted()).await;
+    assert_eq!(within(store.read(id)).await.expect("kept").summary.state, State::Delivered);
+}
+
+pub(super) async fn an_ambiguous_attempt_makes_the_head_a_possible_repeat(store: Arc<dyn Store>) {
+    stored(&*store, received("a", &[0])).await;
+    let note = |outcome: &str| Attempt { at: noon(), outcome: outcome.into(), reason: "no answer".into() };
+    let entry = head(&*store, 0).await.entry;
+    store.attempted(&lane(0), entry, note("unavailable"));
+    assert!(!head(&*store, 0).await.possible_repeat);
+    store.attempted(&lane(0), entry, note("ambiguous"));
+    assert!(head(&*store, 0).await.possible_repeat);
+}
+
+pub(super) async fn a_message_routed_nowhere_is_recorded_as_that(store: Arc<dyn Store>) {
+    let id = stored(&*store, received("a", &[])).await.sequence();
+    let kept = within(store.read(id)).await.expect("kept");
+    assert_eq!((kept.summary.state, &kept.message[..]), (State::Unrouted, &b"MSH|^~\\&|a"[..]));
+}
+
+pub(super) async fn a_message_is_found_by_what_it_was_received_with(store: Arc<dyn Store>) {
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(stored(&*store, received(&format!("c{number}"), &[0])).await.sequence());
+    }
+    settle_head(&*store, 0, accepted()).await;
+    let find = |query: Query| {
+        let found = store.find(query);
+        async move { within(found).await.expect("found").iter().map(|each| each.id).collect::<Vec<_>>() }
+    };
+    let query = || Query { limit: 10, ..Query::default() };
+    let newest_first: Vec<_> = ids.iter().rev().copied().collect();
+    assert_eq!(find(query()).await, newest_first);
+    assert_eq!(find(Query { control_id: Some(b"c3".to_vec()), ..query() }).await, vec![ids[3]]);
+    assert_eq!(find(Query { device: Some(b"device-2".to_vec()), ..query() }).await, newest_first);
+    assert_eq!(find(Query { patient: Some(b"patient-2".to_vec()), ..query() }).await, vec![]);
+    assert_eq!(find(Query { state: Some(State::Delivered), ..query() }).await, vec![ids[0]]);
+    assert_eq!(find(Query { channel: Some("vents".into()), ..query() }).await, vec![]);
+    assert_eq!(find(Query { destination: Some("ehr".into()), limit: 2, ..query() }).await, newest_first[..2]);
+    assert_eq!(find(Query { cursor: Some(ids[3]), limit: 2, ..query() }).await, newest_first[2..4]);
+    assert_eq!(find(Query { from: Some(noon() + Duration::from_secs(1)), ..query() }).await, vec![]);
+}
+
+pub(super) async fn a_message_tells_its_history(store: Arc<dyn Store>) {
+    let id = stored(&*store, received("a", &[0])).await.sequence();
+    let entry = head(&*store, 0).await.entry;
+    let note = Attempt { at: noon(), outcome: "unavailable".into(), reason: "refused".into() };
+    store.attempted(&lane(0), entry, note);
+    let bad = settle_head(&*store, 0, dead("no such patient")).await;
+    within(store.retry_dead(bad.entry)).await.expect("retried");
+    settle_head(&*store, 0, accepted()).await;
+    let kept = within(store.read(id)).await.expect("kept");
+    let told: Vec<&str> = kept.events.iter().map(|event| event.what.as_str()).collect();
+    assert_eq!(told, ["received", "attempt", "dead", "retried", "accepted"]);
+    assert!(kept.events[2].detail.contains("no such patient"));
+    assert_eq!(kept.summary.state, State::Delivered);
+    assert_eq!(within(store.read(Sequence(99))).await.err(), Some(StoreError::NotFound));
+}
+
+pub(super) async fn a_paused_destination_is_told(store: Arc<dyn Store>) {
+    within(store.pause("pumps".into(), "ehr".into(), true)).await.expect("paused");
+    assert_eq!(store.paused(), vec![("pumps".into(), "ehr".into())]);
+    within(store.pause("pumps".into(), "ehr".into(), false)).await.expect("resumed");
+    assert!(store.paused().is_empty());
+}
+
+pub(super) async fn a_closed_store_answers_closed(store: Arc<dyn Store>) {
+    let pending = store.next(&lane(0));
+    let waiting = tokio::spawn(pending);
+    within(store.close()).await.expect("closed");
+    assert_eq!(within(waiting).await.expect("no panic").err(), Some(StoreError::Closed));
+    assert_eq!(within(store.append(received("a", &[0]))).await, Err(StoreError::Closed));
+    assert_eq!(within(store.next(&lane(0))).await.err(), Some(StoreError::Closed));
+}
+
+pub(super) async fn appends_made_in_order_are_stored_in_order_without_waiting(store: Arc<dyn Store>) {
+    let answers: Vec<_> = (0..50).map(|number| store.append(received(&number.to_string(), &[0]))).collect();
+    let mut last = 0;
+    for answer in answers {
+        let Appended::New(stored) = within(answer).await.expect("stored") else { panic!("taken for a repeat") };
+        assert!(stored.sequence().as_u64() > last);
+        last = stored.sequence().as_u64();
+    }
+}

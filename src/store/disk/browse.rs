@@ -1,0 +1,246 @@
+//! Reading for people and for delivery: messages, histories, dead letters, searches. Never on the committer's thread but to carry.
+
+use std::{collections::HashMap, iter::Peekable};
+
+use bytes::Bytes;
+
+use super::{Shared, lock};
+use crate::store::{
+    DeadLetter, Kept, LaneId, Query, StoreError, Summary,
+    journal::{JournalError, Position},
+    ledger::LedgerError,
+    records::{CarriedEvent, Recorded, ReplayItem},
+    state::{
+        Moved,
+        history::{Happened, Page, page_of},
+        lane::Entry,
+    },
+    view::{self, Sought, Told},
+};
+
+/// Messages read at once when a backlog is delivered, and bytes of them.
+const AHEAD: usize = 32;
+const AHEAD_BYTES: usize = 256 << 10;
+
+impl Shared {
+    /// The record at `position`, and the message it carries.
+    pub(super) fn recorded(&self, position: Position) -> Result<(Recorded, Bytes), StoreError> {
+        let record = self.reader.read(position).map_err(unread)?;
+        Recorded::decode(record.kind, &record.payload).map_err(|fault| StoreError::Failed(fault.to_string()))
+    }
+
+    /// The message of a lane's head; those behind it are read too, since they are due next.
+    pub(super) fn read_ahead(&self, lane: &LaneId, head: &Entry) -> Result<Bytes, StoreError> {
+        let message = self.recorded(head.position)?.1;
+        let mut bytes = message.len();
+        for entry in self.upcoming(lane, head) {
+            if bytes > AHEAD_BYTES {
+                break;
+            }
+            // Whatever is wrong with it is told when it is its turn.
+            let Ok((_, message)) = self.recorded(entry.position) else { break };
+            bytes += message.len();
+            lock(&self.ahead).put(entry.id, &message, 1);
+        }
+        Ok(message)
+    }
+
+    /// Whether what is at `position` can no longer be proved.
+    pub(super) fn is_damaged(&self, position: Position) -> bool {
+        matches!(self.reader.read(position), Err(JournalError::Damaged(_)))
+    }
+
+    fn upcoming(&self, lane: &LaneId, head: &Entry) -> Vec<Entry> {
+        let state = self.state();
+        let Some(lane) = state.lane(lane) else { return Vec::new() };
+        let behind = lane.queue.upcoming(AHEAD).filter(|entry| entry.entry != head.entry);
+        let placed = behind.map(|entry| Entry { position: state.position_of(entry.id, entry.position), ..*entry });
+        placed.collect()
+    }
+
+    /// A kept message's row and what happened to it.
+    pub(super) fn told(&self, id: u64) -> Result<Told, StoreError> {
+        let moved = self.state().moved.get(&id).cloned();
+        if let Some(Moved { row, stood, happened }) = moved {
+            return Ok(Told { row, stood, happened });
+        }
+        told_in(&self.page(page_of(id))?, id, self.state().oldest_segment).ok_or(StoreError::NotFound)
+    }
+
+    /// A page, from memory and the ledger together.
+    fn page(&self, number: u64) -> Result<Page, StoreError> {
+        let (mut page, complete) = self.state().history.page(number);
+        let ledger = lock(&self.ledger).clone();
+        let Some(ledger) = ledger else { return Ok(page) };
+        let stored = ledger.page(number).map_err(unsearched)?;
+        if !complete {
+            page.rows = stored.rows;
+        }
+        // A checkpoint just finished may have given the same to both.
+        let mut happened = stored.happened;
+        happened.extend(page.happened);
+        happened.sort_by_key(|each| (each.position, each.entry));
+        happened.dedup();
+        page.happened = happened;
+        Ok(page)
+    }
+
+    pub(super) fn read(&self, id: u64) -> Result<Kept, StoreError> {
+        let told = self.told(id)?;
+        match self.kept(&told) {
+            // Carried forward or released between the look and the read: look again.
+            Err(StoreError::NotFound) => self.kept(&self.told(id)?),
+            kept => kept,
+        }
+    }
+
+    fn kept(&self, told: &Told) -> Result<Kept, StoreError> {
+        let (recorded, message) = self.recorded(told.row.position)?;
+        let mut lines = match recorded {
+            Recorded::CarriedMessage(carried) => carried.events,
+            _ => Vec::new(),
+        };
+        lines.extend(self.lines(&told.happened)?);
+        let mut events = view::first_events(&told.row);
+        events.extend(view::shown(&lines));
+        let summary = view::summary(&self.state(), told);
+        Ok(Kept { summary, message, events })
+    }
+
+    /// The lines of history that these records tell.
+    pub(super) fn lines(&self, happened: &[Happened]) -> Result<Vec<CarriedEvent>, StoreError> {
+        let mut lines = Vec::with_capacity(happened.len());
+        for each in happened {
+            let (recorded, _) = self.recorded(each.position)?;
+            let lane = self.state().lanes.get(each.lane as usize).map(|lane| lane.id.clone());
+            lines.extend(lane.and_then(|lane| view::line_of(&recorded, each, &lane)));
+        }
+        Ok(lines)
+    }
+
+    pub(super) fn dead(&self, channel: Option<&str>, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        let entries: Vec<u64> = {
+            let state = self.state();
+            let of_channel = |lane: u32| channel.is_none_or(|name| *state.lanes[lane as usize].id.channel == *name);
+            let entries = state.dead.range(after.saturating_add(1)..).filter(|(_, dead)| of_channel(dead.lane));
+            entries.map(|(entry, _)| *entry).take(limit).collect()
+        };
+        let mut letters = Vec::with_capacity(entries.len());
+        for entry in entries {
+            letters.extend(self.dead_letter(entry)?);
+        }
+        Ok(letters)
+    }
+
+    /// `None` where it was retried, discarded or carried since it was listed.
+    fn dead_letter(&self, entry: u64) -> Result<Option<DeadLetter>, StoreError> {
+        let Some(dead) = self.state().dead.get(&entry).copied() else { return Ok(None) };
+        match self.recorded(dead.told) {
+            Ok((told, _)) => Ok(view::dead_letter(&self.state(), entry, &dead, &told)),
+            Err(StoreError::NotFound) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    pub(super) fn replay_items(&self, ids: &[crate::store::Sequence], destination: Option<&str>) -> Vec<ReplayItem> {
+        let mut ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        // What cannot be found or read is not counted as queued.
+        let told = ids.into_iter().filter_map(|id| self.told(id).ok());
+        told.flat_map(|told| view::replay_items(&self.state(), &told, destination)).collect()
+    }
+
+    pub(super) fn find(&self, query: Query) -> Result<Vec<Summary>, StoreError> {
+        let sought = Sought::new(query, &self.keyed, &self.state());
+        let mut found = Vec::new();
+        if sought.nothing {
+            return Ok(found);
+        }
+        self.find_moved(&sought, &mut found);
+        let moved = found.len();
+        let mut fresh = self.fresh_pages(&sought).into_iter().peekable();
+        let ledger = lock(&self.ledger).clone();
+        let mut stored = ledger.iter().flat_map(|ledger| ledger.pages_for(&sought)).peekable();
+        while found.len() - moved < sought.limit
+            && let Some(page) = next_page(&mut fresh, &mut stored).map_err(unsearched)?
+        {
+            self.find_in(page, &sought, moved, &mut found)?;
+        }
+        found.sort_by_key(|summary| std::cmp::Reverse(summary.id));
+        found.truncate(sought.limit);
+        Ok(found)
+    }
+
+    /// Numbers of the pages in memory to look through, the newest first.
+    fn fresh_pages(&self, sought: &Sought) -> Vec<u64> {
+        let pages = self.state().history.numbers();
+        pages.into_iter().rev().filter(|page| *page < sought.pages_below()).collect()
+    }
+
+    fn find_moved(&self, sought: &Sought, found: &mut Vec<Summary>) {
+        let state = self.state();
+        let fitting = state.moved.values().rev().filter(|moved| sought.fits(&moved.row));
+        let told = fitting.map(|Moved { row, stood, happened }| Told {
+            row: row.clone(),
+            stood: stood.clone(),
+            happened: happened.clone(),
+        });
+        let summaries = told.map(|told| view::summary(&state, &told)).filter(|summary| sought.fits_summary(summary));
+        found.extend(summaries.take(sought.limit));
+    }
+
+    fn find_in(&self, page: u64, sought: &Sought, moved: usize, found: &mut Vec<Summary>) -> Result<(), StoreError> {
+        let page = self.page(page)?;
+        let mut happened: HashMap<u64, Vec<Happened>> = HashMap::new();
+        for each in page.happened {
+            happened.entry(each.id).or_default().push(each);
+        }
+        let state = self.state();
+        let kept =
+            |id: u64, position: Position| position.segment >= state.oldest_segment && !state.moved.contains_key(&id);
+        for row in page.rows.into_iter().rev().filter(|row| sought.fits(row) && kept(row.id, row.position)) {
+            let happened = happened.remove(&row.id).unwrap_or_default();
+            let summary = view::summary(&state, &Told { row, stood: Vec::new(), happened });
+            if sought.fits_summary(&summary) {
+                found.push(summary);
+            }
+            if found.len() - moved >= sought.limit {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The newest page of both, once.
+fn next_page(
+    fresh: &mut Peekable<impl Iterator<Item = u64>>,
+    stored: &mut Peekable<impl Iterator<Item = Result<u64, LedgerError>>>,
+) -> Result<Option<u64>, LedgerError> {
+    if let Some(fault) = stored.next_if(Result::is_err) {
+        return fault.map(Some);
+    }
+    let of_ledger = stored.peek().and_then(|page| page.as_ref().ok().copied());
+    let page = fresh.peek().copied().max(of_ledger);
+    fresh.next_if(|number| Some(*number) == page);
+    stored.next_if(|number| number.as_ref().ok().copied() == page);
+    Ok(page)
+}
+
+fn told_in(page: &Page, id: u64, oldest_segment: u64) -> Option<Told> {
+    let row = page.rows.iter().find(|row| row.id == id && row.position.segment >= oldest_segment)?.clone();
+    let happened = page.happened.iter().filter(|each| each.id == id).copied().collect();
+    Some(Told { row, stood: Vec::new(), happened })
+}
+
+fn unread(error: JournalError) -> StoreError {
+    match error {
+        JournalError::NotFound(_) => StoreError::NotFound,
+        error => StoreError::Failed(error.to_string()),
+    }
+}
+
+fn unsearched(error: LedgerError) -> StoreError {
+    StoreError::Failed(format!("the ledger cannot be read ({error}); it is rebuilt at the next start"))
+}

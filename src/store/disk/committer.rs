@@ -1,0 +1,273 @@
+//! The one thread that writes: gathers, decides, appends, syncs, folds, answers; and keeps house between batches.
+//!
+//! Whatever goes wrong here, a panic included, nobody is left waiting and nobody is told that something is durable that is not.
+
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::{
+    Figures, Options, Shared,
+    checkpoints::Checkpoints,
+    lock,
+    queue::{Answerer, Asked},
+    retention::Releasing,
+};
+use crate::store::{
+    LaneId, StoreError,
+    journal::{Journal, JournalError, Position, Record},
+    records::Recorded,
+    request::{Answer, Batch, Decided, Planned, Request},
+};
+
+/// How long it rests at most before it looks whether something can be given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) options: Options,
+    pub(super) journal: Journal,
+    pub(super) checkpoints: Checkpoints,
+    /// The last record folded.
+    pub(super) applied: Option<(Position, u64)>,
+    pub(super) releasing: Releasing,
+    /// A message that must be kept cannot be read: its segment stays, and with it all after it.
+    pub(super) stuck: bool,
+    forgotten_repeats: u64,
+}
+
+/// Who is to be answered what once the batch is durable.
+struct Due {
+    answerer: Answerer,
+    answer: Result<Answer, StoreError>,
+    append: bool,
+}
+
+impl Committer {
+    pub fn new(
+        shared: Arc<Shared>,
+        options: Options,
+        journal: Journal,
+        checkpoints: Checkpoints,
+        applied: Option<(Position, u64)>,
+    ) -> Committer {
+        let releasing = Releasing::default();
+        let committer =
+            Committer { shared, options, journal, checkpoints, applied, releasing, stuck: false, forgotten_repeats: 0 };
+        committer.measure();
+        committer
+    }
+
+    /// Serves until closed or failed.
+    pub fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        let fault = match served {
+            Ok(Ok(close)) => {
+                let closed = self.finish(!close.is_empty());
+                shared.fail(StoreError::Closed);
+                close.into_iter().for_each(|answerer| drop(answerer.send(closed.clone())));
+                return;
+            }
+            Ok(Err(fault)) => fault,
+            Err(_) => StoreError::Failed("its writer panicked; restart the engine".into()),
+        };
+        error!(%fault, "the store failed: nothing is acknowledged until a restart has examined it");
+        shared.fail(fault);
+    }
+
+    fn serve(&mut self) -> Result<Vec<oneshot::Sender<Result<(), StoreError>>>, StoreError> {
+        let mut patience = PATIENCE;
+        loop {
+            let work = self.shared.queue.take(patience);
+            if let Some(word) = work.checkpointed {
+                self.checkpointed(word)?;
+            }
+            if !work.asked.is_empty() {
+                self.commit(work.asked.into())?;
+            }
+            if work.stop || !work.close.is_empty() {
+                return Ok(work.close);
+            }
+            patience = if self.keep_house()? { Duration::ZERO } else { PATIENCE };
+        }
+    }
+
+    /// One group commit.
+    fn commit(&mut self, asked: Vec<Asked>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let appends = asked.iter().filter(|(request, _)| matches!(request, Request::Append(_))).count();
+        let (planned, mut due) = self.decide(asked);
+        if !planned.is_empty() {
+            if let Err(fault) = self.write(planned, &mut due) {
+                // Known to everybody before anybody's answer is given up.
+                self.shared.fail(fault.clone());
+                return Err(fault);
+            }
+            self.shared.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        if appends > 0 {
+            self.shared.metrics.store_batch_messages.observe(appends as f64);
+        }
+        due.into_iter().for_each(|due| due.answerer.answer(due.answer));
+        Ok(())
+    }
+
+    fn decide(&mut self, asked: Vec<Asked>) -> (Vec<Planned>, Vec<Due>) {
+        let mut later = Vec::new();
+        let mut dues = Vec::with_capacity(asked.len());
+        let state = self.shared.state();
+        let mut batch = Batch::new(&state, self.journal.room_for_messages());
+        for (request, answerer) in asked {
+            let append = matches!(request, Request::Append(_));
+            match batch.decide(&state, request) {
+                Decided::Answer(answer) => dues.push(Due { answerer, answer, append }),
+                Decided::Later(request) => later.push((request, answerer)),
+            }
+        }
+        drop(state);
+        self.shared.queue.put_back(later);
+        (batch.planned, dues)
+    }
+
+    /// Makes the batch durable and folds it in. Where there is no room for messages the rest is written without them.
+    fn write(&mut self, mut planned: Vec<Planned>, due: &mut [Due]) -> Result<(), StoreError> {
+        let messages = planned.iter().any(|each| matches!(each.recorded, Recorded::Received(_)));
+        let mut positions = self.append(&planned, messages);
+        if messages && matches!(positions, Err(JournalError::Full)) {
+            planned.retain(|each| !matches!(each.recorded, Recorded::Received(_)));
+            due.iter_mut().filter(|due| due.append).for_each(|due| due.answer = Err(StoreError::Full));
+            positions = self.append(&planned, false);
+        }
+        match positions {
+            Ok(positions) => {
+                self.fold(planned, positions);
+                Ok(())
+            }
+            Err(JournalError::Full) => {
+                due.iter_mut().for_each(|due| due.answer = Err(StoreError::Full));
+                Ok(())
+            }
+            Err(fault) => Err(failed(&fault)),
+        }
+    }
+
+    fn append(&mut self, planned: &[Planned], messages: bool) -> Result<Vec<Position>, JournalError> {
+        if planned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let record = |each: &Planned| Record {
+            sequence: each.sequence,
+            kind: each.recorded.kind(),
+            payload: each.payload.clone(),
+        };
+        let records: Vec<Record> = planned.iter().map(record).collect();
+        let positions = match messages {
+            true => self.journal.append(&records)?,
+            false => self.journal.append_essential(&records)?,
+        };
+        self.journal.sync()?;
+        Ok(positions)
+    }
+
+    fn fold(&mut self, planned: Vec<Planned>, positions: Vec<Position>) {
+        self.keep_fresh(&planned);
+        let mut state = self.shared.state();
+        for (planned, position) in planned.iter().zip(positions) {
+            state.apply(planned.sequence, position, &planned.recorded, planned.message.len() as u32);
+            self.applied = Some((position, planned.sequence));
+            self.checkpoints.count(planned.payload.len());
+        }
+        let woken = state.take_woken();
+        let woken: Vec<LaneId> = woken.into_iter().map(|lane| state.lanes[lane as usize].id.clone()).collect();
+        let forgotten = state.repeats.forgotten;
+        drop(state);
+        if forgotten > 0 && mem::replace(&mut self.forgotten_repeats, forgotten) == 0 {
+            warn!(
+                limit = self.options.repeats_max,
+                "more messages than repeats_max within the repeat window: older repeats are no longer told"
+            );
+        }
+        self.shared.wake(&woken);
+    }
+
+    fn keep_fresh(&self, planned: &[Planned]) {
+        let mut cache = lock(&self.shared.cache);
+        for each in planned {
+            match &each.recorded {
+                Recorded::Received(header) => cache.put(each.sequence, &each.message, header.routes.len()),
+                Recorded::Settled(settled) => {
+                    cache.settled(settled.id);
+                    lock(&self.shared.ahead).settled(settled.id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Writes records of the store's own.
+    pub(super) fn write_own(&mut self, planned: Vec<Planned>) -> Result<(), JournalError> {
+        let positions = self.append(&planned, false)?;
+        self.fold(planned, positions);
+        Ok(())
+    }
+
+    /// Between batches; answers whether there is more to do at once.
+    fn keep_house(&mut self) -> Result<bool, StoreError> {
+        self.measure();
+        let busy = self.release_some()?;
+        if self.checkpoints.due(&self.options) {
+            self.checkpoint();
+        }
+        Ok(busy)
+    }
+
+    pub(super) fn checkpoint(&mut self) {
+        let first_sequence = self.journal.segments().first().and_then(|first| first.first_sequence);
+        let mut state = self.shared.state();
+        self.checkpoints.begin(&mut state, self.applied, first_sequence);
+    }
+
+    fn measure(&self) {
+        let full = !self.journal.room_for_messages();
+        let segments = self.journal.end().segment + 1 - self.shared.state().oldest_segment;
+        let figures = Figures { bytes: self.journal.bytes(), segments, full };
+        let before = mem::replace(&mut *lock(&self.shared.figures), figures);
+        let metrics = &self.shared.metrics;
+        metrics.store_bytes.set(figures.bytes.try_into().unwrap_or(i64::MAX));
+        metrics.store_full.set(full.into());
+        match (before.full, full) {
+            (false, true) => {
+                error!("the store is full: new messages are refused; free disk space or raise store.max_bytes")
+            }
+            (true, false) => info!("the store has room again: new messages are accepted"),
+            _ => {}
+        }
+    }
+
+    /// The end: a checkpoint if this is a proper close, and the files given up.
+    fn finish(mut self, proper: bool) -> Result<(), StoreError> {
+        let first_sequence = self.journal.segments().first().and_then(|first| first.first_sequence);
+        self.checkpoints.settle(&self.shared);
+        if proper {
+            let mut state = self.shared.state();
+            self.checkpoints.last(&mut state, self.applied, first_sequence);
+        }
+        lock(&self.shared.ledger).take();
+        if proper { self.journal.close().map_err(|fault| failed(&fault)) } else { Ok(()) }
+    }
+}
+
+pub(super) fn failed(fault: &JournalError) -> StoreError {
+    match fault {
+        JournalError::Full => StoreError::Full,
+        JournalError::TooLarge => StoreError::TooLarge,
+        fault => StoreError::Failed(fault.to_string()),
+    }
+}

@@ -1,0 +1,508 @@
+//! The engine's store: a journal that is the truth, and a ledger that makes starting and searching quick.
+//!
+//! One committer thread writes: it gathers all who wait, decides, appends, syncs once, folds, and only then answers.
+//! Nothing may be answered before it is durable, and after a failed write or sync nothing is answered as durable again
+//! until the store was opened anew and has examined what is there.
+//!
+//! # Directory
+//! `journal/` the segment files, `ledger/` the checkpoints (may be deleted while no engine runs: it is rebuilt),
+//! `ledger.bad-N/` ledgers that did not prove themselves, `key` what identities are hashed with (without it neither
+//! searches nor repeats find what was stored before).
+
+mod browse;
+mod cache;
+mod checkpoints;
+mod committer;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model;
+mod queue;
+mod recovery;
+mod retention;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::{Notify, oneshot};
+use tracing::error;
+
+use self::{
+    cache::Cache,
+    checkpoints::Checkpoints,
+    committer::Committer,
+    queue::{Answerer, Queue},
+    recovery::Recovered,
+};
+use super::{
+    Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Received, Sequence, Settlement,
+    Stats, Store, StoreError, Summary, Waiting,
+    journal::{self, JournalError, Reader},
+    keyed::Keyed,
+    ledger::Ledger,
+    records::{Outcome, Paused, nanos, timestamp},
+    request::{Answer, NewMessage, Request},
+    state::{State, lane::Entry},
+    view,
+};
+use crate::{clock::Clock, metrics::Metrics};
+
+/// How the store keeps.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long delivered messages are kept, from when they were received.
+    pub retain: Duration,
+    /// Bytes of the journal at most, spares included; when they are used up new messages are refused.
+    pub bytes_max: u64,
+    /// Bytes of one segment, the unit in which space is given back.
+    pub segment_bytes: u32,
+    /// Keep delivered messages for all of `retain` even when the store is full and would accept new ones by giving them up.
+    pub retain_when_full: bool,
+    /// Records after which a checkpoint is written: what a start has to read again at most.
+    pub checkpoint_records: u64,
+    /// Bytes of messages after which a checkpoint is written.
+    pub checkpoint_bytes: u64,
+    /// Messages remembered to tell a sender's repeats.
+    pub repeats_max: usize,
+    /// Bytes of undelivered messages kept in memory; others are read from the journal when due.
+    pub cache_bytes: usize,
+    /// Appends waiting for the disk at most; more are refused as if the store were full.
+    pub queue_max: usize,
+    /// Open although the journal is damaged, keeping what can be proved: what `store rebuild` does.
+    pub accept_damage: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            retain: Duration::from_secs(30 * 24 * 3600),
+            bytes_max: 50 << 30,
+            segment_bytes: 64 << 20,
+            retain_when_full: false,
+            checkpoint_records: 65_536,
+            checkpoint_bytes: 128 << 20,
+            repeats_max: 2_000_000,
+            cache_bytes: 32 << 20,
+            queue_max: 65_536,
+            accept_damage: false,
+        }
+    }
+}
+
+/// Why the store did not open: the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file beside it.
+    #[error("cannot {action} {}: {error}; mend the disk or the permissions and start again", .path.display())]
+    Io {
+        /// A verb.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// As the system said.
+        error: std::io::Error,
+    },
+    /// A record that does not read.
+    #[error("the journal does not read at segment {segment}, byte {offset}: {what}")]
+    Unreadable {
+        /// Segment number.
+        segment: u64,
+        /// Byte in it.
+        offset: u32,
+        /// Why.
+        what: String,
+    },
+}
+
+/// The durable store.
+pub struct DiskStore {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What callers and the committer share.
+struct Shared {
+    /// The fold. Written by the committer alone, apart from lanes made known and entries suspected.
+    state: Mutex<State>,
+    queue: Queue,
+    wakers: Mutex<HashMap<LaneId, Arc<Notify>>>,
+    cache: Mutex<Cache>,
+    /// Read from the journal before they are due.
+    ahead: Mutex<Cache>,
+    reader: Arc<Reader>,
+    ledger: Mutex<Option<Arc<Ledger>>>,
+    fault: Mutex<Option<StoreError>>,
+    figures: Mutex<Figures>,
+    keyed: Keyed,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    payload_max: usize,
+}
+
+/// What the committer last saw of the disk.
+#[derive(Debug, Clone, Copy, Default)]
+struct Figures {
+    bytes: u64,
+    segments: u64,
+    full: bool,
+}
+
+impl DiskStore {
+    /// Opens or makes the store in `path`. Blocking; reads the ledger and what of the journal it does not cover.
+    pub fn open(
+        path: &Path,
+        options: Options,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Arc<DiskStore>, OpenError> {
+        let recovered = recovery::open(path, &options)?;
+        DiskStore::start(path, recovered, options, metrics, clock)
+    }
+
+    /// Proves every record of a store that no engine has open, changing nothing; damage is in the report. `progress` is told bytes
+    /// done and bytes in all.
+    pub fn verify(path: &Path, progress: impl FnMut(u64, u64)) -> Result<journal::Report, OpenError> {
+        Ok(journal::verify(&path.join("journal"), progress)?)
+    }
+
+    fn start(
+        path: &Path,
+        recovered: Recovered,
+        options: Options,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Arc<DiskStore>, OpenError> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(recovered.state),
+            queue: Queue::new(options.queue_max),
+            wakers: Mutex::default(),
+            cache: Mutex::new(Cache::new(options.cache_bytes)),
+            ahead: Mutex::new(Cache::new(options.cache_bytes / 4)),
+            reader: recovered.journal.reader(),
+            ledger: Mutex::new(Some(Arc::clone(&recovered.ledger))),
+            fault: Mutex::default(),
+            figures: Mutex::default(),
+            keyed: recovered.keyed,
+            clock,
+            metrics,
+            payload_max: recovered.journal.payload_bytes_max(),
+        });
+        let unstarted = |error| OpenError::Io { action: "start a thread for", path: path.to_owned(), error };
+        let checkpoints = Checkpoints::start(&shared, recovered.ledger, recovered.covered, recovered.uncovered);
+        let checkpoints = checkpoints.map_err(unstarted)?;
+        let committer = Committer::new(Arc::clone(&shared), options, recovered.journal, checkpoints, recovered.applied);
+        let committer = spawn("store-committer", move || committer.run()).map_err(unstarted)?;
+        Ok(Arc::new(DiskStore { shared, committer: Mutex::new(Some(committer)) }))
+    }
+
+    fn request(&self, request: Request) -> BoxFuture<'static, Result<Answer, StoreError>> {
+        if let Err(fault) = self.shared.usable() {
+            return futures_util::future::ready(Err(fault)).boxed();
+        }
+        let (answerer, answer) = oneshot::channel();
+        self.shared.queue.push(request, Answerer::To(answerer));
+        // An answerer dropped unanswered means the committer is gone.
+        let shared = Arc::clone(&self.shared);
+        async move { answer.await.unwrap_or_else(|_| Err(shared.gone())) }.boxed()
+    }
+
+    fn done(&self, request: Request) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.request(request).map(|answer| answer.map(|_| ())).boxed()
+    }
+
+    fn now(&self) -> i64 {
+        nanos(self.shared.clock.now())
+    }
+
+    /// Runs what reads the disk away from the async workers.
+    fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        blocking(Arc::clone(&self.shared), read)
+    }
+}
+
+impl Drop for DiskStore {
+    /// Without `close` this is what a crash is, but for the threads and locks, which are given up.
+    fn drop(&mut self) {
+        self.shared.queue.stop();
+        if let Some(committer) = lock(&self.committer).take() {
+            // A panic in it was reported when it happened.
+            let _ = committer.join();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        lock(&self.fault).clone().map_or(Ok(()), Err)
+    }
+
+    /// Why there is no committer any more.
+    fn gone(&self) -> StoreError {
+        let ended = || StoreError::Failed("its writer ended unexpectedly; restart the engine".into());
+        self.usable().err().unwrap_or_else(ended)
+    }
+
+    /// From now on everything is answered with this fault; the first one stays.
+    fn fail(&self, fault: StoreError) {
+        let fault = lock(&self.fault).get_or_insert(fault).clone();
+        // Shown before anybody is answered.
+        self.metrics.store_failed.set((fault != StoreError::Closed).into());
+        self.queue.fail(&fault);
+        lock(&self.wakers).values().for_each(|waker| waker.notify_waiters());
+    }
+
+    fn waker(&self, lane: &LaneId) -> Arc<Notify> {
+        Arc::clone(lock(&self.wakers).entry(lane.clone()).or_default())
+    }
+
+    fn wake(&self, lanes: &[LaneId]) {
+        let wakers = lock(&self.wakers);
+        lanes.iter().filter_map(|lane| wakers.get(lane)).for_each(|waker| waker.notify_waiters());
+    }
+
+    /// The lane's head, where its message is now, and whether it may have been sent before.
+    fn head(&self, lane: &LaneId) -> Option<(Entry, bool)> {
+        let mut state = self.state();
+        let number = state.lane_number(lane) as usize;
+        let mut entry = *state.lanes[number].queue.front()?;
+        entry.position = state.position_of(entry.id, entry.position);
+        let repeat = entry.again || state.lanes[number].suspect == Some(entry.entry);
+        Some((entry, repeat))
+    }
+
+    /// A message that cannot be proved any more is never given out; it is a dead letter, so that its lane goes on and a person
+    /// sees it. Any other fault stays a fault.
+    async fn bury_if_damaged(
+        self: &Arc<Shared>,
+        lane: &LaneId,
+        entry: &Entry,
+        fault: StoreError,
+    ) -> Result<(), StoreError> {
+        let position = entry.position;
+        if !blocking(Arc::clone(self), move |shared| Ok(shared.is_damaged(position))).await? {
+            return Err(fault);
+        }
+        error!(id = entry.id, %fault, "a stored message is damaged: it is a dead letter; ask its sender for it");
+        let (answerer, answer) = oneshot::channel();
+        let reason = "its stored copy is damaged: ask the sender for it, or restore a backup".to_owned();
+        let request = Request::Settle {
+            lane: lane.clone(),
+            entry: entry.entry,
+            at: nanos(self.clock.now()),
+            outcome: Outcome::Dead { reason, attempts: 0 },
+        };
+        self.queue.push(request, Answerer::To(answerer));
+        match answer.await.unwrap_or_else(|_| Err(self.gone())) {
+            // Somebody else was quicker.
+            Ok(_) | Err(StoreError::NotFound) => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn cached(&self, id: u64) -> Option<bytes::Bytes> {
+        let fresh = lock(&self.cache).get(id);
+        fresh.or_else(|| lock(&self.ahead).get(id))
+    }
+
+    fn waiting(&self, entry: Entry, possible_repeat: bool, message: bytes::Bytes) -> Waiting {
+        Waiting {
+            entry: Sequence(entry.entry),
+            id: Sequence(entry.id),
+            received_at: timestamp(entry.received_at),
+            message,
+            possible_repeat,
+        }
+    }
+}
+
+async fn next(shared: Arc<Shared>, lane: LaneId) -> Result<Waiting, StoreError> {
+    let waker = shared.waker(&lane);
+    loop {
+        let mut woken = std::pin::pin!(waker.notified());
+        woken.as_mut().enable();
+        shared.usable()?;
+        let Some((entry, repeat)) = shared.head(&lane) else {
+            woken.await;
+            continue;
+        };
+        if let Some(message) = shared.cached(entry.id) {
+            return Ok(shared.waiting(entry, repeat, message));
+        }
+        let read_lane = lane.clone();
+        let read = blocking(Arc::clone(&shared), move |shared| shared.read_ahead(&read_lane, &entry)).await;
+        match read {
+            Ok(message) => return Ok(shared.waiting(entry, repeat, message)),
+            // Carried forward between the look and the read: look again.
+            Err(StoreError::NotFound) if shared.head(&lane).is_none_or(|(now, _)| now != entry) => {}
+            Err(fault) => shared.bury_if_damaged(&lane, &entry, fault).await?,
+        }
+    }
+}
+
+impl Store for DiskStore {
+    fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>> {
+        let new = NewMessage::new(received, &self.shared.keyed);
+        if new.payload.len() > self.shared.payload_max {
+            return futures_util::future::ready(Err(StoreError::TooLarge)).boxed();
+        }
+        self.request(Request::Append(Box::new(new)))
+            .map(|answer| match answer? {
+                Answer::Appended(appended) => Ok(appended),
+                Answer::Added(_) | Answer::Done => Err(StoreError::NotFound),
+            })
+            .boxed()
+    }
+
+    fn next(&self, lane: &LaneId) -> BoxFuture<'static, Result<Waiting, StoreError>> {
+        next(Arc::clone(&self.shared), lane.clone()).boxed()
+    }
+
+    fn settle(
+        &self,
+        lane: &LaneId,
+        entry: Sequence,
+        settlement: Settlement,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let outcome = Outcome::of(settlement);
+        self.done(Request::Settle { lane: lane.clone(), entry: entry.0, at: self.now(), outcome })
+    }
+
+    fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {
+        if attempt.outcome == "ambiguous" {
+            // At once, so that the next look at the head tells it; a restart suspects every head anyway.
+            self.shared.state().suspect(lane, entry.0);
+        }
+        let request = Request::Attempted { lane: lane.clone(), entry: entry.0, attempt };
+        self.shared.queue.push(request, Answerer::Nobody);
+    }
+
+    fn replay(&self, ids: Vec<Sequence>, destination: Option<Arc<str>>) -> BoxFuture<'static, Result<u64, StoreError>> {
+        let at = self.now();
+        let items = self.blocking(move |shared| Ok(shared.replay_items(&ids, destination.as_deref())));
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let items = items.await?;
+            let (answerer, answer) = oneshot::channel();
+            shared.queue.push(Request::Replay { at, items }, Answerer::To(answerer));
+            match answer.await.unwrap_or_else(|_| Err(shared.gone()))? {
+                Answer::Added(added) => Ok(added),
+                Answer::Appended(_) | Answer::Done => Ok(0),
+            }
+        }
+        .boxed()
+    }
+
+    fn find(&self, query: Query) -> BoxFuture<'static, Result<Vec<Summary>, StoreError>> {
+        self.blocking(move |shared| shared.find(query))
+    }
+
+    fn read(&self, id: Sequence) -> BoxFuture<'static, Result<Kept, StoreError>> {
+        self.blocking(move |shared| shared.read(id.0))
+    }
+
+    fn dead(
+        &self,
+        channel: Option<String>,
+        cursor: Option<Sequence>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<DeadLetter>, StoreError>> {
+        let after = cursor.map_or(0, Sequence::as_u64);
+        let limit = limit.clamp(1, view::LIMIT_MAX);
+        self.blocking(move |shared| shared.dead(channel.as_deref(), after, limit))
+    }
+
+    fn retry_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.done(Request::RetryDead { entry: entry.0, at: self.now() })
+    }
+
+    fn discard_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.done(Request::DiscardDead { entry: entry.0, at: self.now() })
+    }
+
+    fn pause(
+        &self,
+        channel: Arc<str>,
+        destination: Arc<str>,
+        paused: bool,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.done(Request::Pause(Paused { at: self.now(), channel, destination, paused }))
+    }
+
+    fn paused(&self) -> Vec<ChannelDestination> {
+        self.shared.state().paused.iter().cloned().collect()
+    }
+
+    fn lanes(&self) -> Vec<LaneStatus> {
+        view::lanes(&self.shared.state())
+    }
+
+    fn dead_counts(&self) -> Vec<(ChannelDestination, u64)> {
+        view::dead_counts(&self.shared.state())
+    }
+
+    fn stats(&self) -> Stats {
+        let figures = *lock(&self.shared.figures);
+        view::stats(&self.shared.state(), figures.bytes, figures.segments)
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        self.shared.usable()?;
+        if lock(&self.shared.figures).full { Err(StoreError::Full) } else { Ok(()) }
+    }
+
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (answerer, answer) = oneshot::channel();
+        self.shared.queue.close(answerer);
+        let shared = Arc::clone(&self.shared);
+        async move {
+            match answer.await {
+                Ok(closed) => closed,
+                Err(_) => match shared.gone() {
+                    StoreError::Closed => Ok(()),
+                    fault => Err(fault),
+                },
+            }
+        }
+        .boxed()
+    }
+}
+
+fn blocking<T: Send + 'static>(
+    shared: Arc<Shared>,
+    read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+) -> BoxFuture<'static, Result<T, StoreError>> {
+    async move {
+        shared.usable()?;
+        let read = tokio::task::spawn_blocking(move || read(&shared)).await;
+        read.unwrap_or_else(|_| Err(StoreError::Failed("a reading thread ended early".into())))
+    }
+    .boxed()
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// The lock, also after a panic elsewhere: what it guards is replaced whole or not at all.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

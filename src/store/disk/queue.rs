@@ -1,0 +1,167 @@
+//! What waits for the committer, in the order it was asked for.
+//!
+//! Pushing never waits: order is given in the call. Appends are bounded by count and refused beyond; everything else is
+//! bounded by the lanes it comes from.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::lock;
+use crate::store::{
+    StoreError,
+    request::{Answer, Request},
+};
+
+/// Bytes of messages to one batch, so that none waits long for the others' writing.
+const BATCH_BYTES: usize = 8 << 20;
+const BATCH_REQUESTS: usize = 4096;
+
+/// Who is told.
+#[derive(Debug)]
+pub(super) enum Answerer {
+    To(oneshot::Sender<Result<Answer, StoreError>>),
+    Nobody,
+}
+impl Answerer {
+    pub fn answer(self, answer: Result<Answer, StoreError>) {
+        if let Answerer::To(sender) = self {
+            // Nobody waits any more: what was stored stays stored.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+/// A request and who asked.
+pub(super) type Asked = (Request, Answerer);
+
+/// Word from the ledger's thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checkpointed {
+    Safe,
+    Failed,
+}
+
+/// What the committer is to do next.
+#[derive(Default)]
+pub(super) struct Work {
+    pub asked: VecDeque<Asked>,
+    pub checkpointed: Option<Checkpointed>,
+    pub close: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    pub stop: bool,
+}
+
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    woken: Condvar,
+    max: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    asked: VecDeque<Asked>,
+    checkpointed: Option<Checkpointed>,
+    close: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    stop: bool,
+    /// Set once nothing is taken any more.
+    fault: Option<StoreError>,
+}
+
+impl Queue {
+    pub fn new(max: usize) -> Queue {
+        Queue { waiting: Mutex::default(), woken: Condvar::new(), max }
+    }
+
+    pub fn push(&self, request: Request, answerer: Answerer) {
+        let mut waiting = lock(&self.waiting);
+        let full = waiting.asked.len() >= self.max && matches!(request, Request::Append(_));
+        let refusal = waiting.fault.clone().or(full.then_some(StoreError::Full));
+        if let Some(refusal) = refusal {
+            drop(waiting);
+            return answerer.answer(Err(refusal));
+        }
+        waiting.asked.push_back((request, answerer));
+        self.woken.notify_one();
+    }
+
+    pub fn checkpointed(&self, word: Checkpointed) {
+        lock(&self.waiting).checkpointed = Some(word);
+        self.woken.notify_one();
+    }
+
+    /// What the ledger's thread said last, if nobody heard it yet.
+    pub fn last_word(&self) -> Option<Checkpointed> {
+        lock(&self.waiting).checkpointed.take()
+    }
+
+    /// Asks for a proper end; what was pushed before is still done.
+    pub fn close(&self, answerer: oneshot::Sender<Result<(), StoreError>>) {
+        let mut waiting = lock(&self.waiting);
+        // Dropped unanswered where there is nobody to close: the caller is told why from the store's fault.
+        if waiting.fault.is_none() {
+            waiting.close.push(answerer);
+            self.woken.notify_one();
+        }
+    }
+
+    /// Asks for an end without a checkpoint.
+    pub fn stop(&self) {
+        lock(&self.waiting).stop = true;
+        self.woken.notify_one();
+    }
+
+    /// Answers everything, now and from now on, with this fault.
+    pub fn fail(&self, fault: &StoreError) {
+        let asked = {
+            let mut waiting = lock(&self.waiting);
+            waiting.fault = Some(fault.clone());
+            waiting.close.clear();
+            mem::take(&mut waiting.asked)
+        };
+        asked.into_iter().for_each(|(_, answerer)| answerer.answer(Err(fault.clone())));
+    }
+
+    /// The next batch's worth; waits for it, but no longer than `patience`.
+    pub fn take(&self, patience: Duration) -> Work {
+        let waiting = lock(&self.waiting);
+        let idle = |waiting: &mut Waiting| {
+            waiting.asked.is_empty() && waiting.checkpointed.is_none() && waiting.close.is_empty() && !waiting.stop
+        };
+        let (mut waiting, _) =
+            self.woken.wait_timeout_while(waiting, patience, idle).unwrap_or_else(PoisonError::into_inner);
+        let batch = batch_length(&waiting.asked);
+        let rest = waiting.asked.split_off(batch);
+        let asked = mem::replace(&mut waiting.asked, rest);
+        // The end is for when everything asked before was done.
+        let last = waiting.asked.is_empty();
+        Work {
+            asked,
+            checkpointed: waiting.checkpointed.take(),
+            close: if last { mem::take(&mut waiting.close) } else { Vec::new() },
+            stop: waiting.stop && last,
+        }
+    }
+
+    /// Puts back, in front, what the next batch must decide.
+    pub fn put_back(&self, asked: Vec<Asked>) {
+        let mut waiting = lock(&self.waiting);
+        asked.into_iter().rev().for_each(|each| waiting.asked.push_front(each));
+    }
+}
+
+fn batch_length(asked: &VecDeque<Asked>) -> usize {
+    let mut bytes = 0;
+    let fits = |(request, _): &&Asked| {
+        let before = bytes;
+        if let Request::Append(new) = request {
+            bytes += new.payload.len();
+        }
+        before == 0 || bytes <= BATCH_BYTES
+    };
+    asked.iter().take(BATCH_REQUESTS).take_while(fits).count()
+}

@@ -1,0 +1,160 @@
+//! Opening: the ledger's image, if it proves itself, and the journal's records after it, folded by the same code as ever.
+
+use std::{fs, path::Path, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::{OpenError, Options, secret};
+use crate::store::{
+    journal::{self, Journal, JournalError, Position},
+    keyed::{Keyed, Kind},
+    ledger::{self, Covered, Image, Ledger, LedgerError},
+    records::Recorded,
+    state::State,
+};
+
+/// An opened store's parts.
+pub(super) struct Recovered {
+    pub journal: Journal,
+    pub ledger: Arc<Ledger>,
+    pub state: State,
+    pub applied: Option<(Position, u64)>,
+    pub covered: Covered,
+    pub keyed: Keyed,
+    /// Records folded that the ledger does not cover.
+    pub uncovered: u64,
+}
+
+pub(super) fn open(path: &Path, options: &Options) -> Result<Recovered, OpenError> {
+    fs::create_dir_all(path).map_err(|error| OpenError::Io { action: "make", path: path.to_owned(), error })?;
+    let journal = open_journal(&path.join("journal"), options)?;
+    around(path, journal, options)
+}
+
+/// The store around a journal that is open.
+pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result<Recovered, OpenError> {
+    let (key, made) = secret::read_or_make(path)?;
+    if made && journal.last_sequence() > 0 {
+        warn!(
+            "the key file was missing: searches and repeats do not find what was stored before; restore it if you can"
+        );
+    }
+    let keyed = Keyed::new(&key);
+    let store = keyed.hash(Kind::Store, &[]);
+    let ledger_path = path.join("ledger");
+    // What was lost to damage must not be believed on the ledger's word.
+    let image = match options.accept_damage {
+        true => Err(LedgerError::Unproved("the store is rebuilt from its journal")),
+        false => open_ledger(&ledger_path, &journal, store, options.repeats_max),
+    };
+    let image = match image {
+        Ok(image) => image,
+        Err(reason) => rebuild(&ledger_path, store, options, &reason)?,
+    };
+    recover(journal, image, keyed, options)
+}
+
+fn open_journal(path: &Path, options: &Options) -> Result<Journal, OpenError> {
+    let sizes = journal::Options { segment_bytes: options.segment_bytes, bytes_max: options.bytes_max };
+    let journal = match options.accept_damage {
+        false => Journal::open(path, sizes)?,
+        true => {
+            let (journal, damage) = Journal::open_accepting_damage(path, sizes)?;
+            damage.iter().for_each(|lost| warn!(%lost, "the journal is damaged: this stretch is lost"));
+            journal
+        }
+    };
+    if let Some(cut) = journal.cut() {
+        warn!(%cut, "a batch that was being written when the engine stopped was cut off; nobody was answered for it");
+    }
+    Ok(journal)
+}
+
+/// A ledger and what it holds.
+struct Opened {
+    ledger: Ledger,
+    state: State,
+    applied: Option<(Position, u64)>,
+    covered: Covered,
+}
+
+fn open_ledger(path: &Path, journal: &Journal, store: u64, repeats_max: usize) -> Result<Opened, LedgerError> {
+    let ledger = Ledger::open(path)?;
+    let covered = ledger.covered(store)?;
+    let Some(loaded) = ledger.load(store, repeats_max)? else {
+        return Ok(Opened { ledger, state: State::new(repeats_max), applied: None, covered });
+    };
+    if let Some((position, sequence)) = loaded.applied {
+        let found = journal.reader().read(position);
+        if !found.is_ok_and(|record| record.sequence == sequence) {
+            return Err(LedgerError::Unproved("the journal does not hold the record it goes up to"));
+        }
+    }
+    Ok(Opened { ledger, state: loaded.state, applied: loaded.applied, covered })
+}
+
+fn rebuild(path: &Path, store: u64, options: &Options, reason: &LedgerError) -> Result<Opened, OpenError> {
+    let fault = |action| move |error| OpenError::Io { action, path: path.to_owned(), error };
+    if path.exists() {
+        let aside = ledger::move_aside(path).map_err(fault("move aside"))?;
+        warn!(%reason, aside = %aside.display(), "the ledger is not used: rebuilding it from the journal");
+    }
+    let ledger = Ledger::open(path).map_err(|error| OpenError::Io {
+        action: "make",
+        path: path.to_owned(),
+        error: std::io::Error::other(error),
+    })?;
+    let covered = Covered { store, ..Covered::default() };
+    Ok(Opened { ledger, state: State::new(options.repeats_max), applied: None, covered })
+}
+
+fn recover(journal: Journal, opened: Opened, keyed: Keyed, options: &Options) -> Result<Recovered, OpenError> {
+    let Opened { ledger, mut state, mut applied, mut covered } = opened;
+    let segments = journal.segments();
+    let (oldest, first_sequence) = segments.first().map_or((0, None), |first| (first.segment, first.first_sequence));
+    state.oldest_segment = oldest;
+    let mut uncovered = 0;
+    let mut folded = 0_u64;
+    let covered_to = applied.map(|(position, _)| position);
+    let from = covered_to.unwrap_or(Position { segment: oldest, offset: 0 });
+    for scanned in journal.reader().scan(from) {
+        let (position, record) = match scanned {
+            Ok((position, _)) if Some(position) == covered_to => continue,
+            Ok(scanned) => scanned,
+            Err(JournalError::Damaged(damage)) if options.accept_damage => {
+                damage.iter().for_each(|lost| warn!(%lost, "the journal is damaged: this stretch is lost"));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        fold(&mut state, position, &record)?;
+        applied = Some((position, record.sequence));
+        folded += 1;
+        uncovered += 1;
+        if uncovered >= options.checkpoint_records {
+            // A rebuild of a large journal must not hold all its history in memory.
+            let image = Image::of(&mut state, &mut covered, applied, ledger::first_page(first_sequence));
+            ledger.write(&image).map_err(unwritten)?;
+            state.history.left();
+            uncovered = 0;
+        }
+    }
+    state.next = state.next.max(journal.last_sequence() + 1);
+    state.release_before(oldest, first_sequence.unwrap_or(0));
+    state.take_woken();
+    state.suspect_heads();
+    info!(messages = state.messages, waiting = state.waiting(), dead = state.dead.len(), folded, "store opened");
+    Ok(Recovered { journal, ledger: Arc::new(ledger), state, applied, covered, keyed, uncovered })
+}
+
+fn fold(state: &mut State, position: Position, record: &journal::Record) -> Result<(), OpenError> {
+    let (recorded, message) = Recorded::decode(record.kind, &record.payload).map_err(|fault| {
+        OpenError::Unreadable { segment: position.segment, offset: position.offset, what: fault.to_string() }
+    })?;
+    state.apply(record.sequence, position, &recorded, message.len() as u32);
+    Ok(())
+}
+
+fn unwritten(error: LedgerError) -> OpenError {
+    OpenError::Io { action: "write", path: "ledger".into(), error: std::io::Error::other(error) }
+}

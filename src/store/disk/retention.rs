@@ -1,0 +1,214 @@
+//! Giving space back, a whole segment at a time, from the oldest on.
+//!
+//! A segment goes when its messages are older than `retain` (or sooner, if the store is full) and little in it is still
+//! wanted. What is wanted is copied forward first; then a checkpoint that covers the copies is made safe; only then is it
+//! released. So a rebuild from what is left of the journal knows all that still holds, and one dead letter pins nothing.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use tracing::{debug, error, warn};
+
+use super::{
+    committer::{Committer, failed},
+    queue::Checkpointed,
+};
+use crate::store::{
+    LaneId, StoreError,
+    journal::JournalError,
+    records::{Carried, CarriedDead, CarriedEntry, CarriedEvent, CarriedState, Header, Recorded, What, nanos},
+    request::Batch,
+    state::{Dead, State},
+    view::{self, Told},
+};
+
+/// Messages copied forward between two batches.
+const CARRY_MESSAGES: usize = 64;
+/// Attempts kept in a carried message's history.
+const CARRY_ATTEMPTS: usize = 16;
+/// A segment is copied from when at most one in so many of its messages is still wanted.
+const WANTED_MAX: u64 = 4;
+/// The same in a full store, whose last reserve the copies would use up: deliveries in order empty it more cheaply.
+const WANTED_MAX_FULL: u64 = 8;
+
+/// How far the release of the oldest segments has come.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Releasing {
+    #[default]
+    Nothing,
+    /// Everything before this segment, once the checkpoint being written is safe.
+    Before(u64),
+}
+
+impl Committer {
+    /// One step of giving space back; answers whether the next can follow at once.
+    pub(super) fn release_some(&mut self) -> Result<bool, StoreError> {
+        if self.checkpoints.writing || self.checkpoints.broken || self.stuck {
+            return Ok(false);
+        }
+        let Some(segments) = self.releasable() else { return Ok(false) };
+        let wanted = wanted(&self.shared.state(), segments.clone(), CARRY_MESSAGES);
+        let step = if wanted.is_empty() { self.release(segments.end) } else { self.carry(&wanted).map(|()| true) };
+        match step {
+            Err(JournalError::Full) => {
+                warn!("no room to copy forward what the oldest segment still holds: free disk space");
+                Ok(false)
+            }
+            step => step.map_err(|fault| failed(&fault)),
+        }
+    }
+
+    /// The writer's word; what waited for it is released.
+    pub(super) fn checkpointed(&mut self, word: Checkpointed) -> Result<(), StoreError> {
+        self.checkpoints.ended(word, &mut self.shared.state());
+        let Releasing::Before(before) = std::mem::take(&mut self.releasing) else { return Ok(()) };
+        // A replay may have asked for something in it meanwhile: then it is copied forward and tried again.
+        let live = self.shared.state().segments.range(..before).any(|(_, segment)| segment.live > 0);
+        if word == Checkpointed::Failed || live {
+            return Ok(());
+        }
+        self.journal.release_before(before).map_err(|fault| failed(&fault))?;
+        let first = self.journal.segments().into_iter().next();
+        if let Some(first) = first {
+            self.shared.state().release_before(first.segment, first.first_sequence.unwrap_or(0));
+            debug!(before = first.segment, "segments given back");
+        }
+        Ok(())
+    }
+
+    /// The oldest segments that may go: all that nothing is wanted of, or, where the oldest still has something, that one.
+    fn releasable(&self) -> Option<Range<u64>> {
+        let last = self.applied?.0.segment.min(self.journal.end().segment);
+        let state = self.shared.state();
+        let pressed = !self.journal.room_for_messages();
+        let now = nanos(self.shared.clock.now());
+        let retain = i64::try_from(self.options.retain.as_nanos()).unwrap_or(i64::MAX);
+        let mut end = state.oldest_segment;
+        while end < last {
+            let segment = state.segments.get(&end).copied().unwrap_or_default();
+            let old = segment.last_at.saturating_add(retain) <= now;
+            let share = if pressed { WANTED_MAX_FULL } else { WANTED_MAX };
+            let may_go = old || pressed && !self.options.retain_when_full;
+            if !may_go || segment.live * share > segment.messages && !worth_it(&state, last, share) {
+                break;
+            }
+            // What can go as it is goes first; else copies would be copied again before anything is released.
+            if segment.live > 0 && end > state.oldest_segment {
+                break;
+            }
+            end += 1;
+            if segment.live > 0 {
+                break;
+            }
+        }
+        (end > state.oldest_segment).then_some(state.oldest_segment..end)
+    }
+
+    /// Copies messages forward with all that is true of them.
+    fn carry(&mut self, ids: &[u64]) -> Result<(), JournalError> {
+        let mut batch = Batch::new(&self.shared.state(), true);
+        for id in ids {
+            match self.carried(*id) {
+                Ok((carried, message)) => batch.plan_message(Recorded::CarriedMessage(carried), message),
+                Err(fault) => {
+                    error!(id, %fault, "a message cannot be read to be copied forward: no space is given back until a restart");
+                    self.stuck = true;
+                    return Ok(());
+                }
+            }
+        }
+        self.write_own(batch.planned)
+    }
+
+    /// Notes what else the segments said, and has a checkpoint made after which they can go.
+    fn release(&mut self, before: u64) -> Result<bool, JournalError> {
+        let first = self.journal.segments().into_iter().find(|segment| segment.segment >= before);
+        let first_sequence = first.and_then(|first| first.first_sequence).unwrap_or(u64::MAX);
+        let state = self.shared.state();
+        let paused = state.paused.iter().cloned().collect();
+        let carried = CarriedState { paused, repeats: state.repeats.live_before(first_sequence) };
+        let mut batch = Batch::new(&state, true);
+        drop(state);
+        batch.plan(Recorded::CarriedState(carried));
+        self.write_own(batch.planned)?;
+        self.checkpoint();
+        debug!(before, "segments are given back once a checkpoint covers what was copied");
+        self.releasing = Releasing::Before(before);
+        Ok(false)
+    }
+
+    fn carried(&self, id: u64) -> Result<(Carried, bytes::Bytes), StoreError> {
+        let told = self.shared.told(id)?;
+        let (recorded, message) = self.shared.recorded(told.row.position)?;
+        let (header, mut events): (Header, Vec<CarriedEvent>) = match recorded {
+            Recorded::Received(header) => (header, Vec::new()),
+            Recorded::CarriedMessage(carried) => (carried.header, carried.events),
+            _ => return Err(StoreError::NotFound),
+        };
+        events.extend(self.shared.lines(&told.happened)?);
+        let (waiting, dead) = standing(&self.shared.state(), &told);
+        let mut carried = Carried { id, header, waiting, dead: Vec::new(), events };
+        thin_out(&mut carried.events);
+        for (lane, entry, dead) in dead {
+            let (told, _) = self.shared.recorded(dead.told)?;
+            let (reason, attempts) = view::reason(entry, &told).unwrap_or_default();
+            carried.dead.push(CarriedDead { lane, entry, at: dead.at, reason, attempts });
+        }
+        Ok((carried, message))
+    }
+}
+
+/// Entries of a message that wait, and that are dead.
+fn standing(state: &State, told: &Told) -> (Vec<CarriedEntry>, Vec<(LaneId, u64, Dead)>) {
+    let first = (told.row.id + 1..).zip(told.row.lanes.iter().copied());
+    let carried = told.stood.iter().map(|(lane, entry, _)| (*entry, *lane));
+    let later = told.happened.iter().map(|each| (each.entry, each.lane));
+    let entries: BTreeMap<u64, u32> = first.chain(carried).chain(later).collect();
+    let (mut waiting, mut dead) = (Vec::new(), Vec::new());
+    for (entry, number) in entries {
+        let lane = &state.lanes[number as usize];
+        if let Some(found) = lane.queue.find(entry) {
+            waiting.push(CarriedEntry { lane: lane.id.clone(), entry, again: found.again });
+        }
+        dead.extend(state.dead.get(&entry).map(|found| (lane.id.clone(), entry, *found)));
+    }
+    (waiting, dead)
+}
+
+/// Whether copying a segment that is mostly wanted pays, since little is wanted in those behind it, which it pins.
+fn worth_it(state: &State, last: u64, share: u64) -> bool {
+    const WHOLE: u64 = 1024;
+    let segments = state.segments.range(..last).map(|(_, segment)| *segment);
+    let wanted: u64 = segments.map(|segment| WHOLE * segment.live / segment.messages.max(1)).sum();
+    wanted * share <= WHOLE * (last - state.oldest_segment)
+}
+
+/// Ids of messages in these segments that still wait or are dead, oldest first, up to `limit`.
+fn wanted(state: &State, segments: Range<u64>, limit: usize) -> Vec<u64> {
+    let live: u64 = state.segments.range(segments.clone()).map(|(_, segment)| segment.live).sum();
+    let mut ids = Vec::new();
+    if live == 0 {
+        return ids;
+    }
+    let inside = |id, position| segments.contains(&state.position_of(id, position).segment);
+    let dead = state.dead.values().filter(|dead| inside(dead.id, dead.message)).map(|dead| dead.id);
+    ids.extend(dead.take(limit));
+    for lane in &state.lanes {
+        let waiting = lane.queue.iter().filter(|entry| inside(entry.id, entry.position)).map(|entry| entry.id);
+        ids.extend(waiting.take(limit));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids.truncate(limit);
+    ids
+}
+
+/// Keeps all that decided something and the last attempts.
+fn thin_out(events: &mut Vec<CarriedEvent>) {
+    let attempts = events.iter().filter(|event| event.what == What::Attempt).count();
+    let mut surplus = attempts.saturating_sub(CARRY_ATTEMPTS);
+    events.retain(|event| {
+        let drop = event.what == What::Attempt && surplus > 0;
+        surplus -= usize::from(drop);
+        !drop
+    });
+}

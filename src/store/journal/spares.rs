@@ -1,0 +1,300 @@
+//! Files made ready to become segments: zero-filled ahead of need by a thread of their own, or recycled from released
+//! segments, so that a roll never waits for a whole segment to be written. One whole spare is the reserve for what must
+//! be recorded while messages are refused: no message may take the last one. All bytes are counted here, and never
+//! exceed `bytes_max`.
+
+use super::{
+    JournalError, Options,
+    files::{Files, fault, is_no_space},
+    layout,
+};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Zeros written and synced at a time: small enough that an append beside it hardly waits for the disk.
+pub(super) const CHUNK: u32 = 1024 * 1024;
+/// Released segments kept for reuse; more are deleted, so that the disk shrinks after a backlog.
+pub(super) const KEPT_MAX: usize = 2;
+/// After the disk was full, how long until the thread tries again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A file that holds no records and is not a segment yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spare {
+    pub(super) path: PathBuf,
+    /// Zero-filled or recycled so far; the whole of a segment, but for one made in a hurry.
+    pub(super) bytes: u32,
+}
+
+/// The stock of spares and the thread that refills it.
+pub(super) struct Spares {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    files: Arc<dyn Files>,
+    directory: PathBuf,
+    options: Options,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    ready: Vec<Spare>,
+    /// Whole spares the writer waits for; one is kept ready anyway.
+    wanted: usize,
+    /// The thread is at it; its bytes count already.
+    making: bool,
+    /// When the disk last had no space for another.
+    refused: Option<Instant>,
+    /// A fault other than lack of space, for the writer to report.
+    failed: Option<io::Error>,
+    /// Bytes given to live segments.
+    live: u64,
+    stop: bool,
+}
+
+/// What a batch is about to need.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Need {
+    /// Segments it will begin.
+    pub(super) segments: usize,
+    /// Bytes that fit each of them for certain, headers included.
+    pub(super) bytes: u32,
+    /// Bytes left in the segment it ends in.
+    pub(super) left: u32,
+    /// Messages must leave the reserve alone.
+    pub(super) keeps_reserve: bool,
+}
+
+impl Spares {
+    /// `ready` are whole spares found in the directory, `live` the bytes of its segments.
+    pub(super) fn start(
+        files: Arc<dyn Files>,
+        directory: &Path,
+        options: &Options,
+        ready: Vec<Spare>,
+        live: u64,
+    ) -> Result<Spares, JournalError> {
+        let state = Mutex::new(State { ready, live, ..State::default() });
+        let shared =
+            Shared { files, directory: directory.to_owned(), options: options.clone(), state, changed: Condvar::new() };
+        let shared = Arc::new(shared);
+        let worker = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("journal-spares".into()).spawn(move || worker.refill());
+        let thread = Some(thread.map_err(fault("start the thread that prepares segments in", directory))?);
+        Ok(Spares { shared, thread })
+    }
+
+    /// Makes sure that what the batch needs is there before any of it is written; `Full` where it cannot be.
+    pub(super) fn secure(&self, need: Need) -> Result<(), JournalError> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(error) = state.failed.take() {
+                return Err(fault("prepare a segment in", &self.shared.directory)(error));
+            }
+            if state.ready.len() < need.segments {
+                state = self.shared.make_or_wait(state, need.bytes)?;
+            } else if !need.keeps_reserve || self.shared.reserve_stands(&mut state, need)? {
+                return Ok(());
+            } else {
+                state.wanted = need.segments + 1;
+                self.shared.changed.notify_all();
+                state = self.shared.wait(state);
+            }
+        }
+    }
+
+    /// A spare to become a segment of `Options::segment_bytes`; `secure` has seen to it that there is one.
+    pub(super) fn take(&self) -> Result<Spare, JournalError> {
+        let mut state = self.shared.lock();
+        let size = self.shared.options.segment_bytes;
+        // One made in a hurry first: the reserve must be whole.
+        let at = state.ready.iter().position(|spare| spare.bytes < size).or_else(|| state.ready.len().checked_sub(1));
+        let spare = at.map(|at| state.ready.swap_remove(at)).ok_or(JournalError::Full)?;
+        state.live += u64::from(size);
+        state.wanted = 0;
+        self.shared.changed.notify_all();
+        Ok(spare)
+    }
+
+    /// Takes a released segment's file back, to be used again or deleted.
+    pub(super) fn recycle(&self, path: &Path, size: u32) -> Result<(), JournalError> {
+        let mut state = self.shared.lock();
+        let result = self.shared.recycle(&mut state, path, size);
+        state.live = state.live.saturating_sub(u64::from(size));
+        state.refused = None;
+        self.shared.changed.notify_all();
+        result
+    }
+
+    /// Whether messages could fill a quarter of a segment now, with `left` bytes in the one being written.
+    pub(super) fn has_room(&self, left: u32) -> bool {
+        let mut state = self.shared.lock();
+        let rolls = left < self.shared.options.segment_bytes / 4;
+        let need = Need { segments: usize::from(rolls), bytes: 0, left, keeps_reserve: true };
+        state.failed.is_none() && self.shared.reserve_stands(&mut state, need).is_ok()
+    }
+
+    /// Bytes of all files, the one in the making included.
+    pub(super) fn bytes(&self) -> u64 {
+        self.shared.bytes(&self.shared.lock())
+    }
+}
+
+impl Drop for Spares {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes(&self, state: &State) -> u64 {
+        let spares: u64 = state.ready.iter().map(|spare| u64::from(spare.bytes)).sum();
+        let making = if state.making { u64::from(self.options.segment_bytes) } else { 0 };
+        state.live + spares + making
+    }
+
+    fn admits_another(&self, state: &State) -> bool {
+        self.bytes(state) + u64::from(self.options.segment_bytes) <= self.options.bytes_max
+    }
+
+    fn whole(&self, state: &State) -> usize {
+        state.ready.iter().filter(|spare| spare.bytes == self.options.segment_bytes).count()
+    }
+
+    /// `Ok(false)`: the thread is about to tell. A spare that is still being made stands for the reserve as long as the
+    /// segment in use has a good part left for what must be recorded.
+    fn reserve_stands(&self, state: &mut State, need: Need) -> Result<bool, JournalError> {
+        let hasty = state.ready.len() - self.whole(state);
+        if self.whole(state) > need.segments.saturating_sub(hasty) {
+            return Ok(true);
+        }
+        if let Some(refused) = state.refused {
+            if refused.elapsed() >= RETRY_AFTER {
+                state.refused = None;
+                self.changed.notify_all();
+            }
+            return Err(JournalError::Full);
+        }
+        if !state.making && !self.admits_another(state) {
+            return Err(JournalError::Full);
+        }
+        Ok(need.left >= self.options.segment_bytes / 4)
+    }
+
+    /// Makes a spare of at least `bytes` here and now; where `bytes_max` or the disk has no room for one, waits for the
+    /// one that is being made.
+    fn make_or_wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        bytes: u32,
+    ) -> Result<MutexGuard<'a, State>, JournalError> {
+        if self.admits_another(&state) {
+            let bytes = bytes.next_multiple_of(CHUNK).min(self.options.segment_bytes);
+            match self.make(bytes, || false) {
+                Ok(spare) => {
+                    state.ready.extend(spare);
+                    return Ok(state);
+                }
+                Err(error) if !is_no_space(&error) => {
+                    return Err(fault("prepare a segment in", &self.directory)(error));
+                }
+                Err(_) => state.refused = Some(Instant::now()),
+            }
+        }
+        if state.making { Ok(self.wait(state)) } else { Err(JournalError::Full) }
+    }
+
+    /// The thread: keeps whole spares ready.
+    fn refill(&self) {
+        let mut state = self.lock();
+        while !state.stop {
+            let wanted =
+                self.whole(&state) < state.wanted.max(1) && state.refused.is_none() && self.admits_another(&state);
+            if !wanted || state.failed.is_some() {
+                state = self.wait(state);
+                continue;
+            }
+            state.making = true;
+            drop(state);
+            let made = self.make(self.options.segment_bytes, || self.lock().stop);
+            state = self.lock();
+            state.making = false;
+            match made {
+                Ok(spare) => state.ready.extend(spare),
+                Err(error) if is_no_space(&error) => state.refused = Some(Instant::now()),
+                Err(error) => state.failed = Some(error),
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// `None` if told to stop. Leaves nothing behind where it fails.
+    fn make(&self, bytes: u32, stop: impl Fn() -> bool) -> io::Result<Option<Spare>> {
+        let name = format!("{:016x}", layout::new_generation());
+        let (unready, path) =
+            (self.directory.join(format!("{name}.tmp")), self.directory.join(format!("{name}.spare")));
+        let file = self.files.create(&unready)?;
+        let made = zero_fill(&*self.files, &file, 0, bytes, stop).and_then(|whole| {
+            if whole { self.files.rename(&unready, &path).map(|()| Some(Spare { path, bytes })) } else { Ok(None) }
+        });
+        if !matches!(made, Ok(Some(_))) {
+            let _ = self.files.remove(&unready);
+        }
+        made
+    }
+
+    fn recycle(&self, state: &mut State, path: &Path, size: u32) -> Result<(), JournalError> {
+        let whole = std::fs::metadata(path).is_ok_and(|file| file.len() == u64::from(self.options.segment_bytes));
+        if state.ready.len() >= KEPT_MAX || size != self.options.segment_bytes || !whole {
+            return self.files.remove(path).map_err(fault("delete", path));
+        }
+        let spare = path.with_extension("spare");
+        self.files.rename(path, &spare).map_err(fault("rename", path))?;
+        state.ready.push(Spare { path: spare, bytes: size });
+        Ok(())
+    }
+}
+
+/// Writes zeros to `file` from `from` to `to`, each chunk synced; `false` if told to stop before the end.
+pub(super) fn zero_fill(
+    files: &dyn Files,
+    file: &File,
+    from: u32,
+    to: u32,
+    stop: impl Fn() -> bool,
+) -> io::Result<bool> {
+    let zeros = vec![0; CHUNK.min(to - from) as usize];
+    let mut at = from;
+    while at < to {
+        if stop() {
+            return Ok(false);
+        }
+        let length = CHUNK.min(to - at);
+        files.write_at(file, &zeros[..length as usize], u64::from(at))?;
+        files.sync(file)?;
+        at += length;
+    }
+    Ok(true)
+}

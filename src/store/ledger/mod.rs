@@ -1,0 +1,233 @@
+//! The ledger: the image of a journal prefix, in sled, so that a start need not read the whole journal and old messages are
+//! found quickly. It is never the truth: what does not open or does not prove itself is moved aside and rebuilt.
+//!
+//! Nothing is written per message. A checkpoint is one batch, applied at once, flushed by one thread, and made durable by
+//! our own fdatasync, since sled's flush ends in `sync_file_range`. No value exceeds 48 KiB (sled keeps large ones in
+//! files it never syncs). sled's file never shrinks, so a ledger mostly of dead bytes is copied into a fresh one on opening.
+//!
+//! # Keys
+//! `!` proof · `l` lane · `c` lane chunk · `d` dead letter · `m` carried message · `r` repeats block ·
+//! `h` history page · `o` page, checkpoint: what happened to its messages later. Numbers are big endian; every key ends in a
+//! two-byte part number, and the first part begins with the value's length.
+
+mod image;
+mod load;
+mod page;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+pub(super) use self::image::{Covered, Image, first_page};
+use super::{journal::Position, state::State};
+
+const PART: usize = 48 << 10;
+const CACHE_BYTES: u64 = 16 << 20;
+/// A ledger is copied when it is larger than this and [`GARBAGE`] times what it holds.
+const COMPACT_FROM: u64 = 256 << 20;
+const GARBAGE: u64 = 4;
+
+/// Why a ledger cannot be used; the remedy is always to rebuild it, which is done without asking.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LedgerError {
+    #[error("sled: {0}")]
+    Sled(#[from] sled::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("sled panicked")]
+    Panicked,
+    #[error("it does not prove itself: {0}")]
+    Unproved(&'static str),
+}
+
+/// An open ledger.
+pub(super) struct Ledger {
+    db: sled::Db,
+    file: File,
+}
+
+/// What a ledger says of the journal prefix it covers.
+pub(super) struct Loaded {
+    pub state: State,
+    /// The last record folded in, and its sequence.
+    pub applied: Option<(Position, u64)>,
+}
+
+impl Ledger {
+    /// Opens or makes the ledger at `path`.
+    pub fn open(path: &Path) -> Result<Ledger, LedgerError> {
+        finish_swap(path)?;
+        let ledger = Ledger::open_as_is(path)?;
+        let size = guarded(|| Ok(ledger.db.size_on_disk()?))?;
+        if size < COMPACT_FROM || size < GARBAGE * ledger.live_bytes()? {
+            return Ok(ledger);
+        }
+        ledger.compacted(path)
+    }
+
+    /// The same ledger without its dead bytes.
+    fn compacted(self, path: &Path) -> Result<Ledger, LedgerError> {
+        self.copy_to(&unfinished(path))?;
+        drop(self);
+        swap(path)?;
+        Ledger::open_as_is(path)
+    }
+
+    fn open_as_is(path: &Path) -> Result<Ledger, LedgerError> {
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::HighThroughput);
+        let db = guarded(|| Ok(config.open()?))?;
+        let file = File::options().write(true).open(path.join("db"))?;
+        Ok(Ledger { db, file })
+    }
+
+    /// The state it holds, proved; `None` where it is new. `store` is the hash that tells this store from others.
+    pub fn load(&self, store: u64, repeats_max: usize) -> Result<Option<Loaded>, LedgerError> {
+        guarded(|| load::load(self, store, repeats_max))
+    }
+
+    /// Writes a checkpoint; durable when this returns.
+    pub fn write(&self, image: &Image) -> Result<(), LedgerError> {
+        guarded(|| {
+            let mut batch = sled::Batch::default();
+            for prefix in &image.removed {
+                self.remove_all(&mut batch, self.db.scan_prefix(prefix))?;
+            }
+            for (from, to) in &image.removed_ranges {
+                self.remove_all(&mut batch, self.db.range(from.as_slice()..to.as_slice()))?;
+            }
+            for (key, value) in &image.put {
+                put(&mut batch, key, value);
+            }
+            self.db.apply_batch(batch)?;
+            self.db.flush()?;
+            Ok(self.file.sync_data()?)
+        })
+    }
+
+    fn remove_all(&self, batch: &mut sled::Batch, found: sled::Iter) -> Result<(), LedgerError> {
+        for key in found.keys() {
+            batch.remove(key?);
+        }
+        Ok(())
+    }
+
+    /// The value under `key`, its parts joined.
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        let mut value = Vec::new();
+        let mut length = 0;
+        for number in 0.. {
+            let Some(part) = self.db.get(part_key(key, number))? else { break };
+            let part = match number {
+                0 => {
+                    let (head, rest) = part.split_first_chunk::<4>().ok_or(LedgerError::Unproved("a short value"))?;
+                    length = u32::from_le_bytes(*head) as usize;
+                    rest
+                }
+                _ => &part[..],
+            };
+            value.extend_from_slice(part);
+            if value.len() >= length {
+                value.truncate(length);
+                return Ok(Some(value));
+            }
+        }
+        if value.is_empty() { Ok(None) } else { Err(LedgerError::Unproved("a part is missing")) }
+    }
+
+    /// The keys under `prefix`, without part numbers, in order.
+    fn keys(&self, prefix: &[u8]) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, LedgerError>> + use<> {
+        let first_parts = |key: sled::Result<sled::IVec>| match key {
+            Ok(key) => {
+                let (key, part) = key.split_last_chunk::<2>()?;
+                (*part == [0, 0]).then(|| Ok(key.to_vec()))
+            }
+            Err(error) => Some(Err(error.into())),
+        };
+        self.db.scan_prefix(prefix).keys().filter_map(first_parts)
+    }
+
+    fn live_bytes(&self) -> Result<u64, LedgerError> {
+        guarded(|| {
+            let mut bytes = 0;
+            for pair in self.db.iter() {
+                let (key, value) = pair?;
+                bytes += (key.len() + value.len()) as u64;
+            }
+            Ok(bytes)
+        })
+    }
+
+    fn copy_to(&self, path: &Path) -> Result<(), LedgerError> {
+        if path.exists() {
+            fs::remove_dir_all(path)?;
+        }
+        let copy = Ledger::open_as_is(path)?;
+        guarded(|| {
+            for pair in self.db.iter() {
+                let (key, value) = pair?;
+                copy.db.insert(key, value)?;
+            }
+            copy.db.flush()?;
+            Ok(copy.file.sync_all()?)
+        })
+    }
+}
+
+/// Moves a ledger that is of no use out of the way; answers where to.
+pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = (1..).map(|number| path.with_extension(format!("bad-{number}"))).find(|aside| !aside.exists());
+    let aside = aside.unwrap_or_else(|| path.with_extension("bad"));
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Puts the finished copy in the ledger's place.
+fn swap(path: &Path) -> io::Result<()> {
+    let old = path.with_extension("old");
+    fs::rename(path, &old)?;
+    fs::rename(unfinished(path), path)?;
+    fs::remove_dir_all(old)
+}
+
+/// A swap that a crash interrupted: the copy is taken where the ledger is gone already, else made anew another time.
+fn finish_swap(path: &Path) -> io::Result<()> {
+    let (new, old) = (unfinished(path), path.with_extension("old"));
+    if !path.exists() && new.exists() {
+        fs::rename(&new, path)?;
+    }
+    for leftover in [new, old] {
+        if leftover.exists() {
+            fs::remove_dir_all(leftover)?;
+        }
+    }
+    Ok(())
+}
+
+fn part_key(key: &[u8], number: u16) -> Vec<u8> {
+    [key, &number.to_be_bytes()].concat()
+}
+
+fn put(batch: &mut sled::Batch, key: &[u8], value: &[u8]) {
+    let whole = [&(value.len() as u32).to_le_bytes(), value].concat();
+    for (number, part) in (0..).zip(whole.chunks(PART)) {
+        batch.insert(part_key(key, number), part);
+    }
+}
+
+/// sled panics on some damage; to us that is one more way of not opening.
+fn guarded<T>(run: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(LedgerError::Panicked))
+}

@@ -1,0 +1,413 @@
+//! What the journal's records say: the payload of each kind, encoded and decoded.
+//!
+//! A payload is a length-prefixed postcard header, for messages followed by the raw bytes as received. Kinds:
+//! 1 received · 2 settled · 3 attempted · 4 replayed · 5 dead retried · 6 dead discarded · 7 paused ·
+//! 8 carried message · 9 carried state.
+//! A kind's layout never changes: bytes after a header's known fields are ignored, a new layout is a new kind, and an
+//! unknown kind is a fault, never skipped. Identities are kept as keyed hashes only.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{Attempt, LaneId, Receipt, Settlement, journal::Position};
+use crate::hl7::ack::Code;
+
+/// One record's meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Recorded {
+    Received(Header),
+    Settled(Settled),
+    Attempted(Attempted),
+    Replayed(Replayed),
+    DeadRetried(DeadChange),
+    DeadDiscarded(DeadChange),
+    Paused(Paused),
+    CarriedMessage(Carried),
+    CarriedState(CarriedState),
+}
+
+/// A message as received, without its bytes. Its record takes one sequence for the message and one for each route, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub channel: Arc<str>,
+    pub at: i64,
+    pub routes: Vec<(Arc<str>, u16)>,
+    /// Place in [`ACKS`] plus one; 0 where no answer was asked for.
+    pub ack: u8,
+    pub control: u64,
+    pub patient: Vec<u64>,
+    pub device: Vec<u64>,
+    pub repeat: Option<RepeatMark>,
+}
+
+/// What a repeat of this message would be known by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct RepeatMark {
+    pub key: u64,
+    pub body: u64,
+    pub window_seconds: u32,
+}
+
+/// The end of one delivery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settled {
+    pub lane: LaneId,
+    pub entry: u64,
+    pub id: u64,
+    pub at: i64,
+    pub outcome: Outcome,
+}
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Accepted { sent_sha256: [u8; 32], configuration: u64, answer: String, attempts: u32, at: i64 },
+    Dead { reason: String, attempts: u32 },
+}
+/// An attempt that ended nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Attempted {
+    pub lane: LaneId,
+    pub entry: u64,
+    pub id: u64,
+    pub at: i64,
+    pub outcome: String,
+    pub reason: String,
+}
+/// Messages put again at the tail of their lanes; the record's sequence is the first item's entry, each next item's one more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Replayed {
+    pub at: i64,
+    pub items: Vec<ReplayItem>,
+}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ReplayItem {
+    pub id: u64,
+    pub lane: LaneId,
+    pub position: Position,
+    pub received_at: i64,
+}
+/// A dead letter retried (the record's sequence is its new entry) or given up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct DeadChange {
+    pub at: i64,
+    pub entry: u64,
+    pub id: u64,
+    pub lane: LaneId,
+}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Paused {
+    pub at: i64,
+    pub channel: Arc<str>,
+    pub destination: Arc<str>,
+    pub paused: bool,
+}
+/// A message copied forward because its segment is given up: all that is still true of it. Followed by its raw bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Carried {
+    pub id: u64,
+    pub header: Header,
+    pub waiting: Vec<CarriedEntry>,
+    pub dead: Vec<CarriedDead>,
+    /// What happened to it up to now, oldest first.
+    pub events: Vec<CarriedEvent>,
+}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct CarriedEntry {
+    pub lane: LaneId,
+    pub entry: u64,
+    pub again: bool,
+}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct CarriedDead {
+    pub lane: LaneId,
+    pub entry: u64,
+    pub at: i64,
+    pub reason: String,
+    pub attempts: u32,
+}
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct CarriedEvent {
+    pub entry: u64,
+    pub lane: LaneId,
+    pub what: What,
+    pub at: i64,
+    pub detail: String,
+}
+/// What else the given-up segments said that still holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct CarriedState {
+    /// All destinations paused at this point.
+    pub paused: Vec<(Arc<str>, Arc<str>)>,
+    pub repeats: Vec<CarriedRepeat>,
+}
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct CarriedRepeat {
+    pub mark: RepeatMark,
+    pub sequence: u64,
+    pub at: i64,
+}
+
+/// What happened to one lane entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum What {
+    Attempt,
+    Accepted,
+    Dead,
+    Retried,
+    Discarded,
+    Replayed,
+}
+impl What {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            What::Attempt => "attempt",
+            What::Accepted => "accepted",
+            What::Dead => "dead",
+            What::Retried => "retried",
+            What::Discarded => "discarded",
+            What::Replayed => "replayed",
+        }
+    }
+}
+
+/// Why a payload could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DecodeError {
+    #[error("record kind {0} is unknown: it was written by a newer version; run that version")]
+    UnknownKind(u8),
+    #[error("a record of kind {0} does not read as one")]
+    Malformed(u8),
+}
+
+impl Recorded {
+    pub fn kind(&self) -> u8 {
+        match self {
+            Recorded::Received(_) => 1,
+            Recorded::Settled(_) => 2,
+            Recorded::Attempted(_) => 3,
+            Recorded::Replayed(_) => 4,
+            Recorded::DeadRetried(_) => 5,
+            Recorded::DeadDiscarded(_) => 6,
+            Recorded::Paused(_) => 7,
+            Recorded::CarriedMessage(_) => 8,
+            Recorded::CarriedState(_) => 9,
+        }
+    }
+
+    /// The payload, `message` being the raw bytes for the two kinds that carry them, else empty.
+    pub fn encode(&self, message: &[u8]) -> Bytes {
+        match self {
+            Recorded::Received(header) => encode_received(header, message),
+            Recorded::Settled(settled) => join(settled, message),
+            Recorded::Attempted(attempted) => join(attempted, message),
+            Recorded::Replayed(replayed) => join(replayed, message),
+            Recorded::DeadRetried(change) | Recorded::DeadDiscarded(change) => join(change, message),
+            Recorded::Paused(paused) => join(paused, message),
+            Recorded::CarriedMessage(carried) => join(carried, message),
+            Recorded::CarriedState(state) => join(state, message),
+        }
+    }
+
+    /// The meaning, and the raw bytes where the kind carries them.
+    pub fn decode(kind: u8, payload: &Bytes) -> Result<(Recorded, Bytes), DecodeError> {
+        let (header, message) = split(payload).ok_or(DecodeError::Malformed(kind))?;
+        let recorded = match kind {
+            1 => Recorded::Received(read(kind, &header)?),
+            2 => Recorded::Settled(read(kind, &header)?),
+            3 => Recorded::Attempted(read(kind, &header)?),
+            4 => Recorded::Replayed(read(kind, &header)?),
+            5 => Recorded::DeadRetried(read(kind, &header)?),
+            6 => Recorded::DeadDiscarded(read(kind, &header)?),
+            7 => Recorded::Paused(read(kind, &header)?),
+            8 => Recorded::CarriedMessage(read(kind, &header)?),
+            9 => Recorded::CarriedState(read(kind, &header)?),
+            unknown => return Err(DecodeError::UnknownKind(unknown)),
+        };
+        Ok((recorded, message))
+    }
+
+    /// How many sequences the record takes: its own and those of the lane entries it makes.
+    pub fn sequences(&self) -> u64 {
+        match self {
+            Recorded::Received(header) => 1 + header.routes.len() as u64,
+            Recorded::Replayed(replayed) => replayed.items.len().max(1) as u64,
+            _ => 1,
+        }
+    }
+}
+
+/// The payload of a message just received.
+pub(super) fn encode_received(header: &Header, message: &[u8]) -> Bytes {
+    join(header, message)
+}
+
+impl Outcome {
+    pub fn of(settlement: Settlement) -> Outcome {
+        match settlement {
+            Settlement::Accepted(Receipt { sent_sha256, configuration, answer, attempts, at }) => {
+                Outcome::Accepted { sent_sha256, configuration, answer, attempts, at: nanos(at) }
+            }
+            Settlement::Dead { reason, attempts } => Outcome::Dead { reason, attempts },
+        }
+    }
+    pub fn what(&self) -> What {
+        match self {
+            Outcome::Accepted { .. } => What::Accepted,
+            Outcome::Dead { .. } => What::Dead,
+        }
+    }
+}
+
+impl Attempted {
+    pub fn of(lane: LaneId, entry: u64, id: u64, attempt: Attempt) -> Attempted {
+        Attempted { lane, entry, id, at: nanos(attempt.at), outcome: attempt.outcome, reason: attempt.reason }
+    }
+}
+
+/// Answer codes by their place in a record.
+const ACKS: [Code; 6] = [Code::CA, Code::CE, Code::CR, Code::AA, Code::AE, Code::AR];
+
+/// As kept in [`Header::ack`].
+pub(super) fn ack_mark(code: Option<Code>) -> u8 {
+    code.and_then(|code| ACKS.iter().position(|known| *known == code)).map_or(0, |place| place as u8 + 1)
+}
+/// As shown.
+pub(super) fn ack_name(mark: u8) -> Option<String> {
+    ACKS.get(usize::from(mark).checked_sub(1)?).map(|code| code.as_str().to_owned())
+}
+
+/// Nanoseconds since 1970, held at the ends of what 64 bits tell (1677 and 2262).
+pub(super) fn nanos(at: Timestamp) -> i64 {
+    at.as_nanosecond().clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+}
+/// The time `nanos` gave.
+pub(super) fn timestamp(nanos: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+const LENGTH: usize = 4;
+
+fn join<T: Serialize>(header: &T, message: &[u8]) -> Bytes {
+    let mut payload = Vec::with_capacity(LENGTH + 256 + message.len());
+    payload.extend_from_slice(&[0; LENGTH]);
+    // Writing plain owned structs into a growing vector has no way to fail.
+    let mut payload = postcard::to_extend(header, payload).unwrap_or_default();
+    let length = (payload.len() - LENGTH) as u32;
+    payload[..LENGTH].copy_from_slice(&length.to_le_bytes());
+    payload.extend_from_slice(message);
+    Bytes::from(payload)
+}
+
+fn split(payload: &Bytes) -> Option<(Bytes, Bytes)> {
+    let length = u32::from_le_bytes(payload.get(..LENGTH)?.try_into().ok()?) as usize;
+    let end = LENGTH.checked_add(length).filter(|end| *end <= payload.len())?;
+    Some((payload.slice(LENGTH..end), payload.slice(end..)))
+}
+
+fn read<T: DeserializeOwned>(kind: u8, header: &[u8]) -> Result<T, DecodeError> {
+    postcard::take_from_bytes(header).map(|(value, _later_fields)| value).map_err(|_| DecodeError::Malformed(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            channel: "pumps".into(),
+            at: 1_714_564_800_000_000_001,
+            routes: vec![("ehr".into(), 3), ("legacy".into(), 0)],
+            ack: ack_mark(Some(Code::CA)),
+            control: 1,
+            patient: vec![2, 3],
+            device: vec![],
+            repeat: Some(RepeatMark { key: 4, body: 5, window_seconds: 6 }),
+        }
+    }
+
+    fn one_of_each() -> Vec<Recorded> {
+        let lane = LaneId { channel: "pumps".into(), destination: "ehr".into(), lane: 3 };
+        let (at, entry, id) = (7, 8, 9);
+        let change = DeadChange { at, entry, id, lane: lane.clone() };
+        let position = Position { segment: 1, offset: 128 };
+        let accepted =
+            Outcome::Accepted { sent_sha256: [1; 32], configuration: 2, answer: "AA".into(), attempts: 3, at };
+        let event = CarriedEvent { entry, lane: lane.clone(), what: What::Dead, at, detail: "no".into() };
+        vec![
+            Recorded::Received(header()),
+            Recorded::Settled(Settled { lane: lane.clone(), entry, id, at, outcome: accepted }),
+            Recorded::Attempted(Attempted {
+                lane: lane.clone(),
+                entry,
+                id,
+                at,
+                outcome: "unavailable".into(),
+                reason: "refused".into(),
+            }),
+            Recorded::Replayed(Replayed {
+                at,
+                items: vec![ReplayItem { id, lane: lane.clone(), position, received_at: at }],
+            }),
+            Recorded::DeadRetried(change.clone()),
+            Recorded::DeadDiscarded(change),
+            Recorded::Paused(Paused { at, channel: "pumps".into(), destination: "ehr".into(), paused: true }),
+            Recorded::CarriedMessage(Carried {
+                id,
+                header: header(),
+                waiting: vec![CarriedEntry { lane: lane.clone(), entry, again: true }],
+                dead: vec![CarriedDead { lane, entry, at, reason: "no".into(), attempts: 1 }],
+                events: vec![event],
+            }),
+            Recorded::CarriedState(CarriedState {
+                paused: vec![("pumps".into(), "ehr".into())],
+                repeats: vec![CarriedRepeat {
+                    mark: RepeatMark { key: 1, body: 2, window_seconds: 3 },
+                    sequence: 4,
+                    at,
+                }],
+            }),
+        ]
+    }
+
+    #[test]
+    fn every_kind_reads_back_with_its_message() {
+        for (kind, recorded) in (1..).zip(one_of_each()) {
+            let payload = recorded.encode(b"MSH|...");
+            assert_eq!(recorded.kind(), kind);
+            assert_eq!(Recorded::decode(kind, &payload), Ok((recorded, Bytes::from_static(b"MSH|..."))));
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_and_a_short_payload_are_faults() {
+        assert_eq!(Recorded::decode(99, &Bytes::from_static(&[0; 4])), Err(DecodeError::UnknownKind(99)));
+        for recorded in one_of_each() {
+            let payload = recorded.encode(b"");
+            for length in 0..payload.len() {
+                assert!(Recorded::decode(recorded.kind(), &payload.slice(..length)).is_err(), "{recorded:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn fields_a_later_version_adds_are_passed_over() {
+        let recorded = Recorded::Received(header());
+        let payload = recorded.encode(b"");
+        let longer =
+            [&((payload.len() - LENGTH + 3) as u32).to_le_bytes(), &payload[LENGTH..], b"new", b"MSH|"].concat();
+        assert_eq!(Recorded::decode(1, &Bytes::from(longer)), Ok((recorded, Bytes::from_static(b"MSH|"))));
+    }
+
+    #[test]
+    fn times_keep_their_nanoseconds() {
+        let at: Timestamp = "2024-05-01T12:00:00.123456789Z".parse().unwrap();
+        assert_eq!(timestamp(nanos(at)), at);
+        assert_eq!(ack_name(ack_mark(Some(Code::AE))).as_deref(), Some("AE"));
+        assert_eq!(ack_name(ack_mark(None)), None);
+    }
+}

@@ -1,0 +1,239 @@
+//! What a request becomes: records to write and the answer due once they are durable. Pure; both stores decide here.
+//!
+//! This is the one place that tells new from repeat and gives sequences. A batch is decided request by request against the state
+//! and what the batch already holds; a request about an entry the batch has touched waits for the next one.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+
+use super::{
+    Appended, Attempt, LaneId, Received, Sequence, StoreError, Stored,
+    keyed::{Keyed, Kind},
+    records::{
+        Attempted, CarriedRepeat, DeadChange, Header, Outcome, Paused, Recorded, RepeatMark, ReplayItem, Replayed,
+        Settled, ack_mark, encode_received, nanos, timestamp,
+    },
+    state::{
+        State,
+        repeats::{Seen, compare},
+    },
+};
+
+/// Identities of one kind kept of a message; a rack of pumps has a few dozen.
+const HASHES_MAX: usize = 64;
+
+/// A change asked for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Append(Box<NewMessage>),
+    Settle { lane: LaneId, entry: u64, at: i64, outcome: Outcome },
+    Attempted { lane: LaneId, entry: u64, attempt: Attempt },
+    Replay { at: i64, items: Vec<ReplayItem> },
+    RetryDead { entry: u64, at: i64 },
+    DiscardDead { entry: u64, at: i64 },
+    Pause(Paused),
+}
+
+/// A message ready to be stored: hashed and encoded on its caller's thread.
+#[derive(Debug)]
+pub(super) struct NewMessage {
+    pub header: Header,
+    pub message: Bytes,
+    pub payload: Bytes,
+}
+
+/// What a request is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Appended(Appended),
+    Added(u64),
+    Done,
+}
+
+/// Records to be written together.
+pub(super) struct Batch {
+    next: u64,
+    accepting: bool,
+    pub planned: Vec<Planned>,
+    repeats: HashMap<u64, CarriedRepeat>,
+    touched: HashSet<u64>,
+}
+/// One of them.
+pub(super) struct Planned {
+    pub sequence: u64,
+    pub recorded: Recorded,
+    pub payload: Bytes,
+    /// The message it carries; empty for other kinds.
+    pub message: Bytes,
+}
+
+/// A decided request.
+pub(super) enum Decided {
+    /// To be answered once the batch is durable.
+    Answer(Result<Answer, StoreError>),
+    /// To be decided in the next batch.
+    Later(Request),
+}
+
+impl NewMessage {
+    pub fn new(received: Received, keyed: &Keyed) -> NewMessage {
+        let Received { channel, at, message, routes, repeat, ack, keys } = received;
+        let header = Header {
+            repeat: repeat.map(|check| RepeatMark {
+                key: keyed.hash(Kind::RepeatKey, &[channel.as_bytes(), &check.key]),
+                body: keyed.hash(Kind::Body, &[&message]),
+                window_seconds: check.window.as_secs().try_into().unwrap_or(u32::MAX),
+            }),
+            at: nanos(at),
+            routes: routes.into_iter().map(|route| (route.destination, route.lane)).collect(),
+            ack: ack_mark(ack),
+            control: keyed.hash(Kind::ControlId, &[&keys.control_id]),
+            patient: hashes(keyed, Kind::Patient, &keys.patient),
+            device: hashes(keyed, Kind::Device, &keys.device),
+            channel,
+        };
+        let payload = encode_received(&header, &message);
+        NewMessage { header, message, payload }
+    }
+}
+
+fn hashes(keyed: &Keyed, kind: Kind, values: &[Vec<u8>]) -> Vec<u64> {
+    values.iter().take(HASHES_MAX).map(|value| keyed.hash(kind, &[value])).collect()
+}
+
+impl Batch {
+    /// A batch that takes new messages only if `accepting`; repeats of stored ones are answered in any case.
+    pub fn new(state: &State, accepting: bool) -> Batch {
+        Batch { next: state.next, accepting, planned: Vec::new(), repeats: HashMap::new(), touched: HashSet::new() }
+    }
+
+    /// Decides one request.
+    pub fn decide(&mut self, state: &State, request: Request) -> Decided {
+        if let Some(entry) = request.entry()
+            && !self.touched.insert(entry)
+        {
+            return Decided::Later(request);
+        }
+        Decided::Answer(match request {
+            Request::Append(new) => self.append(state, *new).map(Answer::Appended),
+            Request::Settle { lane, entry, at, outcome } => self.settle(state, lane, entry, at, outcome),
+            Request::Attempted { lane, entry, attempt } => self.attempted(state, lane, entry, attempt),
+            Request::Replay { at, items } => self.replay(state, at, items),
+            Request::RetryDead { entry, at } => self.change_dead(state, entry, at, Recorded::DeadRetried),
+            Request::DiscardDead { entry, at } => self.change_dead(state, entry, at, Recorded::DeadDiscarded),
+            Request::Pause(paused) => {
+                self.plan(Recorded::Paused(paused));
+                Ok(Answer::Done)
+            }
+        })
+    }
+
+    /// Adds a record of the store's own, such as one carried forward.
+    pub fn plan(&mut self, recorded: Recorded) {
+        self.plan_message(recorded, Bytes::new());
+    }
+
+    /// The same, with the message it carries.
+    pub fn plan_message(&mut self, recorded: Recorded, message: Bytes) {
+        let payload = recorded.encode(&message);
+        self.push(Planned { sequence: self.next, recorded, payload, message });
+    }
+
+    fn push(&mut self, planned: Planned) {
+        self.next += planned.recorded.sequences();
+        self.planned.push(planned);
+    }
+
+    fn append(&mut self, state: &State, new: NewMessage) -> Result<Appended, StoreError> {
+        let NewMessage { header, message, payload } = new;
+        let sequence = self.next;
+        let reused = match header.repeat.map_or(Seen::New, |mark| self.seen(state, mark, header.at)) {
+            Seen::Repeat { sequence, at } => {
+                let (sequence, at) = (Sequence(sequence), timestamp(at));
+                return Ok(Appended::Repeat(Stored { sequence, at, reused: false }));
+            }
+            _ if !self.accepting => return Err(StoreError::Full),
+            seen => seen == Seen::Reused,
+        };
+        if let Some(mark) = header.repeat {
+            self.repeats.insert(mark.key, CarriedRepeat { mark, sequence, at: header.at });
+        }
+        let at = timestamp(header.at);
+        self.push(Planned { sequence, recorded: Recorded::Received(header), payload, message });
+        Ok(Appended::New(Stored { sequence: Sequence(sequence), at, reused }))
+    }
+
+    fn seen(&self, state: &State, mark: RepeatMark, at: i64) -> Seen {
+        match self.repeats.get(&mark.key) {
+            Some(earlier) => compare(earlier, mark, at),
+            None => state.repeats.check(mark, at),
+        }
+    }
+
+    fn settle(
+        &mut self,
+        state: &State,
+        lane: LaneId,
+        entry: u64,
+        at: i64,
+        outcome: Outcome,
+    ) -> Result<Answer, StoreError> {
+        let id = head(state, &lane, entry).ok_or(StoreError::NotFound)?;
+        self.plan(Recorded::Settled(Settled { lane, entry, id, at, outcome }));
+        Ok(Answer::Done)
+    }
+
+    fn attempted(&mut self, state: &State, lane: LaneId, entry: u64, attempt: Attempt) -> Result<Answer, StoreError> {
+        // A retry every few minutes must not use up the reserve that the settlements of a full store need.
+        if !self.accepting {
+            return Err(StoreError::Full);
+        }
+        let id = head(state, &lane, entry).ok_or(StoreError::NotFound)?;
+        self.plan(Recorded::Attempted(Attempted::of(lane, entry, id, attempt)));
+        Ok(Answer::Done)
+    }
+
+    fn replay(&mut self, state: &State, at: i64, mut items: Vec<ReplayItem>) -> Result<Answer, StoreError> {
+        for item in &mut items {
+            item.position = state.position_of(item.id, item.position);
+        }
+        items.retain(|item| item.position.segment >= state.oldest_segment);
+        let added = items.len() as u64;
+        if added > 0 {
+            self.plan(Recorded::Replayed(Replayed { at, items }));
+        }
+        Ok(Answer::Added(added))
+    }
+
+    fn change_dead(
+        &mut self,
+        state: &State,
+        entry: u64,
+        at: i64,
+        record: fn(DeadChange) -> Recorded,
+    ) -> Result<Answer, StoreError> {
+        let dead = state.dead.get(&entry).ok_or(StoreError::NotFound)?;
+        let lane = state.lanes[dead.lane as usize].id.clone();
+        self.plan(record(DeadChange { at, entry, id: dead.id, lane }));
+        Ok(Answer::Done)
+    }
+}
+
+impl Request {
+    /// The entry this request ends or moves, which only one request in a batch may.
+    fn entry(&self) -> Option<u64> {
+        match self {
+            Request::Settle { entry, .. } | Request::RetryDead { entry, .. } | Request::DiscardDead { entry, .. } => {
+                Some(*entry)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The message of the lane's head, if that is this entry.
+fn head(state: &State, lane: &LaneId, entry: u64) -> Option<u64> {
+    let head = state.lane(lane)?.queue.front()?;
+    (head.entry == entry).then_some(head.id)
+}
