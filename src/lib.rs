@@ -1,6 +1,8 @@
 //! Cannula: the line between bedside devices and the record.
 
+pub mod channel;
 pub mod clock;
+pub mod destination;
 pub mod fhir;
 pub mod hl7;
 pub mod metrics;

@@ -1,0 +1,256 @@
+//! One TOML channel, checked and compiled: which messages it takes, where they go, and what is sent there.
+//!
+//! Everything here is pure: the same message and configuration give the same routes, lanes and bodies, on every machine
+//! and after every restart. A message's lane must never change while it waits, so the lane hash is part of the store's
+//! format.
+
+mod expression;
+mod filter;
+mod literal;
+
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+pub use expression::{ARRAY_MAX, DEPTH_MAX, Expression, ExpressionError, OPERATIONS_MAX, TEXT_BYTES_MAX};
+pub use filter::{Condition, Filter};
+
+use crate::{
+    destination,
+    hl7::{Charset, Message, Path},
+    mllp::server::Limits,
+    pcd,
+    store::{RepeatCheck, Route},
+    translate::{Context, Plan, TranslateError, Translated},
+};
+
+/// A channel, ready to use.
+pub struct Channel {
+    /// File stem.
+    pub name: Arc<str>,
+    /// For people.
+    pub description: String,
+    /// Where it listens; several channels may share one.
+    pub listener: Listener,
+    /// Which messages are its own.
+    pub accept: Filter,
+    /// Repeat rule.
+    pub repeat: Repeat,
+    /// In file order.
+    pub destinations: Vec<Arc<Destination>>,
+    /// Hash of the channel's file and of every table it uses: tells under which configuration a message was sent.
+    pub hash: u64,
+}
+
+/// Intake settings of a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Address to listen on.
+    pub address: SocketAddr,
+    /// Limits of the address, the same in every channel that shares it.
+    pub limits: Limits,
+    /// When the answer is due.
+    pub ack: AckMode,
+    /// The longest wait for destinations with `AckMode::Delivered`.
+    pub ack_timeout: Duration,
+    /// What conformance findings do.
+    pub conformance: Conformance,
+    /// None: MSH-18 per message.
+    pub charset: Option<Charset>,
+    /// Charset where MSH-18 is empty and bytes are above 0x7F.
+    pub charset_default: Charset,
+    /// MSH-11 values taken; default P.
+    pub processing_ids: Vec<String>,
+    /// MSH-12 prefixes taken.
+    pub versions: Vec<String>,
+}
+
+/// When a message is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckMode {
+    /// Once it is durable here.
+    Stored,
+    /// Once every destination has accepted it.
+    Delivered,
+}
+
+/// What IHE PCD conformance findings do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conformance {
+    /// Nothing is examined.
+    Off,
+    /// Findings are recorded.
+    Report,
+    /// A message with an error is refused.
+    Reject,
+}
+
+/// A repeat rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeat {
+    /// Places whose values together tell a repeat; none: no rule.
+    pub key: Vec<Path>,
+    /// Repeats further apart are new messages.
+    pub window: Duration,
+}
+
+/// One destination of a channel.
+pub struct Destination {
+    /// Unique in its channel.
+    pub name: Arc<str>,
+    /// How it is reached.
+    pub settings: destination::Settings,
+    /// How its bodies are made.
+    pub plan: Plan,
+    /// Which of the channel's messages go there.
+    pub filter: Filter,
+    /// What is kept in order.
+    pub order: Order,
+    /// Lanes that run in parallel; 1 with `Order::Strict`.
+    pub lanes: u16,
+    /// First wait after the receiver was unavailable.
+    pub retry_first: Duration,
+    /// Longest wait.
+    pub retry_max: Duration,
+    /// What a refusal by the receiver does.
+    pub on_reject: OnReject,
+}
+
+/// What must stay in order. Messages with the same key share a lane; those without a key share lane 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Everything.
+    Strict,
+    /// Messages of one device: the best of `pcd::device_keys`.
+    Device,
+    /// Messages of one patient: PID-3.1.
+    Patient,
+    /// Messages with the same value here.
+    Path(Path),
+}
+
+/// What a refusal by the receiver does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnReject {
+    /// The message becomes a dead letter and the lane goes on.
+    Park,
+    /// The lane stops until a person decides.
+    Hold,
+}
+
+/// A filter's expression failed on this message: the sender gets AE 207, the operator a log line. No content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("channel {channel}: {what}")]
+pub struct FilterError {
+    /// The channel.
+    pub channel: Arc<str>,
+    /// Which `when`, and why it failed.
+    pub what: String,
+}
+
+impl Channel {
+    /// Whether `accept` takes the message.
+    pub fn accepts(&self, message: &Message) -> Result<bool, FilterError> {
+        if self.accept.is_empty() {
+            return Ok(true);
+        }
+        self.accept.takes(&self.in_charset(message)).map_err(|why| self.failed(format!("accept.when: {why}")))
+    }
+
+    /// Destinations whose `where` and `when` take the message, and their lanes, in file order.
+    pub fn route(&self, message: &Message) -> Result<Vec<Route>, FilterError> {
+        let message = &*self.in_charset(message);
+        let mut routes = Vec::with_capacity(self.destinations.len());
+        for destination in &self.destinations {
+            let name = &destination.name;
+            let taken = destination.filter.takes(message);
+            if taken.map_err(|why| self.failed(format!("destination {name}: when: {why}")))? {
+                routes.push(Route { destination: name.clone(), lane: destination.lane(message) });
+            }
+        }
+        Ok(routes)
+    }
+
+    /// The repeat key's values, each behind its length; `None` where there is no rule or a value is empty.
+    pub fn repeat_check(&self, message: &Message) -> Option<RepeatCheck> {
+        if self.repeat.key.is_empty() || self.repeat.window.is_zero() {
+            return None;
+        }
+        let mut key = Vec::with_capacity(64);
+        let mut named = false;
+        for path in &self.repeat.key {
+            let value = message.first(path).unwrap_or_default();
+            named |= !value.is_empty();
+            key.extend_from_slice(&(value.len() as u64).to_be_bytes());
+            key.extend_from_slice(value);
+        }
+        named.then_some(RepeatCheck { key, window: self.repeat.window })
+    }
+
+    /// The body for a destination; `None` where a step dropped it.
+    pub fn translate(
+        &self,
+        destination: &str,
+        message: &Message,
+        context: Context,
+    ) -> Result<Option<Translated>, TranslateError> {
+        match self.destination(destination) {
+            Some(destination) => destination.plan.apply(&self.in_charset(message), context),
+            None => Err(TranslateError {
+                place: format!("channel {}", self.name),
+                what: format!("there is no destination {destination:?} any more: put it back or discard the message"),
+            }),
+        }
+    }
+
+    /// The destination of that name.
+    pub fn destination(&self, name: &str) -> Option<&Arc<Destination>> {
+        self.destinations.iter().find(|destination| &*destination.name == name)
+    }
+
+    /// The message read in the set this channel's listener rules, so that text means the same at intake, in filters and
+    /// when it is sent. One that cannot be indexed so, which intake refuses, stays as it was read.
+    pub fn in_charset<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
+        let Listener { charset: fixed, charset_default, .. } = self.listener;
+        let wanted = fixed.or_else(|| message.msh().field(18).is_empty().then_some(charset_default));
+        match wanted {
+            Some(wanted) if message.charset() != Ok(wanted) => {
+                message.clone().read_as(fixed, charset_default).map_or(Cow::Borrowed(message), Cow::Owned)
+            }
+            _ => Cow::Borrowed(message),
+        }
+    }
+
+    fn failed(&self, what: String) -> FilterError {
+        FilterError { channel: self.name.clone(), what }
+    }
+}
+
+impl Destination {
+    /// The message's lane, below `lanes`.
+    pub fn lane(&self, message: &Message) -> u16 {
+        let key = match &self.order {
+            Order::Strict => None,
+            Order::Device => pcd::device_keys(message).into_iter().next().map(String::into_bytes),
+            Order::Patient => message.segment("PID").map(|pid| pid.field(3).component(1).raw().to_vec()),
+            Order::Path(path) => message.first(path).map(<[u8]>::to_vec),
+        };
+        key.filter(|key| !key.is_empty()).map_or(0, |key| lane_of(&key, self.lanes))
+    }
+}
+
+/// The lane of an ordering key: the first eight bytes of its SHA-256, big-endian, modulo the number of lanes. Messages
+/// wait in the store under this number, so it never changes.
+pub fn lane_of(key: &[u8], lanes: u16) -> u16 {
+    (stable_hash([key]) % u64::from(lanes.max(1))) as u16
+}
+
+/// The first eight bytes, big-endian, of the SHA-256 of `parts` run together.
+pub fn stable_hash<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
+    let mut hasher = Sha256::new();
+    parts.into_iter().for_each(|part| hasher.update(part));
+    hasher.finalize().iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests;

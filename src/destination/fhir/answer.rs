@@ -1,0 +1,363 @@
+//! What a FHIR server's answer means. Pure.
+//!
+//! | status | verdict |
+//! |--------|---------|
+//! | 2xx, transaction-response with all entries 2xx, or no body | Accepted |
+//! | 2xx, an entry 4xx, or an OperationOutcome with an error | Rejected |
+//! | 2xx, an entry neither 2xx nor 4xx | Ambiguous: part of it may be stored |
+//! | 2xx, a body longer than the limit, typed as JSON | Accepted: a transaction is all or nothing, so the status speaks for it |
+//! | 2xx, anything else (a portal's page, a proxy's greeting) | Ambiguous |
+//! | 3xx, 401, 403, 405, 406, 407, 415, 421, 431; 404 and 410 without an OperationOutcome | Unavailable: the address or the credentials are wrong, not the message |
+//! | 408, 425, 429, 5xx | Unavailable, after `Retry-After` |
+//! | 502, 504 | Ambiguous: a gateway speaks, the server behind it may have stored the message |
+//! | 409 | Unavailable, the [`CONFLICTS_MAX`]nd time Rejected: it may be a version conflict that passes |
+//! | other 4xx | Rejected |
+//!
+//! Reasons are built from status, `issue.code` and `issue.expression` alone: `diagnostics`, `details` and `location`
+//! texts quote the resource.
+
+use std::time::Duration;
+
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER},
+};
+use serde::Deserialize;
+
+use super::super::{Refusals, Verdict};
+
+const CONFLICTS_MAX: u32 = 2;
+/// Issues told in a reason.
+const ISSUES_MAX: usize = 3;
+
+/// Status, what the headers ask for, and as much of the body as may be read.
+pub(super) struct Answer {
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    typed_json: bool,
+    body: Body,
+}
+
+enum Body {
+    Empty,
+    TooLong,
+    Response(Vec<Entry>),
+    Outcome(Vec<Issue>),
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Resource {
+    #[serde(rename = "resourceType")]
+    resource_type: String,
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    entry: Vec<Entry>,
+    #[serde(default)]
+    issue: Vec<Issue>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    response: Option<EntryResponse>,
+}
+
+#[derive(Deserialize)]
+struct EntryResponse {
+    #[serde(default)]
+    status: String,
+}
+
+#[derive(Deserialize)]
+struct Issue {
+    #[serde(default)]
+    severity: String,
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    expression: Vec<String>,
+}
+
+impl Answer {
+    /// The answer before its body is read.
+    pub(super) fn head(status: StatusCode, headers: &HeaderMap) -> Answer {
+        let content_type = text(headers, CONTENT_TYPE).unwrap_or_default();
+        Answer {
+            status,
+            retry_after: retry_after(headers),
+            typed_json: content_type.contains("json"),
+            body: Body::Empty,
+        }
+    }
+
+    /// With its body; `None` where that is longer than the limit.
+    pub(super) fn with_body(mut self, body: Option<Vec<u8>>) -> Answer {
+        self.body = match body {
+            None => Body::TooLong,
+            Some(body) if body.trim_ascii().is_empty() => Body::Empty,
+            Some(body) => parse(&body),
+        };
+        self
+    }
+
+    pub(super) fn is_success(&self) -> bool {
+        self.status.is_success()
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The table above.
+    pub(super) fn verdict(&self, id: u64, refusals: &mut Refusals) -> Verdict {
+        match self.status() {
+            200..=299 => self.success(),
+            300..=399 => Verdict::unavailable(format!(
+                "{}: a redirect, which is not followed: set url to the server's own address",
+                self.status()
+            )),
+            401 | 403 => Verdict::unavailable(self.reason("the credentials are refused: renew them")),
+            404 | 410 if !matches!(self.body, Body::Outcome(_)) => {
+                Verdict::unavailable(self.reason("no FHIR server answers there: check url"))
+            }
+            405 | 406 | 407 | 415 | 421 | 431 => {
+                Verdict::unavailable(self.reason("the server does not take transactions there: check url"))
+            }
+            502 | 504 => Verdict::Ambiguous { reason: self.reason("a gateway lost the server behind it") },
+            408 | 425 | 429 | 500..=599 => {
+                Verdict::Unavailable { reason: self.reason("the server asks to wait"), retry_after: self.retry_after }
+            }
+            409 => refusals.another(id, CONFLICTS_MAX, self.reason("conflict")),
+            412 => {
+                Verdict::rejected(self.reason("several resources match a conditional create: mend them on the server"))
+            }
+            _ => Verdict::rejected(self.reason("refused")),
+        }
+    }
+
+    fn success(&self) -> Verdict {
+        let accepted = || Verdict::Accepted { answer: self.status().to_string() };
+        match &self.body {
+            Body::Empty => accepted(),
+            Body::Response(entries) => entries_verdict(entries).unwrap_or_else(accepted),
+            Body::Outcome(issues) if issues.iter().any(Issue::is_error) => Verdict::rejected(self.reason("refused")),
+            Body::Outcome(_) => accepted(),
+            Body::TooLong if self.typed_json => {
+                Verdict::Accepted { answer: format!("{}, its body over the limit and unread", self.status()) }
+            }
+            Body::TooLong | Body::Other => {
+                Verdict::ambiguous(format!("{} with a body that is not FHIR: check url", self.status()))
+            }
+        }
+    }
+
+    fn reason(&self, otherwise: &str) -> String {
+        let Body::Outcome(issues) = &self.body else { return format!("{}: {otherwise}", self.status()) };
+        let told: Vec<String> = issues.iter().filter(|i| i.is_error()).take(ISSUES_MAX).map(Issue::told).collect();
+        if told.is_empty() {
+            return format!("{}: {otherwise}", self.status());
+        }
+        format!("{}: {otherwise} ({})", self.status(), told.join(", "))
+    }
+}
+
+fn parse(body: &[u8]) -> Body {
+    match serde_json::from_slice::<Resource>(body) {
+        Ok(resource) => match (resource.resource_type.as_str(), resource.kind.as_str()) {
+            ("Bundle", "transaction-response" | "batch-response") => Body::Response(resource.entry),
+            ("OperationOutcome", _) => Body::Outcome(resource.issue),
+            _ => Body::Other,
+        },
+        Err(_) => Body::Other,
+    }
+}
+
+/// `None` where every entry was taken.
+fn entries_verdict(entries: &[Entry]) -> Option<Verdict> {
+    let statuses = || entries.iter().map(Entry::status).enumerate();
+    let told = |(n, status): (usize, Option<u16>)| match status {
+        Some(status) => format!("entry[{n}] answered {status}"),
+        None => format!("entry[{n}] has no status"),
+    };
+    if let Some(refused) = statuses().find(|(_, s)| s.is_some_and(|s| (400..500).contains(&s) && !may_pass(s))) {
+        return Some(Verdict::rejected(told(refused)));
+    }
+    let unclear = statuses().find(|(_, s)| !s.is_some_and(|s| (200..300).contains(&s)))?;
+    Some(Verdict::ambiguous(told(unclear)))
+}
+
+fn may_pass(status: u16) -> bool {
+    matches!(status, 401 | 403 | 408 | 409 | 425 | 429)
+}
+
+impl Entry {
+    /// `201 Created` → 201.
+    fn status(&self) -> Option<u16> {
+        self.response.as_ref()?.status.get(..3)?.parse().ok()
+    }
+}
+
+impl Issue {
+    fn is_error(&self) -> bool {
+        matches!(self.severity.as_str(), "error" | "fatal")
+    }
+
+    /// Its code, and the element where that is a plain path: anything else might quote the resource.
+    fn told(&self) -> String {
+        let code = if is_plain(&self.code, b"-") { self.code.as_str() } else { "unknown" };
+        match self.expression.first().filter(|path| is_path(path)) {
+            Some(path) => format!("{code} at {path}"),
+            None => code.to_owned(),
+        }
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with(|c: char| c.is_ascii_uppercase()) && is_plain(path, b".[]")
+}
+
+fn is_plain(text: &str, also: &[u8]) -> bool {
+    (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || also.contains(&b))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Seconds, or a date (RFC 9110 §10.2.3); a date is measured from the server's own `Date`, so that the two clocks need
+/// not agree, and means nothing without one.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = text(headers, RETRY_AFTER)?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text| jiff::fmt::rfc2822::parse(text).ok().map(|zoned| zoned.timestamp());
+    let wait = date(value)?.duration_since(date(text(headers, DATE)?)?);
+    Duration::try_from(wait).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Answer {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().unwrap());
+        }
+        Answer::head(StatusCode::from_u16(status).unwrap(), &map).with_body(Some(body.as_bytes().to_vec()))
+    }
+
+    fn verdict(status: u16, body: &str) -> Verdict {
+        answer(status, &[], body).verdict(7, &mut Refusals::default())
+    }
+
+    fn name(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Accepted { .. } => "accepted",
+            Verdict::Rejected { .. } => "rejected",
+            Verdict::Unavailable { .. } => "unavailable",
+            Verdict::Ambiguous { .. } => "ambiguous",
+        }
+    }
+
+    const OUTCOME: &str = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid",
+        "diagnostics":"ROSE^MARY is not a name","expression":["Bundle.entry[2].resource"]}]}"#;
+
+    #[test]
+    fn every_status_has_the_verdict_of_the_table() {
+        let table: &[(u16, &str, &str)] = &[
+            (200, "", "accepted"),
+            (201, "", "accepted"),
+            (204, "", "accepted"),
+            (301, "", "unavailable"),
+            (307, OUTCOME, "unavailable"),
+            (400, OUTCOME, "rejected"),
+            (401, OUTCOME, "unavailable"),
+            (403, "", "unavailable"),
+            (404, OUTCOME, "rejected"),
+            (404, "<html>nginx</html>", "unavailable"),
+            (405, "", "unavailable"),
+            (408, "", "unavailable"),
+            (409, "", "unavailable"),
+            (410, "", "unavailable"),
+            (412, OUTCOME, "rejected"),
+            (413, "", "rejected"),
+            (415, "", "unavailable"),
+            (422, OUTCOME, "rejected"),
+            (425, "", "unavailable"),
+            (429, "", "unavailable"),
+            (500, OUTCOME, "unavailable"),
+            (502, "", "ambiguous"),
+            (503, "", "unavailable"),
+            (504, "", "ambiguous"),
+        ];
+        for (status, body, expected) in table {
+            assert_eq!(name(&verdict(*status, body)), *expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_success_is_believed_only_with_every_entry_taken() {
+        let bundle = |statuses: &[&str]| {
+            let entries: Vec<String> =
+                statuses.iter().map(|s| format!(r#"{{"response":{{"status":"{s}"}}}}"#)).collect();
+            format!(r#"{{"resourceType":"Bundle","type":"transaction-response","entry":[{}]}}"#, entries.join(","))
+        };
+        assert_eq!(name(&verdict(200, &bundle(&["201 Created", "200", "200 OK"]))), "accepted");
+        let refused = verdict(200, &bundle(&["201 Created", "422 Unprocessable"]));
+        assert_eq!(refused, Verdict::rejected("entry[1] answered 422"));
+        assert_eq!(name(&verdict(200, &bundle(&["201", "503"]))), "ambiguous");
+        assert_eq!(name(&verdict(200, &bundle(&["201", "429"]))), "ambiguous");
+        let bare = r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{}]}"#;
+        assert_eq!(name(&verdict(200, bare)), "ambiguous");
+        assert_eq!(name(&verdict(200, OUTCOME)), "rejected");
+        assert_eq!(name(&verdict(200, r#"{"resourceType":"Patient"}"#)), "ambiguous");
+        assert_eq!(name(&verdict(200, "<html>Please log in</html>")), "ambiguous");
+    }
+
+    #[test]
+    fn a_success_longer_than_the_limit_counts_only_where_it_is_typed_as_json() {
+        let head = |kind: &'static str| {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
+            Answer::head(StatusCode::OK, &headers).with_body(None).verdict(7, &mut Refusals::default())
+        };
+        assert_eq!(name(&head("application/fhir+json;charset=utf-8")), "accepted");
+        assert_eq!(name(&head("text/html")), "ambiguous");
+    }
+
+    #[test]
+    fn reasons_name_code_and_element_but_never_quote_the_resource() {
+        assert_eq!(verdict(422, OUTCOME), Verdict::rejected("422: refused (invalid at Bundle.entry[2].resource)"));
+        let quoting = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"fatal","code":"ROSE MARY",
+            "expression":["Patient.name.where(family='ROSE')"]}]}"#;
+        assert_eq!(verdict(400, quoting), Verdict::rejected("400: refused (unknown)"));
+    }
+
+    #[test]
+    fn a_conflict_is_tried_once_more_and_then_refused() {
+        let mut refusals = Refusals::default();
+        let conflict = answer(409, &[], "");
+        assert_eq!(name(&conflict.verdict(7, &mut refusals)), "unavailable");
+        assert_eq!(name(&conflict.verdict(8, &mut refusals)), "unavailable");
+        assert_eq!(name(&conflict.verdict(8, &mut refusals)), "rejected");
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date_on_the_servers_own_clock() {
+        let asked = |headers: &[(&'static str, &'static str)]| match answer(503, headers, "")
+            .verdict(7, &mut Refusals::default())
+        {
+            Verdict::Unavailable { retry_after, .. } => retry_after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(asked(&[("retry-after", "120")]), Some(Duration::from_secs(120)));
+        let date = ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT");
+        assert_eq!(asked(&[date, ("date", "Sun, 06 Nov 1994 08:49:37 GMT")]), Some(Duration::from_secs(30)));
+        assert_eq!(asked(&[date, ("date", "Sun, 06 Nov 1994 08:51:37 GMT")]), None, "already past");
+        assert_eq!(asked(&[date]), None);
+        assert_eq!(asked(&[("retry-after", "soon")]), None);
+    }
+}
