@@ -2,9 +2,11 @@
 
 pub mod channel;
 pub mod clock;
+pub mod delivery;
 pub mod destination;
 pub mod fhir;
 pub mod hl7;
+pub mod intake;
 pub mod metrics;
 pub mod mllp;
 pub mod pcd;

@@ -1,0 +1,181 @@
+//! What the lanes of one destination are doing, seen together: its state for the API, its metrics, and one log line for
+//! each change, however many lanes and retries it takes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tracing::{error, info, warn};
+
+use super::Key;
+use crate::metrics::Metrics;
+
+/// Shared by a destination's lanes.
+pub(super) struct Board {
+    key: Key,
+    metrics: Arc<Metrics>,
+    lanes: Mutex<Lanes>,
+}
+
+#[derive(Default)]
+struct Lanes {
+    /// Lanes that are not simply running.
+    troubled: BTreeMap<u16, Trouble>,
+    in_flight: u32,
+    last_error: Option<String>,
+}
+
+/// Worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Unreached,
+    Unsettled,
+    Held,
+    Ended,
+}
+
+/// A destination's state at one moment.
+pub(super) struct Seen {
+    pub(super) state: &'static str,
+    pub(super) in_flight: u32,
+    pub(super) last_error: Option<String>,
+}
+
+/// One message outstanding, until dropped.
+pub(super) struct InFlight<'b>(&'b Board);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.lanes().in_flight -= 1;
+    }
+}
+
+impl Board {
+    pub(super) fn new(key: Key, metrics: Arc<Metrics>) -> Board {
+        for outcome in ["accepted", "rejected", "unavailable", "ambiguous", "failed"] {
+            // Shown as 0 from the start: a rate needs a value before the first.
+            metrics.attempts.with_label_values(&[&*key.0, &*key.1, outcome]);
+        }
+        Board { key, metrics, lanes: Mutex::default() }
+    }
+
+    pub(super) fn key(&self) -> Key {
+        self.key.clone()
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        let lanes = self.lanes();
+        let state = match lanes.troubled.values().max() {
+            None => "running",
+            Some(Trouble::Unreached | Trouble::Unsettled) => "retrying",
+            Some(Trouble::Held) => "held",
+            Some(Trouble::Ended) => "failed",
+        };
+        Seen { state, in_flight: lanes.in_flight, last_error: lanes.last_error.clone() }
+    }
+
+    pub(super) fn sending(&self) -> InFlight<'_> {
+        self.lanes().in_flight += 1;
+        InFlight(self)
+    }
+
+    /// Counts an attempt: accepted, rejected, unavailable, ambiguous, failed.
+    pub(super) fn attempted(&self, outcome: &str) {
+        self.metrics.attempts.with_label_values(&[&*self.key.0, &*self.key.1, outcome]).inc();
+    }
+
+    pub(super) fn unmapped(&self, table: &str) {
+        self.metrics.unmapped.with_label_values(&[&*self.key.0, table]).inc();
+    }
+
+    pub(super) fn delivered(&self, since_received: Duration) {
+        let seconds = since_received.as_secs_f64();
+        self.metrics.delivery_seconds.with_label_values(&[&*self.key.0, &*self.key.1]).observe(seconds);
+    }
+
+    /// The lane's last attempt got an answer.
+    pub(super) fn reached(&self, lane: u16) {
+        let mut lanes = self.lanes();
+        let was_down = lanes.is_down();
+        lanes.troubled.remove(&lane);
+        let is_down = lanes.is_down();
+        if lanes.troubled.is_empty() {
+            lanes.last_error = None;
+        }
+        drop(lanes);
+        self.set_up(!is_down);
+        if was_down && !is_down {
+            info!(channel = %self.key.0, destination = %self.key.1, "destination available again");
+        }
+    }
+
+    /// The lane's last attempt got none.
+    pub(super) fn unreached(&self, lane: u16, reason: &str) {
+        let mut lanes = self.lanes();
+        let was_down = lanes.is_down();
+        lanes.troubled.insert(lane, Trouble::Unreached);
+        lanes.last_error = Some(reason.to_owned());
+        drop(lanes);
+        self.set_up(false);
+        if !was_down {
+            warn!(channel = %self.key.0, destination = %self.key.1, lane, reason, "destination unavailable");
+        }
+    }
+
+    /// The receiver has answered lane's message, and the store has no space to record that.
+    pub(super) fn unsettled(&self, lane: u16, reason: &str) {
+        let mut lanes = self.lanes();
+        lanes.last_error = Some(reason.to_owned());
+        if lanes.troubled.insert(lane, Trouble::Unsettled) != Some(Trouble::Unsettled) {
+            error!(channel = %self.key.0, destination = %self.key.1, lane, reason, "delivery not recorded yet");
+        }
+    }
+
+    /// A dead letter was made of message `id`.
+    pub(super) fn parked(&self, lane: u16, id: u64, reason: &str) {
+        self.lanes().last_error = Some(reason.to_owned());
+        error!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "dead letter");
+    }
+
+    /// The lane stands at message `id` until the operator acts.
+    pub(super) fn held(&self, lane: u16, id: u64, reason: &str) {
+        let mut lanes = self.lanes();
+        lanes.troubled.insert(lane, Trouble::Held);
+        lanes.last_error = Some(reason.to_owned());
+        drop(lanes);
+        error!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "lane held: retry or park the message");
+    }
+
+    /// The lane goes on from a hold, or from a store without space.
+    pub(super) fn released(&self, lane: u16) {
+        self.lanes().troubled.remove(&lane);
+    }
+
+    /// The lane does nothing more until the engine is started again.
+    pub(super) fn ended(&self, lane: u16, reason: &str) {
+        let mut lanes = self.lanes();
+        let first = !lanes.troubled.values().any(|trouble| *trouble == Trouble::Ended);
+        lanes.troubled.insert(lane, Trouble::Ended);
+        lanes.last_error = Some(reason.to_owned());
+        drop(lanes);
+        if first {
+            error!(channel = %self.key.0, destination = %self.key.1, lane, reason, "delivery ended: restart the engine");
+        }
+    }
+
+    fn set_up(&self, up: bool) {
+        self.metrics.destination_up.with_label_values(&[&*self.key.0, &*self.key.1]).set(up.into());
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lanes {
+    fn is_down(&self) -> bool {
+        self.troubled.values().any(|trouble| *trouble == Trouble::Unreached)
+    }
+}

@@ -1,0 +1,364 @@
+//! One lane's task.
+//!
+//! ```text
+//!            ┌──────────── settled ◀── accepted, parked ──────────┐
+//!            ▼                                                    │
+//!  permitted ──▶ next ──▶ translate ──▶ send ──▶ verdict ─────────┤
+//!      ▲  (not paused,                            │               │
+//!      │   configured)        unavailable,        │ rejected,     │
+//!      │                      ambiguous           │ on_reject =   │ park by
+//!      └── time, retry, ◀── back-off ◀────────────┤ "hold"        │ the operator
+//!          new configuration                      └─────▶ held ───┘
+//! ```
+//!
+//! What must never happen: going to the next message before the store has settled this one. The head is asked of the
+//! store again for each attempt, so a wait holds no message and a mended configuration applies at once.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use sha2::{Digest, Sha256};
+use tokio::{select, sync::watch, time::sleep};
+
+use super::{backoff::Backoff, board::Board, service::Service};
+use crate::{
+    channel::OnReject,
+    clock::Clock,
+    destination::{Destination, Outgoing, Sender, Verdict},
+    hl7::Header,
+    store::{Attempt, LaneId, Receipt, Sequence, Settlement, Store, StoreError, Waiting},
+    translate::{Format, Translated},
+};
+
+/// The receipt's answer where a step dropped the message: nothing was sent, by configuration.
+const DROPPED: &str = "dropped by a step";
+
+/// What a destination's lanes are told.
+#[derive(Clone, Default)]
+pub(super) struct Control {
+    /// `None`: not configured, so its messages wait.
+    pub(super) service: Option<Arc<Service>>,
+    pub(super) paused: bool,
+    /// Take nothing more.
+    pub(super) stopping: bool,
+    /// Wait no longer for an answer.
+    pub(super) cut: bool,
+    /// Times the operator asked to try again now.
+    pub(super) retries: u64,
+    /// Times the operator asked to park what is held.
+    pub(super) parks: u64,
+}
+
+/// One lane.
+pub(super) struct Lane {
+    id: LaneId,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    control: watch::Receiver<Control>,
+    board: Arc<Board>,
+    sender: Option<LaneSender>,
+    head: Head,
+    backoff: Backoff,
+}
+
+struct LaneSender {
+    receiver: Arc<dyn Destination>,
+    sender: Box<dyn Sender>,
+}
+
+/// What is remembered of the head between attempts.
+#[derive(Default)]
+struct Head {
+    entry: Option<Sequence>,
+    attempts: u32,
+    ambiguous: bool,
+    /// As last noted in the message's timeline.
+    noted: Option<String>,
+}
+
+/// What the lane does next.
+enum Next {
+    Go,
+    Wait(Option<Duration>),
+    Hold(Held),
+    End(StoreError),
+}
+
+/// A refused message at which its lane stands.
+struct Held {
+    entry: Sequence,
+    id: Sequence,
+    reason: String,
+}
+
+impl Lane {
+    pub(super) fn new(
+        id: LaneId,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        control: watch::Receiver<Control>,
+        board: Arc<Board>,
+    ) -> Lane {
+        let (head, backoff) = (Head::default(), Backoff::default());
+        Lane { id, store, clock, control, board, sender: None, head, backoff }
+    }
+
+    /// Delivers until the engine stops or the store fails.
+    pub(super) async fn run(self) {
+        let (board, lane) = (self.board.clone(), self.id.lane);
+        match AssertUnwindSafe(self.deliver_all()).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => board.ended(lane, &error.to_string()),
+            Err(_) => board.ended(lane, "a fault of the engine: report it"),
+        }
+    }
+
+    async fn deliver_all(mut self) -> Result<(), StoreError> {
+        while let Some(service) = self.permitted().await {
+            // Taken before the attempt: an operator who asks while it runs is heard after it.
+            let retries = self.control.borrow().retries;
+            let waiting = select! {
+                biased;
+                changed = self.control.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return Ok(()),
+                },
+                waiting = self.store.next(&self.id) => waiting,
+            };
+            let mut next = match waiting {
+                Ok(waiting) => self.deliver(&service, waiting).await,
+                Err(error) => self.store_refused(error),
+            };
+            if let Next::Hold(held) = next {
+                next = self.hold(&service, retries, held).await;
+            }
+            match next {
+                Next::Wait(asked) => self.back_off(&service, retries, asked).await,
+                Next::End(StoreError::Closed) => return Ok(()),
+                Next::End(error) => return Err(error),
+                Next::Go | Next::Hold(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The service in force, once there is one and it is not paused; `None` when the engine stops. A connection to a
+    /// receiver that is no longer the one configured is closed at once, not at the next message.
+    async fn permitted(&mut self) -> Option<Arc<Service>> {
+        loop {
+            let Control { service, paused, stopping, .. } = self.control.borrow_and_update().clone();
+            if stopping {
+                return None;
+            }
+            let in_use = |kept: &LaneSender| service.as_ref().is_some_and(|s| Arc::ptr_eq(&s.receiver, &kept.receiver));
+            self.sender.take_if(|kept| !in_use(kept));
+            if let Some(service) = service.filter(|_| !paused) {
+                return Some(service);
+            }
+            self.control.changed().await.ok()?;
+        }
+    }
+
+    /// One attempt for the head.
+    async fn deliver(&mut self, service: &Arc<Service>, waiting: Waiting) -> Next {
+        self.head.meet(waiting.entry);
+        let translated = match service.translated(&waiting) {
+            Ok(Some(translated)) => translated,
+            Ok(None) => return self.accept(service, &waiting, &[], DROPPED.to_owned()).await,
+            Err(reason) => {
+                self.board.attempted("failed");
+                self.board.parked(self.id.lane, waiting.id.as_u64(), &reason);
+                return self.settle(waiting.entry, self.head.dead(reason)).await;
+            }
+        };
+        if self.head.attempts == 0 {
+            translated.unmapped.iter().for_each(|(table, _)| self.board.unmapped(table));
+        }
+        let outgoing = outgoing(&waiting, translated, self.head.ambiguous);
+        self.head.attempts = self.head.attempts.saturating_add(1);
+        let verdict = self.send(service, &outgoing).await;
+        self.conclude(service, &waiting, &outgoing, verdict).await
+    }
+
+    async fn send(&mut self, service: &Service, outgoing: &Outgoing) -> Verdict {
+        let lane = self.id.lane;
+        let kept = self.sender.get_or_insert_with(|| LaneSender {
+            receiver: service.receiver.clone(),
+            sender: service.receiver.sender(lane),
+        });
+        let _in_flight = self.board.sending();
+        let sent = AssertUnwindSafe(kept.sender.send(outgoing)).catch_unwind();
+        let verdict = select! {
+            biased;
+            verdict = sent => verdict.ok(),
+            _ = self.control.wait_for(|control| control.cut) => {
+                Some(Verdict::ambiguous("the engine stopped before an answer came"))
+            }
+        };
+        verdict.unwrap_or_else(|| {
+            self.sender = None;
+            Verdict::ambiguous("sending panicked: a fault of the engine, report it")
+        })
+    }
+
+    async fn conclude(&mut self, service: &Service, waiting: &Waiting, outgoing: &Outgoing, verdict: Verdict) -> Next {
+        let lane = self.id.lane;
+        match verdict {
+            Verdict::Accepted { answer } => {
+                self.board.attempted("accepted");
+                self.board.reached(lane);
+                // Clocks may have been set back since; that is no time at all.
+                let since = self.clock.now().duration_since(waiting.received_at);
+                self.board.delivered(Duration::try_from(since).unwrap_or_default());
+                self.accept(service, waiting, &outgoing.body, answer).await
+            }
+            Verdict::Rejected { reason } => {
+                self.board.attempted("rejected");
+                self.board.reached(lane);
+                self.note(waiting.entry, "rejected", &reason);
+                self.reject(service, waiting, reason).await
+            }
+            Verdict::Unavailable { reason, retry_after } => {
+                self.board.attempted("unavailable");
+                self.board.unreached(lane, &reason);
+                self.note(waiting.entry, "unavailable", &reason);
+                Next::Wait(retry_after)
+            }
+            Verdict::Ambiguous { reason } => {
+                self.board.attempted("ambiguous");
+                self.board.unreached(lane, &reason);
+                self.head.ambiguous = true;
+                self.note(waiting.entry, "ambiguous", &reason);
+                Next::Wait(None)
+            }
+        }
+    }
+
+    async fn accept(&mut self, service: &Service, waiting: &Waiting, sent: &[u8], answer: String) -> Next {
+        let receipt = Receipt {
+            sent_sha256: Sha256::digest(sent).into(),
+            configuration: service.configuration,
+            answer,
+            attempts: self.head.attempts,
+            at: self.clock.now(),
+        };
+        self.settle(waiting.entry, Settlement::Accepted(receipt)).await
+    }
+
+    async fn reject(&mut self, service: &Service, waiting: &Waiting, reason: String) -> Next {
+        match service.on_reject {
+            OnReject::Hold => Next::Hold(Held { entry: waiting.entry, id: waiting.id, reason }),
+            OnReject::Park => {
+                self.board.parked(self.id.lane, waiting.id.as_u64(), &reason);
+                self.settle(waiting.entry, self.head.dead(reason)).await
+            }
+        }
+    }
+
+    /// Ends the head's delivery. A store without space is waited for: the receiver has answered, and must not be asked
+    /// again only because the answer could not be written down.
+    async fn settle(&mut self, entry: Sequence, settlement: Settlement) -> Next {
+        self.backoff.reset();
+        let mut unsettled = false;
+        loop {
+            match self.store.settle(&self.id, entry, settlement.clone()).await {
+                Ok(()) if unsettled => {
+                    self.board.released(self.id.lane);
+                    return Next::Go;
+                }
+                Ok(()) => return Next::Go,
+                Err(StoreError::Full) => unsettled = true,
+                Err(error) => return Next::End(error),
+            }
+            self.board.unsettled(self.id.lane, &StoreError::Full.to_string());
+            let wait = self.backoff.wait(Duration::from_secs(1), Duration::from_secs(30), None);
+            select! {
+                _ = self.control.wait_for(|control| control.stopping) => return Next::Go,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    fn store_refused(&self, error: StoreError) -> Next {
+        match error {
+            StoreError::Full => Next::Wait(None),
+            error => Next::End(error),
+        }
+    }
+
+    /// Notes an attempt in the message's timeline; a long outage, once for each reason.
+    fn note(&mut self, entry: Sequence, outcome: &str, reason: &str) {
+        if outcome == "unavailable" && self.head.noted.as_deref() == Some(reason) {
+            return;
+        }
+        self.head.noted = Some(reason.to_owned());
+        let attempt = Attempt { at: self.clock.now(), outcome: outcome.to_owned(), reason: reason.to_owned() };
+        self.store.attempted(&self.id, entry, attempt);
+    }
+
+    /// Waits to try again: for time, the operator, another configuration, or the end.
+    async fn back_off(&mut self, service: &Arc<Service>, retries: u64, asked: Option<Duration>) {
+        let wait = self.backoff.wait(service.retry_first, service.retry_max, asked);
+        let is_over = |control: &Control| {
+            control.stopping || control.paused || control.retries != retries || !control.serves(service)
+        };
+        select! {
+            _ = self.control.wait_for(is_over) => self.backoff.reset(),
+            () = sleep(wait) => {}
+        }
+    }
+
+    /// Stands at a refused head until the operator asks to try again or to park it, or the configuration changes.
+    async fn hold(&mut self, service: &Arc<Service>, retries: u64, held: Held) -> Next {
+        let Held { entry, id, reason } = held;
+        // Parked is only what was seen to be held.
+        let parks_before = self.control.borrow().parks;
+        self.board.held(self.id.lane, id.as_u64(), &reason);
+        let changed = |control: &Control| {
+            control.stopping || control.retries != retries || control.parks != parks_before || !control.serves(service)
+        };
+        let parks = match self.control.wait_for(changed).await {
+            Ok(control) => control.parks,
+            Err(_) => return Next::Go,
+        };
+        self.board.released(self.id.lane);
+        if parks == parks_before {
+            return Next::Go;
+        }
+        self.board.parked(self.id.lane, id.as_u64(), &reason);
+        self.settle(entry, self.head.dead(reason)).await
+    }
+}
+
+impl Control {
+    fn serves(&self, service: &Arc<Service>) -> bool {
+        self.service.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, service))
+    }
+}
+
+impl Head {
+    fn meet(&mut self, entry: Sequence) {
+        if self.entry != Some(entry) {
+            *self = Head { entry: Some(entry), ..Head::default() };
+        }
+    }
+
+    fn dead(&self, reason: String) -> Settlement {
+        Settlement::Dead { reason, attempts: self.attempts }
+    }
+}
+
+fn outgoing(waiting: &Waiting, translated: Translated, ambiguous: bool) -> Outgoing {
+    let control_id = match translated.format {
+        Format::Hl7 => Bytes::copy_from_slice(Header::read(&translated.body).0.field(10)),
+        Format::FhirBundle => Bytes::new(),
+    };
+    Outgoing {
+        id: waiting.id.as_u64(),
+        body: translated.body,
+        format: translated.format,
+        control_id,
+        possible_repeat: waiting.possible_repeat || ambiguous,
+    }
+}

@@ -1,0 +1,371 @@
+//! Delivery: one task a lane, `store.next → translate → send → settle`, over and over.
+//!
+//! What must never happen: two messages of a lane outstanding at once, or one passing another; a message settled that
+//! no receiver took and no dead letter names; an outage making dead letters; a lane that ends because of a message.
+//! A lane waits for the store and for the operator, never polls, and holds no message while it waits to try again.
+//!
+//! When a destination's `lanes` changes, messages keep the lane they were routed to: two of one device may then be in
+//! two lanes until the old ones are empty, and order between those two is not kept. Lanes above the new number are
+//! served like the others. A destination that is no longer configured keeps what waits for it (`orphaned`) until it is
+//! configured again.
+
+mod backoff;
+mod board;
+mod lane;
+mod service;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::timeout};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::{
+    channel::Channel,
+    clock::Clock,
+    destination::{self, Settings},
+    metrics::Metrics,
+    store::{LaneId, Store},
+};
+use board::Board;
+use lane::{Control, Lane};
+use service::Service;
+
+/// Given to lanes whose outstanding answer was cut off, to note that and end.
+const CUT_GRACE: Duration = Duration::from_secs(2);
+
+/// Channel and destination.
+type Key = (Arc<str>, Arc<str>);
+
+/// All lanes of all channels.
+pub struct Delivery {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    tasks: TaskTracker,
+    lines: Mutex<Lines>,
+}
+
+#[derive(Default)]
+struct Lines {
+    by_key: BTreeMap<Key, Line>,
+    /// Destinations whose gauges are set.
+    shown: BTreeSet<Key>,
+    stopping: bool,
+}
+
+/// One destination and the lanes that serve it. Kept, idle, when it is no longer configured, so that a lane never has
+/// two tasks.
+struct Line {
+    control: watch::Sender<Control>,
+    board: Arc<Board>,
+    settings: Option<Settings>,
+    lanes: BTreeSet<u16>,
+}
+
+/// A destination as configured.
+struct Configured {
+    key: Key,
+    lanes: u16,
+    settings: Option<Settings>,
+    service: Arc<Service>,
+}
+
+/// What a destination is doing, for the API.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct DestinationStatus {
+    /// Channel name.
+    pub channel: Arc<str>,
+    /// Destination name.
+    pub destination: Arc<str>,
+    /// `running`, `retrying` (cannot be reached), `held` (a refused message stands first, until the operator acts),
+    /// `paused`, `failed` (the store failed: restart), `orphaned` (messages for it, but not configured).
+    pub state: String,
+    /// Messages waiting.
+    pub waiting: u64,
+    /// Since the oldest waiting message was received.
+    pub oldest_age_seconds: Option<f64>,
+    /// Messages sent and not answered yet.
+    pub in_flight: u32,
+    /// Why the last attempt failed, until one succeeds. No message content.
+    pub last_error: Option<String>,
+    /// Dead letters waiting for a person.
+    pub dead: u64,
+}
+
+impl Delivery {
+    /// Nothing runs before `set_channels`.
+    pub fn new(store: Arc<dyn Store>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Delivery> {
+        Arc::new(Delivery { store, clock, metrics, tasks: TaskTracker::new(), lines: Mutex::default() })
+    }
+
+    /// Serves exactly these channels: starts lanes that are new, gives changed ones their new configuration after what
+    /// they have outstanding, leaves the lanes of destinations that are gone idle with what waits in them. On an error
+    /// nothing has changed. Called before intake routes by the same configuration.
+    pub async fn set_channels(&self, channels: &[Arc<Channel>]) -> Result<(), String> {
+        let configured = self.configured(channels)?;
+        self.apply(configured)
+    }
+
+    /// Pauses after what is outstanding; kept over restarts.
+    pub async fn pause(&self, channel: &str, destination: &str) -> Result<(), String> {
+        self.set_paused(channel, destination, true).await
+    }
+
+    /// Ends a pause; a head that could not be delivered is tried at once.
+    pub async fn resume(&self, channel: &str, destination: &str) -> Result<(), String> {
+        self.set_paused(channel, destination, false).await
+    }
+
+    /// Ends a back-off or a hold now: tries the head again.
+    pub async fn retry(&self, channel: &str, destination: &str) -> Result<(), String> {
+        self.start_waiting_lanes();
+        self.control(channel, destination, |control| control.retries += 1)
+    }
+
+    /// Parks the message each held lane stands at as a dead letter, and goes on with the next.
+    pub async fn park(&self, channel: &str, destination: &str) -> Result<(), String> {
+        self.control(channel, destination, |control| control.parks += 1)
+    }
+
+    /// For the API and the gauges: every destination that is configured, or for which messages wait or lie dead.
+    pub fn status(&self) -> Vec<DestinationStatus> {
+        let mut found: BTreeMap<Key, DestinationStatus> = BTreeMap::new();
+        for (key, line) in self.lines().by_key.iter().filter(|(_, line)| line.is_configured()) {
+            found.insert(key.clone(), line.status(key));
+        }
+        let now = self.clock.now();
+        for lane in self.store.lanes().into_iter().filter(|lane| lane.waiting > 0) {
+            let key = (lane.lane.channel, lane.lane.destination);
+            let status = found.entry(key).or_insert_with_key(DestinationStatus::orphaned);
+            status.waiting += lane.waiting;
+            let age = lane.oldest.map(|oldest| now.duration_since(oldest).as_secs_f64().max(0.0));
+            status.oldest_age_seconds = age.into_iter().chain(status.oldest_age_seconds).reduce(f64::max);
+        }
+        for (key, dead) in self.store.dead_counts().into_iter().filter(|(_, dead)| *dead > 0) {
+            found.entry(key).or_insert_with_key(DestinationStatus::orphaned).dead = dead;
+        }
+        found.into_values().collect()
+    }
+
+    /// Sets the gauges `waiting`, `oldest_waiting_seconds` and `dead_letters` from the store; called at each scrape, on
+    /// the runtime. A lane found with messages and no task (a dead letter of a lane above `lanes` was sent again) gets
+    /// its task.
+    pub fn refresh_metrics(&self) {
+        self.start_waiting_lanes();
+        let statuses = self.status();
+        let metrics = &self.metrics;
+        for status in &statuses {
+            let labels = [&*status.channel, &*status.destination];
+            let oldest = status.oldest_age_seconds.unwrap_or(0.0);
+            metrics.waiting.with_label_values(&labels).set(status.waiting.try_into().unwrap_or(i64::MAX));
+            metrics.oldest_waiting_seconds.with_label_values(&labels).set(oldest as i64);
+            metrics.dead_letters.with_label_values(&labels).set(status.dead.try_into().unwrap_or(i64::MAX));
+        }
+        let shown = statuses.into_iter().map(|status| (status.channel, status.destination)).collect();
+        let before = std::mem::replace(&mut self.lines().shown, shown);
+        for gone in before.difference(&self.lines().shown) {
+            // Not there is as good as removed.
+            for gauge in [&metrics.waiting, &metrics.oldest_waiting_seconds, &metrics.dead_letters] {
+                let _ = gauge.remove_label_values(&[&*gone.0, &*gone.1]);
+            }
+            let _ = metrics.destination_up.remove_label_values(&[&*gone.0, &*gone.1]);
+        }
+    }
+
+    /// Ends after what is outstanding, at most `grace`; what has no answer by then is noted as ambiguous and comes
+    /// again, marked as possible repeat, at the next start. Nothing is started afterwards.
+    pub async fn drain(&self, grace: Duration) {
+        self.lines().stopping = true;
+        self.control_all(|control| control.stopping = true);
+        self.tasks.close();
+        if timeout(grace, self.tasks.wait()).await.is_ok() {
+            return;
+        }
+        self.control_all(|control| control.cut = true);
+        if timeout(CUT_GRACE, self.tasks.wait()).await.is_err() {
+            warn!(
+                lanes = self.tasks.len(),
+                "lanes still wait for the store; their messages come again at the next start"
+            );
+        }
+    }
+
+    /// The channels' destinations with their receivers opened, or every fault.
+    fn configured(&self, channels: &[Arc<Channel>]) -> Result<Vec<Configured>, String> {
+        let mut faults = Vec::new();
+        let mut configured = Vec::new();
+        for channel in channels {
+            for settings in &channel.destinations {
+                let key = (channel.name.clone(), settings.name.clone());
+                match self.receiver(&key, &settings.settings) {
+                    Ok(receiver) => configured.push(Configured {
+                        key,
+                        lanes: settings.lanes,
+                        settings: Some(settings.settings.clone()),
+                        service: Arc::new(Service::of_channel(channel, settings, receiver)),
+                    }),
+                    Err(fault) => faults.push(format!("channel {}, destination {}: {fault}", key.0, key.1)),
+                }
+            }
+        }
+        faults.extend(shared_directories(&configured));
+        if faults.is_empty() { Ok(configured) } else { Err(faults.join("\n")) }
+    }
+
+    /// The receiver in use where its settings stay the same, so that a reload costs no connection.
+    fn receiver(&self, key: &Key, settings: &Settings) -> Result<Arc<dyn destination::Destination>, String> {
+        let lines = self.lines();
+        let kept = lines.by_key.get(key).filter(|line| line.settings.as_ref() == Some(settings));
+        let service = kept.and_then(|line| line.control.borrow().service.clone());
+        service.map_or_else(|| destination::open(settings), |service| Ok(service.receiver.clone()))
+    }
+
+    fn apply(&self, configured: Vec<Configured>) -> Result<(), String> {
+        let paused = self.store.paused();
+        let mut lines = self.lines();
+        if lines.stopping {
+            return Err("the engine is stopping".to_owned());
+        }
+        let keys: BTreeSet<Key> = configured.iter().map(|c| c.key.clone()).collect();
+        for (_, line) in lines.by_key.iter().filter(|(key, _)| !keys.contains(key)) {
+            line.control.send_modify(|control| control.service = None);
+        }
+        for Configured { key, lanes, settings, service } in configured {
+            let is_paused = paused.contains(&key);
+            let line = lines.by_key.entry(key).or_insert_with_key(|key| Line::new(key, is_paused, &self.metrics));
+            line.settings = settings;
+            line.control.send_modify(|control| control.service = Some(service));
+            let key = line.board.key();
+            for lane in 0..lanes {
+                if line.lanes.insert(lane) {
+                    self.start(&key, lane, line);
+                }
+            }
+        }
+        drop(lines);
+        self.start_waiting_lanes();
+        Ok(())
+    }
+
+    /// Lanes above `lanes` of configured destinations that still hold messages.
+    fn start_waiting_lanes(&self) {
+        let known = self.store.lanes();
+        let mut lines = self.lines();
+        if lines.stopping {
+            return;
+        }
+        for status in known.into_iter().filter(|status| status.waiting > 0) {
+            let LaneId { channel, destination, lane } = status.lane;
+            let key = (channel, destination);
+            if let Some(line) = lines.by_key.get_mut(&key).filter(|line| line.is_configured())
+                && line.lanes.insert(lane)
+            {
+                self.start(&key, lane, line);
+            }
+        }
+    }
+
+    fn start(&self, key: &Key, lane: u16, line: &Line) {
+        let id = LaneId { channel: key.0.clone(), destination: key.1.clone(), lane };
+        let control = line.control.subscribe();
+        let lane = Lane::new(id, self.store.clone(), self.clock.clone(), control, line.board.clone());
+        self.tasks.spawn(lane.run());
+    }
+
+    async fn set_paused(&self, channel: &str, destination: &str, paused: bool) -> Result<(), String> {
+        self.control(channel, destination, |_| ())?;
+        let durable = self.store.pause(channel.into(), destination.into(), paused).await;
+        durable.map_err(|error| error.to_string())?;
+        self.control(channel, destination, |control| {
+            control.paused = paused;
+            // A lane that did not see the pause, being in a back-off, is to see its end.
+            control.retries += u64::from(!paused);
+        })
+    }
+
+    fn control(&self, channel: &str, destination: &str, change: impl FnOnce(&mut Control)) -> Result<(), String> {
+        let lines = self.lines();
+        let key = (Arc::from(channel), Arc::from(destination));
+        let line = lines.by_key.get(&key).filter(|line| line.is_configured());
+        let line = line.ok_or_else(|| format!("channel {channel} has no destination {destination}"))?;
+        line.control.send_modify(change);
+        Ok(())
+    }
+
+    fn control_all(&self, change: impl Fn(&mut Control)) {
+        for line in self.lines().by_key.values() {
+            line.control.send_modify(&change);
+        }
+    }
+
+    /// Held for moments only, never over an await.
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn new(key: &Key, paused: bool, metrics: &Arc<Metrics>) -> Line {
+        let control = Control { paused, ..Control::default() };
+        Line {
+            control: watch::Sender::new(control),
+            board: Arc::new(Board::new(key.clone(), metrics.clone())),
+            settings: None,
+            lanes: BTreeSet::new(),
+        }
+    }
+
+    fn is_configured(&self) -> bool {
+        self.control.borrow().service.is_some()
+    }
+
+    fn status(&self, key: &Key) -> DestinationStatus {
+        let seen = self.board.seen();
+        let state = if self.control.borrow().paused { "paused" } else { seen.state };
+        DestinationStatus {
+            state: state.to_owned(),
+            in_flight: seen.in_flight,
+            last_error: seen.last_error,
+            ..DestinationStatus::orphaned(key)
+        }
+    }
+}
+
+impl DestinationStatus {
+    fn orphaned((channel, destination): &Key) -> DestinationStatus {
+        DestinationStatus {
+            channel: channel.clone(),
+            destination: destination.clone(),
+            state: "orphaned".to_owned(),
+            waiting: 0,
+            oldest_age_seconds: None,
+            in_flight: 0,
+            last_error: None,
+            dead: 0,
+        }
+    }
+}
+
+/// File names are unique by message only: two destinations in one directory would overwrite each other's files.
+fn shared_directories(configured: &[Configured]) -> Vec<String> {
+    let mut seen = BTreeMap::new();
+    let mut faults = Vec::new();
+    for Configured { key, settings, .. } in configured {
+        let Some(Settings::File(file)) = settings else { continue };
+        if let Some(first) = seen.insert(file.directory.clone(), key.clone()) {
+            faults.push(format!(
+                "channel {}, destination {}: channel {}, destination {} writes into the same directory; give each its own",
+                key.0, key.1, first.0, first.1
+            ));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests;

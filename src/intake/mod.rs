@@ -1,0 +1,354 @@
+//! Intake: frame → stored → acknowledged. Which channel takes a message, what is wrong with it, which answer is due.
+//!
+//! A positive answer leaves only for a message that is durable, and each frame is answered as its sender asked, once
+//! and in order. What cannot be stored is refused or left unanswered, so that its sender still has it. Nothing of a
+//! message's content is logged, counted or told back but its control id.
+
+mod check;
+mod content;
+mod devices;
+mod hold;
+mod refusal;
+mod reply;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, ready};
+use jiff::Timestamp;
+use tracing::{debug, error, warn};
+
+use crate::{
+    channel::{Channel, Conformance, FilterError},
+    clock::Clock,
+    hl7::{Header, Message},
+    metrics::Metrics,
+    mllp::server::{Answer, FrameHandler},
+    pcd,
+    store::{Appended, Received, SearchKeys, Store, StoreError, Stored},
+};
+pub use devices::{DeviceStatus, Devices};
+use hold::{Turn, Turns};
+use refusal::Refusal;
+use reply::Asked;
+
+/// How long a message is held while the store is full.
+const HOLD: Duration = Duration::from_secs(10);
+/// Between two tries of a held message.
+const HOLD_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// A fault that comes with every message is logged again after so long without it.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// The intake of one listening address.
+pub struct Intake {
+    shared: Arc<Shared>,
+    turns: Arc<Turns>,
+}
+
+struct Shared {
+    channels: ArcSwap<Vec<Arc<Channel>>>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    devices: Arc<Devices>,
+    /// Negative answers made, for their own control ids.
+    refused: AtomicU64,
+    /// When a fault was last seen, by channel and fault.
+    seen: Mutex<HashMap<(Arc<str>, &'static str), Instant>>,
+}
+
+/// A message given to the store.
+struct Taken {
+    channel: Arc<str>,
+    asked: Asked,
+    outcome: BoxFuture<'static, Result<Appended, StoreError>>,
+}
+
+/// A frame that is not taken.
+struct Declined {
+    channel: Arc<str>,
+    asked: Asked,
+    /// `None` for an ACK, which is never answered.
+    refusal: Option<Refusal>,
+}
+
+impl Intake {
+    /// `channels` share the address, in order; the first whose `accept` matches takes the message.
+    pub fn new(
+        channels: Vec<Arc<Channel>>,
+        store: Arc<dyn Store>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        devices: Arc<Devices>,
+    ) -> Arc<Intake> {
+        let shared = Shared {
+            channels: ArcSwap::from_pointee(channels),
+            store,
+            clock,
+            metrics,
+            devices,
+            refused: AtomicU64::new(0),
+            seen: Mutex::default(),
+        };
+        Arc::new(Intake { shared: Arc::new(shared), turns: Arc::default() })
+    }
+
+    /// Replaces the channels from the next message on; connections stay.
+    pub fn set_channels(&self, channels: Vec<Arc<Channel>>) {
+        self.shared.channels.store(Arc::new(channels));
+    }
+}
+
+impl FrameHandler for Intake {
+    fn frame(&self, peer: SocketAddr, frame: Bytes, _received: Instant) -> BoxFuture<'static, Answer> {
+        let (shared, turn) = (self.shared.clone(), self.turns.begin(peer));
+        let at = shared.clock.now();
+        if turn.is_deferred() {
+            return Box::pin(async move {
+                match shared.take(&frame, at, true) {
+                    Ok(taken) => shared.conclude(taken, frame, at, turn).await,
+                    Err(declined) => shared.decline(&declined, &frame),
+                }
+            });
+        }
+        match shared.take(&frame, at, true) {
+            Ok(taken) => Box::pin(async move { shared.conclude(taken, frame, at, turn).await }),
+            Err(declined) => Box::pin(ready(shared.decline(&declined, &frame))),
+        }
+    }
+
+    fn oversized(&self, _peer: SocketAddr, head: Bytes) -> Answer {
+        let (header, unreadable) = Header::read(&head);
+        if unreadable.is_some() {
+            return Answer { close: true, ..Answer::default() };
+        }
+        let refusal = Refusal::error("oversized", 104, "", "the message is over the listener's max_message; split it");
+        let answer = self.shared.refuse(&self.label(), &refusal, &Asked::of(&header).0, &header);
+        Answer { close: true, ..answer }
+    }
+
+    fn label(&self) -> Arc<str> {
+        self.shared.first_channel()
+    }
+
+    fn answered(&self, answer: &Answer, received: Instant) {
+        let Some(channel) = &answer.channel else { return };
+        for code in &answer.codes {
+            self.shared.metrics.acks_sent.with_label_values(&[&**channel, code.as_str()]).inc();
+        }
+        if !answer.codes.is_empty() {
+            self.shared.metrics.ack_seconds.with_label_values(&[channel]).observe(received.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Shared {
+    /// Everything up to the store, which has the message in its order when this returns. `first` is false for another
+    /// try of the same frame.
+    fn take(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<Taken, Box<Declined>> {
+        let judged = self.judge(frame, at);
+        if first {
+            let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |(received, _)| &received.channel);
+            self.metrics.messages_received.with_label_values(&[channel]).inc();
+        }
+        let (received, asked) = judged?;
+        Ok(Taken { channel: received.channel.clone(), asked, outcome: self.store.append(received) })
+    }
+
+    /// The frame as the store takes it, or why it does not.
+    fn judge(&self, frame: &Bytes, at: Timestamp) -> Result<(Received, Asked), Box<Declined>> {
+        let (header, unreadable) = Header::read(frame);
+        let (asked, bad_condition) = Asked::of(&header);
+        let declined = |channel, refusal| Box::new(Declined { channel, asked, refusal });
+        let refused = |refusal| declined(self.first_channel(), Some(refusal));
+
+        if let Some(error) = unreadable {
+            return Err(refused(Refusal::unparsed(error)));
+        }
+        if header.component(9, 1) == b"ACK" {
+            return Err(declined(self.first_channel(), None));
+        }
+        check::header(&header).map_err(refused)?;
+        bad_condition.map_or(Ok(()), Err).map_err(refused)?;
+        check::size(frame, &header).map_err(refused)?;
+        let message = Message::parse(frame.clone()).map_err(Refusal::unparsed).map_err(refused)?;
+        let channels = self.channels.load();
+        let channel = self.channel_for(&channels, &message, &header).map_err(refused)?;
+        let received = self.examine(channel, message, &header, &asked, at);
+        let received = received.map_err(|refusal| declined(channel.name.clone(), Some(refusal)))?;
+        Ok((received, asked))
+    }
+
+    /// The first channel that accepts the message.
+    fn channel_for<'c>(
+        &self,
+        channels: &'c [Arc<Channel>],
+        message: &Message,
+        header: &Header<'_>,
+    ) -> Result<&'c Arc<Channel>, Refusal> {
+        for channel in channels {
+            if channel.accepts(message).map_err(|error| self.filter_failed(&error))? {
+                return Ok(channel);
+            }
+        }
+        // A filter reads nothing in text it cannot decode: then that is the fault.
+        if !header.field(18).is_empty() {
+            message.check_text().map_err(|error| Refusal::charset(error, message))?;
+        }
+        Err(check::unrouted(header))
+    }
+
+    /// The message as the store takes it, if nothing is wrong with it by the channel's rules.
+    fn examine(
+        &self,
+        channel: &Channel,
+        message: Message,
+        header: &Header<'_>,
+        asked: &Asked,
+        at: Timestamp,
+    ) -> Result<Received, Refusal> {
+        let listener = &channel.listener;
+        check::listener(&message, header, listener)?;
+        let message = message.read_as(listener.charset, listener.charset_default).map_err(Refusal::unparsed)?;
+        check::text(&message)?;
+        self.conformance(channel, &message)?;
+        let routes = channel.route(&message).map_err(|error| self.filter_failed(&error))?;
+        let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
+        let devices = pcd::device_keys(&message);
+        if let Some(device) = devices.first() {
+            self.devices.heard(device, &channel.name, at);
+        }
+        Ok(Received {
+            channel: channel.name.clone(),
+            at,
+            routes,
+            repeat: channel.repeat_check(&message),
+            ack: asked.positive_codes().next(),
+            keys: SearchKeys {
+                control_id: header.field(10).to_vec(),
+                patient: bytes(pcd::patient_keys(&message)),
+                device: bytes(devices),
+            },
+            message: message.bytes(),
+        })
+    }
+
+    /// What is wrong with the content, where the channel wants it examined.
+    fn conformance(&self, channel: &Channel, message: &Message) -> Result<(), Refusal> {
+        let checked = match channel.listener.conformance {
+            Conformance::Off => return Ok(()),
+            _ => content::check(message),
+        };
+        if let Err(refusal) = &checked {
+            let code = refusal.fault.code.to_string();
+            self.metrics.nonconforming.with_label_values(&[&*channel.name, &code]).inc();
+        }
+        if channel.listener.conformance == Conformance::Reject { checked } else { Ok(()) }
+    }
+
+    /// Waits for the store and answers; holds the message while the store is full.
+    async fn conclude(&self, taken: Taken, frame: Bytes, at: Timestamp, turn: Turn) -> Answer {
+        let (header, _) = Header::read(&frame);
+        let deadline = tokio::time::Instant::now() + HOLD;
+        let Taken { channel, asked, mut outcome } = taken;
+        loop {
+            let fault = match outcome.await {
+                Ok(appended) => return self.accept(&appended, &channel, &header, &asked),
+                Err(fault) => fault,
+            };
+            let again = fault == StoreError::Full && turn.hold() && tokio::time::Instant::now() < deadline;
+            if !again {
+                return self.not_stored(&fault, &channel, &header, &asked);
+            }
+            tokio::time::sleep(HOLD_RETRY_AFTER).await;
+            outcome = match self.take(&frame, at, false) {
+                Ok(taken) => taken.outcome,
+                Err(declined) => return self.decline(&declined, &frame),
+            };
+        }
+    }
+
+    fn accept(&self, appended: &Appended, channel: &Arc<str>, header: &Header<'_>, asked: &Asked) -> Answer {
+        let stored: &Stored = match appended {
+            Appended::New(stored) => {
+                if stored.reused() {
+                    self.control_id_reused(channel);
+                }
+                stored
+            }
+            Appended::Repeat(first) => {
+                self.metrics.repeats.with_label_values(&[channel]).inc();
+                first
+            }
+        };
+        Answer { channel: Some(channel.clone()), ..reply::positive(stored, header, asked) }
+    }
+
+    fn not_stored(&self, fault: &StoreError, channel: &Arc<str>, header: &Header<'_>, asked: &Asked) -> Answer {
+        let refusal = match fault {
+            StoreError::TooLarge => Refusal::error("store", 104, "", "the message is larger than the store takes"),
+            _ => Refusal::unavailable("store", "the message could not be stored; send it again"),
+        };
+        let close = !matches!(fault, StoreError::TooLarge | StoreError::Full);
+        if close && *fault != StoreError::Closed && self.is_news(channel, "store") {
+            error!(%channel, %fault, "messages are not taken");
+        }
+        Answer { close, ..self.refuse(channel, &refusal, asked, header) }
+    }
+
+    fn decline(&self, declined: &Declined, frame: &Bytes) -> Answer {
+        let Declined { channel, asked, refusal } = declined;
+        let Some(refusal) = refusal else {
+            self.metrics.bad_frames.with_label_values(&[&**channel, "ack"]).inc();
+            return Answer::default();
+        };
+        self.refuse(channel, refusal, asked, &Header::read(frame).0)
+    }
+
+    fn refuse(&self, channel: &Arc<str>, refusal: &Refusal, asked: &Asked, header: &Header<'_>) -> Answer {
+        let at = self.clock.now();
+        self.metrics.bad_frames.with_label_values(&[&**channel, refusal.reason]).inc();
+        debug!(%channel, reason = refusal.reason, code = refusal.fault.code, "message refused");
+        let number = self.refused.fetch_add(1, Ordering::Relaxed) & 0xFF_FFFF;
+        let own_control_id = format!("N{:x}{number:06x}", at.as_millisecond());
+        Answer { channel: Some(channel.clone()), ..reply::negative(refusal, header, asked, at, &own_control_id) }
+    }
+
+    fn filter_failed(&self, error: &FilterError) -> Refusal {
+        if self.is_news(&error.channel, "filter") {
+            warn!(channel = %error.channel, %error, "a filter failed: mend the channel; its messages are refused");
+        }
+        Refusal::error("filter", 207, "", "the listener's routing failed on this message; its operator must mend it")
+    }
+
+    fn control_id_reused(&self, channel: &Arc<str>) {
+        self.metrics.control_id_reuse.with_label_values(&[channel]).inc();
+        if self.is_news(channel, "control_id_reuse") {
+            warn!(%channel, "control ids used again for other content: stored as new; a device counter was reset");
+        }
+    }
+
+    /// Whether a fault that may come with every message is due to be logged.
+    fn is_news(&self, channel: &Arc<str>, fault: &'static str) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let last = seen.insert((channel.clone(), fault), now);
+        last.is_none_or(|last| now.duration_since(last) > QUIET)
+    }
+
+    fn first_channel(&self) -> Arc<str> {
+        self.channels.load().first().map_or_else(|| "".into(), |channel| channel.name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;
