@@ -1,0 +1,218 @@
+//! channels/NAME.toml: from what was typed to a compiled channel.
+
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    destination_table,
+    document::Document,
+    keys,
+    reader::Reader,
+    source::{Problem, Source},
+    tables::Tables,
+    value,
+};
+use crate::{
+    channel::{AckMode, Channel, Condition, Conformance, Expression, Filter, Listener, Repeat, stable_hash},
+    hl7::Charset,
+    mllp::server::{Limits, Network},
+};
+
+/// Longest `max_message`: a message must fit a segment of the store's journal.
+const MESSAGE_BYTES_MAX: u64 = 32 << 20;
+
+/// What a channel file is read with.
+pub(super) struct Surroundings<'l> {
+    /// Where relative paths start.
+    pub base: &'l Path,
+    pub tables: &'l Tables,
+    /// Files that secrets were read from, to be watched.
+    pub secret_files: RefCell<Vec<PathBuf>>,
+}
+
+/// A channel, and where in its file things stand that only other files show to be faulty.
+pub(super) struct Loaded {
+    pub channel: Channel,
+    pub address_at: usize,
+    pub max_message_at: usize,
+    /// Of each destination, its directory or the whole.
+    pub destinations_at: Vec<usize>,
+}
+
+/// Reads the channel `name` from its file.
+pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Option<Loaded> {
+    let document = Document::parse(source);
+    if !document.sound {
+        return None;
+    }
+    let root = Reader::root(source, &keys::CHANNEL, &document.root);
+    let name = value::name(name).map_err(|problem| source.fault(0, problem.what, "rename the file"));
+    let description = root.text("description", value::any);
+    let listening = root.one("listener");
+    let listener = listening.as_ref().and_then(listener);
+    let accept = root.one("accept").and_then(|table| filter(&table));
+    let repeat = root.one("repeat").and_then(|table| repeat(&table));
+    let mut hashed: Vec<Arc<[u8]>> = vec![source.text.as_bytes().into()];
+    let destinations = destination_table::read_all(&root, around, &mut hashed);
+    let listening = listening?;
+    Some(Loaded {
+        address_at: listening.place("address"),
+        max_message_at: listening.place("max_message"),
+        destinations_at: destinations.at,
+        channel: Channel {
+            name: name.ok()?.into(),
+            description: description?,
+            listener: listener?,
+            accept: accept?,
+            repeat: repeat?,
+            destinations: destinations.read?,
+            hash: hash(&hashed),
+        },
+    })
+}
+
+/// Of all that decides what is sent, each part behind its length.
+fn hash(parts: &[Arc<[u8]>]) -> u64 {
+    let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
+    stable_hash(lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], &part[..]]))
+}
+
+fn listener(table: &Reader<'_>) -> Option<Listener> {
+    let address = table.text("address", value::socket);
+    let limits = limits(table);
+    let fixed = table.text("charset", |text| if text == "msh-18" { Ok(None) } else { charset(text).map(Some) });
+    let charset_default = table.text("charset_default", charset);
+    let processing_ids = table.texts("processing_ids", value::filled);
+    let versions = table.texts("versions", value::filled);
+    let ack = table.choice("ack", &[AckMode::Stored, AckMode::Delivered]);
+    let conformance = table.choice("conformance", &[Conformance::Off, Conformance::Report, Conformance::Reject]);
+    refuse_unsupported(table, ack);
+    let listener = Listener {
+        address: address?,
+        limits: limits?,
+        ack: ack?,
+        ack_timeout: Duration::from_secs(30),
+        conformance: conformance?,
+        charset: fixed?,
+        charset_default: charset_default?,
+        processing_ids: processing_ids?,
+        versions: versions?,
+    };
+    check_exposure(table, &listener);
+    Some(listener)
+}
+
+fn refuse_unsupported(table: &Reader<'_>, ack: Option<AckMode>) {
+    let unsupported = |what: &str| Problem::new(format!("{what} is not supported by this version"), "remove the key");
+    if ack == Some(AckMode::Delivered) {
+        table.problem("ack", unsupported("\"delivered\""));
+    }
+}
+
+/// Unencrypted and unauthenticated as it is, an address that other machines reach must be asked for.
+fn check_exposure(table: &Reader<'_>, listener: &Listener) {
+    if listener.address.ip().to_canonical().is_loopback() {
+        return;
+    }
+    if table.flag("allow_plaintext") == Some(false) {
+        table.problem(
+            "address",
+            Problem::new(
+                "other machines reach this address, and messages to it are not encrypted",
+                "listen on 127.0.0.1 behind a TLS proxy, or set `allow_plaintext = true` and `allow`",
+            ),
+        );
+    } else if listener.limits.allow.is_empty() {
+        table.problem(
+            "address",
+            Problem::new(
+                "any machine may send to this address",
+                "name the gateways' networks, such as `allow = [\"10.4.0.0/16\"]`",
+            ),
+        );
+    }
+}
+
+fn limits(table: &Reader<'_>) -> Option<Limits> {
+    let frame_bytes_max = table.text("max_message", value::size_within(1 << 10, MESSAGE_BYTES_MAX));
+    let connections_max = table.count("max_connections");
+    let connections_per_address_max = table.count("max_connections_per_address");
+    let pipelined_frames_max = table.count("max_pipelined");
+    let idle_timeout = table.text("idle_timeout", value::duration);
+    let frame_timeout = table.text("frame_timeout", value::duration);
+    let write_timeout = table.text("write_timeout", value::duration);
+    let allow = table.texts("allow", network);
+    Some(Limits {
+        frame_bytes_max: usize::try_from(frame_bytes_max?).ok()?,
+        connections_max: usize::try_from(connections_max?).ok()?,
+        connections_per_address_max: usize::try_from(connections_per_address_max?).ok()?,
+        pipelined_frames_max: usize::try_from(pipelined_frames_max?).ok()?,
+        idle_timeout: idle_timeout?,
+        frame_timeout: frame_timeout?,
+        write_timeout: write_timeout?,
+        allow: allow?,
+    })
+}
+
+fn network(text: &str) -> Result<Network, Problem> {
+    text.parse().map_err(|_| {
+        Problem::new(format!("{text:?} is not a network"), "write an address and a prefix length, such as 10.4.0.0/16")
+    })
+}
+
+fn charset(text: &str) -> Result<Charset, Problem> {
+    Charset::from_label(text).ok_or_else(|| {
+        Problem::new(
+            format!("{text:?} is no known charset"),
+            "write a name of table 0211, such as UNICODE UTF-8 or 8859/1",
+        )
+    })
+}
+
+fn repeat(table: &Reader<'_>) -> Option<Repeat> {
+    let key = table.texts("key", value::path);
+    let window = table.text("window", value::duration);
+    Some(Repeat { key: key?, window: window? })
+}
+
+/// `where` and `when` of `[accept]` or of a destination.
+pub(super) fn filter(table: &Reader<'_>) -> Option<Filter> {
+    let conditions = conditions(table);
+    let when = match table.has("when") {
+        true => table.text("when", expression).map(Some),
+        false => Some(None),
+    };
+    Some(Filter::new(conditions?, when?))
+}
+
+fn conditions(table: &Reader<'_>) -> Option<Vec<Condition>> {
+    let (name, source) = (table.key("where"), table.source);
+    let entries = table.entries("where");
+    let count = entries.len();
+    let read = entries.into_iter().filter_map(|entry| {
+        let path = value::path(&entry.key.text).map_err(|problem| source.problem(&name, &entry.key.span, problem)).ok();
+        let wanted: Vec<String> =
+            table.strings("where", entry.value)?.into_iter().map(|text| text.text.into_owned()).collect();
+        if wanted.is_empty() {
+            let problem = Problem::new("no value is given, so nothing is ever taken", "name values or remove the line");
+            source.problem(&name, &entry.value.span(), problem);
+            return None;
+        }
+        Some(Condition::new(path?, &wanted))
+    });
+    let read: Vec<Condition> = read.collect();
+    // A `where` that is no table has no entries, and its fault was noted.
+    (read.len() == count).then_some(read)
+}
+
+fn expression(text: &str) -> Result<Expression, Problem> {
+    Expression::compile(text).map_err(|error| {
+        let line_start: usize = text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
+        let before = text[line_start..].chars().take(error.column - 1).map(char::len_utf8).sum::<usize>();
+        Problem { what: error.what, remedy: "mend the expression".to_owned(), at: line_start + before }
+    })
+}

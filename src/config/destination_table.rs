@@ -1,0 +1,300 @@
+//! `[[destination]]`: where messages go, how they are made, and the references to secrets.
+
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+
+use super::{
+    channel_file::{Surroundings, filter},
+    keys,
+    reader::{Entry, Reader},
+    source::Problem,
+    steps_table, value,
+};
+use crate::{
+    channel::{Destination, OnReject, Order},
+    destination::{FhirSettings, FileLayout, FileSettings, MllpSettings, Secret, Settings},
+    translate::{DeviceDetail, PcdToFhir, Plan},
+};
+
+/// A secret file is read up to here.
+const SECRET_BYTES_MAX: usize = 64 << 10;
+
+/// The destinations of a channel, and where in the file each has its directory or begins.
+pub(super) struct Destinations {
+    pub read: Option<Vec<Arc<Destination>>>,
+    pub at: Vec<usize>,
+}
+
+/// Every destination of a channel, names told apart. What decides the bodies is added to `hashed`.
+pub(super) fn read_all(root: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<Arc<[u8]>>) -> Destinations {
+    let tables = root.many("destination");
+    let mut destinations: Vec<Option<Arc<Destination>>> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    for table in &tables {
+        let name = table.text("name", value::name);
+        if name.as_ref().is_some_and(|name| names.contains(name)) {
+            table.problem("name", Problem::new("another destination of this channel has the same name", "rename one"));
+        }
+        names.extend(name.clone());
+        destinations.push(read(table, name, around, hashed).map(Arc::new));
+    }
+    let at = tables.iter().map(|table| table.place("directory")).collect();
+    Destinations { read: destinations.into_iter().collect(), at }
+}
+
+fn read(
+    table: &Reader<'_>,
+    name: Option<String>,
+    around: &Surroundings<'_>,
+    hashed: &mut Vec<Arc<[u8]>>,
+) -> Option<Destination> {
+    let kind = table.choice("type", &["fhir", "mllp", "file"]);
+    let settings = kind.and_then(|kind| {
+        table.only_for(kind);
+        match kind {
+            "mllp" => mllp(table),
+            "fhir" => fhir(table, around),
+            _ => file(table, around),
+        }
+    });
+    let plan = plan(table, kind, around, hashed);
+    let filter = filter(table);
+    let order = table.text("order", order);
+    let lanes = table.count("lanes");
+    let retry = table.one("retry").and_then(|table| retry(&table));
+    let on_reject = table.choice("on_reject", &[OnReject::Park, OnReject::Hold]);
+    let (order, lanes) = (order?, u16::try_from(lanes?).ok()?);
+    if order == Order::Strict && lanes > 1 {
+        let remedy = "set lanes = 1, or order = \"device\"";
+        table.problem("lanes", Problem::new("strict order has one lane", remedy));
+    }
+    let (retry_first, retry_max) = retry?;
+    Some(Destination {
+        name: name?.into(),
+        settings: settings?,
+        plan: plan?,
+        filter: filter?,
+        order,
+        lanes,
+        retry_first,
+        retry_max,
+        on_reject: on_reject?,
+    })
+}
+
+fn mllp(table: &Reader<'_>) -> Option<Settings> {
+    let address = table.text("address", value::host_and_port);
+    let timeout = table.text("timeout", value::some_duration);
+    let allowed = table.flag("allow_plaintext");
+    let address = address?;
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    check_plaintext(table, "address", host, allowed?);
+    Some(Settings::Mllp(MllpSettings { address, timeout: timeout? }))
+}
+
+fn fhir(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
+    let url = table.text("url", value::base_url);
+    let timeout = table.text("timeout", value::some_duration);
+    let response_bytes_max = table.text("max_response", value::size_within(1 << 10, 64 << 20));
+    let headers = headers(table, around);
+    let allowed = table.flag("allow_plaintext");
+    let url = url?;
+    if !url.encrypted {
+        check_plaintext(table, "url", &url.host, allowed?);
+    }
+    Some(Settings::Fhir(FhirSettings {
+        url: url.text,
+        timeout: timeout?,
+        response_bytes_max: usize::try_from(response_bytes_max?).ok()?,
+        headers: headers?,
+    }))
+}
+
+fn file(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
+    let directory = table.text("directory", value::filled);
+    let layout = table.choice("layout", &[FileLayout::PerMessage, FileLayout::Ndjson]);
+    Some(Settings::File(FileSettings { directory: around.base.join(directory?), layout: layout? }))
+}
+
+fn check_plaintext(table: &Reader<'_>, key: &str, host: &str, allowed: bool) {
+    if !allowed && !value::is_loopback(host) {
+        let remedy = "send to a TLS proxy on this machine or to an https URL, or set `allow_plaintext = true`";
+        table.problem(key, Problem::new("messages would leave this machine unencrypted", remedy));
+    }
+}
+
+fn headers(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Vec<(String, Secret)>> {
+    let read = table.entries("headers").into_iter().map(|entry| {
+        let secret = secret(table, &entry, around);
+        let name = header_name(&entry.key.text);
+        let report = |problem| table.source.problem(&table.key("headers"), &entry.key.span, problem);
+        Some((name.map_err(report).ok()?, secret?))
+    });
+    let read: Vec<Option<(String, Secret)>> = read.collect();
+    read.into_iter().collect()
+}
+
+fn header_name(text: &str) -> Result<String, Problem> {
+    let ours = ["content-type", "content-length", "accept", "host", "connection", "transfer-encoding", "prefer"];
+    if ours.iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return Err(Problem::new(format!("{text:?} is set by the engine"), "remove the line"));
+    }
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::new(format!("{text:?} is not the name of a header"), "use letters, digits and -"))
+}
+
+/// A reference, followed. No fault repeats what it refers to, or what stands in its place.
+fn secret(table: &Reader<'_>, entry: &Entry<'_>, around: &Surroundings<'_>) -> Option<Secret> {
+    let name = table.key("headers");
+    let report = |problem| table.source.problem(&name, &entry.value.span(), problem);
+    let remedy = "move it to a file or the environment and write { file = \"…\" } or { env = \"…\" }";
+    if !entry.value.get_ref().is_table() {
+        report(Problem::new("a secret stands in the file itself", remedy));
+        return None;
+    }
+    let reference = table.table_at("headers", &keys::SECRET, entry.value)?;
+    let text = match reference.written_keys()[..] {
+        ["env"] => from_env(&reference),
+        ["file"] => from_file(&reference, around),
+        _ => {
+            report(Problem::new("not a secret reference", "write { file = \"…\" } or { env = \"…\" }"));
+            None
+        }
+    }?;
+    if text.is_empty() || text.chars().any(char::is_control) {
+        report(Problem::new("the secret is empty or holds a control character", "mend what is referred to"));
+        return None;
+    }
+    Some(Secret(text.into()))
+}
+
+fn from_env(reference: &Reader<'_>) -> Option<String> {
+    reference.text("env", |name| {
+        let missing = format!("the environment variable {name:?} is not set or not UTF-8");
+        std::env::var(name).map_err(|_| Problem::new(missing, "set it where the engine is started"))
+    })
+}
+
+fn from_file(reference: &Reader<'_>, around: &Surroundings<'_>) -> Option<String> {
+    reference.text("file", |name| {
+        let path = around.base.join(name);
+        around.secret_files.borrow_mut().push(path.clone());
+        let remedy = format!("let the engine's user read {}", path.display());
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Problem::new(format!("the secret cannot be read: {}", error.kind()), remedy))?;
+        if text.len() > SECRET_BYTES_MAX {
+            return Err(Problem::new("the file is too long for a secret", "refer to the right file"));
+        }
+        Ok(text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(&text).to_owned())
+    })
+}
+
+fn order(text: &str) -> Result<Order, Problem> {
+    match text {
+        "strict" => Ok(Order::Strict),
+        "device" => Ok(Order::Device),
+        "patient" => Ok(Order::Patient),
+        path => value::path(path).map(Order::Path).map_err(|problem| Problem {
+            remedy: "write strict, device, patient or a path such as PID-3.1".to_owned(),
+            ..problem
+        }),
+    }
+}
+
+fn retry(table: &Reader<'_>) -> Option<(Duration, Duration)> {
+    let (first, max) = (table.text("first", value::some_duration), table.text("max", value::some_duration));
+    let (first, max) = (first?, max?);
+    if first > max {
+        table.problem("first", Problem::new("the first wait is longer than the longest", "lower it or raise `max`"));
+    }
+    Some((first, max))
+}
+
+/// How bodies are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Translate {
+    None,
+    Steps,
+    PcdToFhir,
+}
+
+fn plan(
+    table: &Reader<'_>,
+    kind: Option<&str>,
+    around: &Surroundings<'_>,
+    hashed: &mut Vec<Arc<[u8]>>,
+) -> Option<Plan> {
+    let steps = steps_table::read_all(table, around, hashed);
+    let written = table.choice("translate", &[Translate::None, Translate::Steps, Translate::PcdToFhir]);
+    if table.has("translate") && written.is_none() {
+        return None;
+    }
+    let translate = written.unwrap_or(match (table.has("step"), kind) {
+        (true, _) => Translate::Steps,
+        (false, Some("fhir")) => Translate::PcdToFhir,
+        (false, _) => Translate::None,
+    });
+    check_translate(table, kind, translate);
+    let mapping = table.one("fhir");
+    match translate {
+        Translate::None => Some(Plan::Unchanged),
+        Translate::Steps => steps.map(Plan::Steps),
+        Translate::PcdToFhir => pcd_to_fhir(&mapping?, around, hashed).map(Plan::PcdToFhir),
+    }
+}
+
+fn check_translate(table: &Reader<'_>, kind: Option<&str>, translate: Translate) {
+    let Some(kind) = kind else { return };
+    let mismatch = match (kind, translate, table.has("step")) {
+        ("fhir", Translate::None | Translate::Steps, _) => {
+            ("a FHIR server takes no HL7 v2", "write translate = \"pcd-to-fhir\", or type = \"mllp\"")
+        }
+        ("mllp", Translate::PcdToFhir, _) => ("an MLLP receiver takes no FHIR", "write type = \"fhir\" and a url"),
+        (_, Translate::PcdToFhir, true) => {
+            ("steps before pcd-to-fhir are not supported by this version", "remove the steps or `translate`")
+        }
+        (_, Translate::None, true) => ("there are steps, and \"none\" leaves them out", "write translate = \"steps\""),
+        (_, Translate::Steps, false) => ("there are no steps", "add a [[destination.step]] or remove `translate`"),
+        ("file", Translate::None | Translate::Steps, _) if table.has("fhir") => (
+            "[destination.fhir] says nothing without pcd-to-fhir",
+            "write translate = \"pcd-to-fhir\", or remove the table",
+        ),
+        _ => return,
+    };
+    table.problem("translate", Problem::new(mismatch.0, mismatch.1));
+}
+
+fn pcd_to_fhir(table: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<Arc<[u8]>>) -> Option<PcdToFhir> {
+    let codes = around.tables.nomenclature();
+    hashed.extend(codes.iter().map(|codes| codes.bytes.clone()));
+    let unverified_final = table.choice("unverified_status", &[false, true]);
+    let offset = match table.has("default_offset") {
+        true => table.text("default_offset", value::offset_minutes).map(Some),
+        false => Some(None),
+    };
+    let systems = identifier_systems(table);
+    let device_detail = table.choice("device_detail", &[DeviceDetail::Device, DeviceDetail::IdentifierOnly]);
+    Some(PcdToFhir {
+        nomenclature: codes?.nomenclature,
+        unverified_final: unverified_final?,
+        default_offset_minutes: offset?,
+        identifier_systems: systems?,
+        device_detail: device_detail?,
+    })
+}
+
+fn identifier_systems(table: &Reader<'_>) -> Option<BTreeMap<String, String>> {
+    let read = table.entries("identifier_systems").into_iter().map(|entry| {
+        let system = table.string("identifier_systems", entry.value)?;
+        let colon = system.text.find(':').filter(|at| *at > 0);
+        if colon.is_none() || system.text.contains(char::is_whitespace) {
+            let problem = Problem::new("the system is not a URI", "write one such as urn:oid:2.999.1 or https://…");
+            table.source.problem(&table.key("identifier_systems"), &system.span, problem);
+            return None;
+        }
+        Some((entry.key.text.into_owned(), system.text.into_owned()))
+    });
+    let read: Vec<Option<(String, String)>> = read.collect();
+    read.into_iter().collect()
+}

@@ -1,0 +1,442 @@
+//! Every key of cannula.toml and of a channel file: name, kind, default and meaning.
+//!
+//! The reader takes only keys described here, the JSON schema is made from this, and a test holds docs/CONFIG.md
+//! against it, so the three cannot come apart.
+
+use Absent::{Is, Optional, Required};
+use Kind::{Choice, Count, Flag, Map, One, Text, Texts};
+
+/// A table and its keys.
+pub(super) struct Table {
+    /// As a fault and the documentation name it.
+    pub title: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// One key of a table.
+pub(super) struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Absent,
+    pub about: &'static str,
+    /// Destination types it belongs to; empty: all.
+    pub types: &'static [&'static str],
+}
+
+/// What a key takes.
+pub(super) enum Kind {
+    /// A string of the form named.
+    Text(&'static str),
+    /// A string or a list of strings of the form named.
+    Texts(&'static str),
+    /// One of these strings.
+    Choice(&'static [&'static str]),
+    /// true or false.
+    Flag,
+    /// A whole number in this range.
+    Count(u64, u64),
+    /// A table.
+    One(&'static Table),
+    /// `[[…]]`: a table each.
+    Many(&'static Table),
+    /// A table whose keys are the writer's own, with strings (or lists of them where `true`) of the form named.
+    Map(&'static str, bool),
+    /// A table whose keys are the writer's own, each a secret reference.
+    Secrets,
+    /// In the contract, not in this version.
+    Unsupported,
+}
+
+/// What holds where a key is not written.
+#[derive(Clone, Copy)]
+pub(super) enum Absent {
+    Required,
+    Optional,
+    Is(&'static str),
+}
+
+const fn key(name: &'static str, kind: Kind, default: Absent, about: &'static str) -> Key {
+    Key { name, kind, default, about, types: &[] }
+}
+
+const fn of(types: &'static [&'static str], key: Key) -> Key {
+    Key { types, ..key }
+}
+
+const fn later(name: &'static str, about: &'static str) -> Key {
+    key(name, Kind::Unsupported, Optional, about)
+}
+
+const MLLP: &[&str] = &["mllp"];
+const FHIR: &[&str] = &["fhir"];
+const FILE: &[&str] = &["file"];
+const NETWORK: &[&str] = &["mllp", "fhir"];
+const MAPPED: &[&str] = &["fhir", "file"];
+
+pub(super) static ENGINE: Table = Table {
+    title: "cannula.toml",
+    keys: &[
+        key("channels", Text("folder"), Is("channels"), "Folder of the channel files."),
+        key("tables", Text("folder"), Is("channels/tables"), "Folder of the CSV code tables."),
+        key("store", One(&STORE), Optional, "Where messages are kept."),
+        key("admin", One(&ADMIN), Optional, "Console, API, metrics and health."),
+        key("limits", One(&LIMITS), Optional, "Budgets of the whole engine."),
+        key("log", One(&LOG), Optional, "The log, which goes to standard error."),
+    ],
+};
+
+pub(super) static STORE: Table = Table {
+    title: "[store]",
+    keys: &[
+        key("path", Text("folder"), Is("data"), "Folder of the store; made where it is missing."),
+        key(
+            "retain",
+            Text("duration"),
+            Is("30d"),
+            "How long delivered messages are kept for browsing and replay. Undelivered ones are never removed.",
+        ),
+        key(
+            "max_bytes",
+            Text("size"),
+            Is("50GiB"),
+            "Disk the store may use, at least 256MiB. At the limit messages are refused (AR or CR 207), never dropped.",
+        ),
+        later("key", "Encryption of every record at rest."),
+    ],
+};
+
+pub(super) static ADMIN: Table = Table {
+    title: "[admin]",
+    keys: &[
+        key(
+            "listen",
+            Text("IP address and port"),
+            Is("127.0.0.1:8575"),
+            "Address of the console, API, metrics and health.",
+        ),
+        key(
+            "allow_unauthenticated",
+            Flag,
+            Is("false"),
+            "Allows an address that other machines reach. Anyone who reaches it can read messages: this version has no login.",
+        ),
+    ],
+};
+
+pub(super) static LIMITS: Table = Table {
+    title: "[limits]",
+    keys: &[
+        key(
+            "max_in_flight",
+            Text("size"),
+            Is("256MiB"),
+            "Memory for messages read and not yet answered, over all listeners; at least the largest `max_message`.",
+        ),
+        key("drain_timeout", Text("duration"), Is("30s"), "How long a stop waits for what was begun."),
+    ],
+};
+
+pub(super) static LOG: Table =
+    Table { title: "[log]", keys: &[key("format", Choice(&["text", "json"]), Is("text"), "Form of a log line.")] };
+
+pub(super) static CHANNEL: Table = Table {
+    title: "a channel file",
+    keys: &[
+        key("description", Text("text"), Is(""), "For people: what sends here and where it goes."),
+        key("listener", One(&LISTENER), Required, "Where messages come in."),
+        key("accept", One(&ACCEPT), Optional, "Which messages are this channel's; without it, all."),
+        key("repeat", One(&REPEAT), Optional, "How a sender's repeat is told."),
+        key("destination", Kind::Many(&DESTINATION), Required, "Where messages go, one table each."),
+    ],
+};
+
+pub(super) static LISTENER: Table = Table {
+    title: "[listener]",
+    keys: &[
+        key(
+            "address",
+            Text("IP address and port"),
+            Required,
+            "Address to listen on. Channels may share one: the first, by file name, whose `accept` matches takes the message. They must then have the same limits.",
+        ),
+        key(
+            "allow_plaintext",
+            Flag,
+            Is("false"),
+            "Allows an address that other machines reach, over which messages then go unencrypted. `allow` is then required.",
+        ),
+        key("allow", Texts("network such as 10.4.0.0/16"), Is(""), "Peers that may connect; none: all."),
+        key("max_message", Text("size"), Is("16MiB"), "Longest message, at most 32MiB."),
+        key("max_connections", Count(1, 65_535), Is("1024"), "Open connections on the address."),
+        key("max_connections_per_address", Count(1, 65_535), Is("256"), "Open connections from one peer address."),
+        key("max_pipelined", Count(1, 65_535), Is("64"), "Messages of one connection taken and not yet answered."),
+        key("idle_timeout", Text("duration"), Is("0s"), "Closes a connection without a byte for this long; 0s: never."),
+        key(
+            "frame_timeout",
+            Text("duration"),
+            Is("60s"),
+            "Closes a connection whose message was begun and not ended within this; 0s: never.",
+        ),
+        key(
+            "write_timeout",
+            Text("duration"),
+            Is("30s"),
+            "Closes a connection that does not take an answer within this; 0s: never.",
+        ),
+        key(
+            "charset",
+            Text("charset"),
+            Is("msh-18"),
+            "`msh-18`: as each message says; a name of table 0211 or a WHATWG label overrides it.",
+        ),
+        key(
+            "charset_default",
+            Text("charset"),
+            Is("UNICODE UTF-8"),
+            "Charset of messages in which MSH-18 is empty. Bytes that are not legal in it are refused (102).",
+        ),
+        key("processing_ids", Texts("MSH-11 value"), Is("P"), "MSH-11.1 values taken; others are refused (202)."),
+        key("versions", Texts("MSH-12 prefix"), Is("2."), "Beginnings of MSH-12.1 taken; others are refused (203)."),
+        key(
+            "ack",
+            Choice(&["stored", "delivered"]),
+            Is("stored"),
+            "When the answer is due: once the message is durable here. `delivered` is not supported by this version.",
+        ),
+        later("ack_timeout", "Bound of `ack = \"delivered\"`."),
+        key(
+            "conformance",
+            Choice(&["off", "report", "reject"]),
+            Is("off"),
+            "Whether content is examined before the answer: observations, values, statuses, times and who the patient is. `report` counts a message with a fault in `cannula_nonconforming_total`; `reject` refuses it.",
+        ),
+        later("tls", "Certificate, key and client CA of the listener."),
+    ],
+};
+
+pub(super) static ACCEPT: Table = Table {
+    title: "[accept]",
+    keys: &[
+        key("where", Map("PATH = value or list of values", true), Optional, "Every path must hold one of its values."),
+        key("when", Text("expression"), Optional, "An expression that must be true."),
+    ],
+};
+
+pub(super) static REPEAT: Table = Table {
+    title: "[repeat]",
+    keys: &[
+        key(
+            "key",
+            Texts("path"),
+            Is("MSH-3, MSH-10"),
+            "Places whose values together tell a repeat; an empty list or an empty value: none is told.",
+        ),
+        key(
+            "window",
+            Text("duration"),
+            Is("24h"),
+            "The same values further apart are a new message; 0s: repeats are not told.",
+        ),
+    ],
+};
+
+pub(super) static DESTINATION: Table = Table {
+    title: "[[destination]]",
+    keys: &[
+        key("name", Text("name"), Required, "Unique in the channel: letters, digits, `-` and `_`, at most 64."),
+        key("type", Choice(&["fhir", "mllp", "file"]), Required, "What is at the other end."),
+        of(MLLP, key("address", Text("host:port"), Required, "The receiver.")),
+        of(FHIR, key("url", Text("URL"), Required, "Base URL of the FHIR server, without user, query or fragment.")),
+        of(
+            FHIR,
+            key(
+                "headers",
+                Kind::Secrets,
+                Optional,
+                "Extra request headers, each a secret reference that holds the whole value (`Bearer …`), such as `Authorization = { env = \"EHR_BEARER\" }`.",
+            ),
+        ),
+        of(FHIR, key("max_response", Text("size"), Is("1MiB"), "Longest answer read, at most 64MiB.")),
+        of(MAPPED, key("fhir", One(&FHIR_MAPPING), Optional, "Settings of `pcd-to-fhir`.")),
+        of(FHIR, later("auth", "SMART Backend Services login.")),
+        of(MLLP, later("tls", "Certificate, key and server CA of the connection.")),
+        of(
+            FILE,
+            key(
+                "directory",
+                Text("folder"),
+                Required,
+                "Where files are written. It is not made: a folder that is not there may be a mount that is missing, and messages wait for it.",
+            ),
+        ),
+        of(
+            FILE,
+            key(
+                "layout",
+                Choice(&["per-message", "ndjson"]),
+                Is("per-message"),
+                "A file a message, or one growing file with a JSON line a message.",
+            ),
+        ),
+        of(NETWORK, key("allow_plaintext", Flag, Is("false"), "Allows an unencrypted connection to another machine.")),
+        of(
+            NETWORK,
+            key("timeout", Text("duration"), Is("30s"), "Longest wait for the connection, and for the answer."),
+        ),
+        key(
+            "translate",
+            Choice(&["none", "steps", "pcd-to-fhir"]),
+            Optional,
+            "How bodies are made: as received, by the steps below, or IHE PCD to FHIR R4. Without it: `steps` where there are steps, `pcd-to-fhir` for a FHIR server, else `none`.",
+        ),
+        key("step", Kind::Many(&STEP), Optional, "Changes to the message, one verb a step, in order."),
+        key(
+            "where",
+            Map("PATH = value or list of values", true),
+            Optional,
+            "Which of the channel's messages go here, as in `[accept]`.",
+        ),
+        key("when", Text("expression"), Optional, "An expression that must be true, as in `[accept]`."),
+        key(
+            "order",
+            Text("strict, device, patient or path"),
+            Is("strict"),
+            "What is kept in order: everything, or messages of one device, of one patient (PID-3.1), or with the same value at a path.",
+        ),
+        key(
+            "lanes",
+            Count(1, 1024),
+            Is("1"),
+            "Ways in parallel; messages with the same `order` value share one. `strict` has one.",
+        ),
+        key("retry", One(&RETRY), Optional, "Waits while the receiver is unavailable."),
+        key(
+            "on_reject",
+            Choice(&["park", "hold"]),
+            Is("park"),
+            "A refused message becomes a dead letter and the next is sent, or the lane stops until a person decides.",
+        ),
+    ],
+};
+
+pub(super) static RETRY: Table = Table {
+    title: "retry",
+    keys: &[
+        key("first", Text("duration"), Is("1s"), "First wait; it doubles with each attempt."),
+        key("max", Text("duration"), Is("5m"), "Longest wait."),
+    ],
+};
+
+pub(super) static FHIR_MAPPING: Table = Table {
+    title: "[destination.fhir]",
+    keys: &[
+        key(
+            "unverified_status",
+            Choice(&["preliminary", "final"]),
+            Is("preliminary"),
+            "Observation.status for OBX-11 R, the device's value not reviewed by a person.",
+        ),
+        key(
+            "default_offset",
+            Text("offset such as +01:00"),
+            Optional,
+            "Zone of times sent without one, where MSH-7 has none either; without it a message with such times becomes a dead letter.",
+        ),
+        key(
+            "identifier_systems",
+            Map("assigning authority = URI", false),
+            Optional,
+            "PID-3 assigning authority (CX.4.1 or CX.4.2) to identifier system; `\"\"` is for identifiers without one. An authority that is an OID or UUID names itself. Where this table is empty, each other authority gets a system made of its name (`urn:uuid:…`, shown by `cannula try` and counted as unmapped), which the server must know; where it is not, an authority that is missing makes a dead letter.",
+        ),
+        key(
+            "device_detail",
+            Choice(&["device", "identifier-only"]),
+            Is("device"),
+            "A Device for each level of the device and a Provenance, or Observations alone that name their device by identifier.",
+        ),
+        later("idempotency", "Other ways than conditional create."),
+        later("patient", "Other ways than a conditional reference."),
+        later("bundle", "Other bundles than one transaction a message."),
+        later("statuses", "Other status rules."),
+        later("rate", "Bound on requests a second."),
+    ],
+};
+
+pub(super) static STEP: Table = Table {
+    title: "[[destination.step]]",
+    keys: &[
+        key("set", One(&SET), Optional, "Writes a text at a path. A segment that is not there is not made."),
+        key(
+            "copy",
+            One(&COPY),
+            Optional,
+            "Copies a value with its components. Where both paths leave the segments of one id open, each is copied within itself. Where nothing was sent, the target is emptied.",
+        ),
+        key("map", One(&MAP), Optional, "Replaces codes by a table."),
+        key("delete", One(&DELETE), Optional, "Empties a path, or removes every segment of an id."),
+        later("replace", "Replaces text."),
+        later("date", "Changes the form of a time."),
+        later("unit", "Converts a unit."),
+        later("keep", "Keeps only some segments."),
+        later("drop", "Leaves the message out."),
+        later("split", "Makes several messages of one."),
+        later("script", "Runs a script."),
+    ],
+};
+
+pub(super) static SET: Table = Table {
+    title: "set",
+    keys: &[
+        key("path", Text("path"), Required, "Where; every place the path leaves open."),
+        key("to", Text("text"), Required, "The text; delimiters in it are escaped."),
+    ],
+};
+
+pub(super) static COPY: Table = Table {
+    title: "copy",
+    keys: &[
+        key("from", Text("path"), Required, "The value; a field with all its repetitions."),
+        key("to", Text("path"), Required, "Where it is written."),
+    ],
+};
+
+pub(super) static MAP: Table = Table {
+    title: "map",
+    keys: &[
+        key(
+            "each",
+            Text("segment id"),
+            Optional,
+            "The segments that hold the code; the same as in `path`, for people.",
+        ),
+        key(
+            "path",
+            Text("path"),
+            Required,
+            "A field, of which component 1 is looked up and components 1 to 3 are written, or a component.",
+        ),
+        key("table", Text("table"), Required, "File name in the `tables` folder."),
+        key(
+            "missing",
+            Choice(&["keep", "drop", "dead"]),
+            Required,
+            "A code without a row is kept, its segment is left out, or the message becomes a dead letter. Each is counted.",
+        ),
+    ],
+};
+
+pub(super) static DELETE: Table = Table {
+    title: "delete",
+    keys: &[
+        key("path", Text("path"), Optional, "The value to empty; every place the path leaves open."),
+        key("segment", Text("segment id"), Optional, "The segments to remove."),
+    ],
+};
+
+pub(super) static SECRET: Table = Table {
+    title: "a secret reference",
+    keys: &[
+        key("env", Text("name"), Optional, "Environment variable that holds the secret."),
+        key("file", Text("file"), Optional, "File that holds the secret; a final line end is not part of it."),
+    ],
+};

@@ -1,0 +1,273 @@
+//! TOML as typed → resolved, every fault at once.
+//!
+//! Nothing is ignored: an unknown key, a key of another destination type, or one this version does not support is a
+//! fault, and a configuration with a fault is not run. Secrets are references; they are followed here, and neither they
+//! nor what stands in their place is ever repeated in a fault.
+
+mod channel_file;
+mod destination_table;
+mod document;
+mod engine;
+mod keys;
+mod reader;
+mod samples;
+mod schema;
+mod source;
+mod steps_table;
+mod tables;
+mod value;
+mod watch;
+
+use std::{
+    cell::RefCell,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use samples::{SAMPLE_ID, SAMPLE_RECEIVED_AT, check_samples};
+pub use schema::schemas;
+pub use watch::{Watch, watch};
+
+use crate::{channel::Channel, destination::Settings, pcd::Nomenclature, store::Options};
+use channel_file::{Loaded, Surroundings};
+use engine::Engine;
+use source::Source;
+use tables::Tables;
+
+/// The configuration file looked for where none is named.
+pub const DEFAULT_FILE: &str = "cannula.toml";
+
+/// One fault: who wrote it must act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The file it is in.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: usize,
+    /// Character in the line, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub what: String,
+    /// "do this".
+    pub remedy: String,
+}
+
+/// `file:line:column: what; do this`.
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}: {}; {}", self.file.display(), self.line, self.column, self.what, self.remedy)
+    }
+}
+
+/// Everything `run` needs, resolved.
+pub struct Config {
+    /// The file it was read from, or would have been.
+    pub file: PathBuf,
+    /// Files that secrets were read from.
+    pub secret_files: Vec<PathBuf>,
+    /// The store.
+    pub store: StoreConfig,
+    /// Address of the console, API, metrics and health.
+    pub admin: SocketAddr,
+    /// Budgets of the whole engine.
+    pub limits: LimitsConfig,
+    /// Form of a log line.
+    pub log: LogFormat,
+    /// Folder of the channel files and of their samples.
+    pub channels_dir: PathBuf,
+    /// Folder of the CSV tables.
+    pub tables_dir: PathBuf,
+    /// The built-in codes overlaid by the tables' folder.
+    pub nomenclature: Arc<Nomenclature>,
+    /// By file name; of those that share an address, the first that accepts a message takes it.
+    pub channels: Vec<Arc<Channel>>,
+}
+
+/// Settings of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Its folder.
+    pub path: PathBuf,
+    /// How long delivered messages are kept.
+    pub retain: Duration,
+    /// Disk it may use.
+    pub bytes_max: u64,
+}
+
+impl StoreConfig {
+    /// As the store takes them; what is not configured keeps its default.
+    pub fn options(&self) -> Options {
+        Options { retain: self.retain, bytes_max: self.bytes_max, ..Options::default() }
+    }
+}
+
+/// Budgets of the whole engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Bytes of messages read and not yet answered, over all listeners.
+    pub in_flight_bytes: usize,
+    /// How long a stop waits for what was begun.
+    pub drain_timeout: Duration,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Reads `file` (built-in defaults where none is named and there is no ./cannula.toml), its channels and tables. Every
+/// relative path starts at the file's folder. All faults, never only the first.
+pub fn load(file: Option<&Path>) -> Result<Config, Vec<Fault>> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
+    let base = path.parent().unwrap_or(Path::new("")).to_owned();
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => String::new(),
+        Err(error) => return Err(vec![unreadable(&path, &error)]),
+        Ok(text) => text,
+    };
+    let source = Source::new(&path, text);
+    let (folders, engine) = engine::read(&source, &base);
+    let tables = Tables::open(&folders.tables);
+    let around = Surroundings { base: &base, tables: &tables, secret_files: RefCell::default() };
+    let files = channel_files(&folders.channels, &source);
+    let read: Vec<(Source, Option<Loaded>)> = files.iter().map(|file| read_channel(file, &around)).collect();
+    check_together(&source, engine.as_ref(), &read);
+    let codes = tables.nomenclature();
+    let secret_files = around.secret_files.into_inner();
+    let (sources, channels): (Vec<Source>, Vec<Option<Loaded>>) = read.into_iter().unzip();
+    let mut faults = source.into_faults();
+    faults.extend(sources.into_iter().flat_map(Source::into_faults));
+    faults.extend(tables.into_faults());
+    let channels: Option<Vec<Arc<Channel>>> =
+        channels.into_iter().map(|loaded| loaded.map(|loaded| Arc::new(loaded.channel))).collect();
+    match (engine, codes, channels) {
+        (Some(engine), Some(codes), Some(channels)) if faults.is_empty() => {
+            let Engine { channels_dir, tables_dir, store, admin, limits, log } = engine;
+            let (file, nomenclature) = (path, codes.nomenclature);
+            let config = Config {
+                file,
+                secret_files,
+                store,
+                admin,
+                limits,
+                log,
+                channels_dir,
+                tables_dir,
+                nomenclature,
+                channels,
+            };
+            Ok(config)
+        }
+        _ => Err(faults),
+    }
+}
+
+/// The channel files, by name. An empty folder has none; one that is not there is a fault of cannula.toml.
+fn channel_files(folder: &Path, source: &Source) -> Vec<PathBuf> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let what = format!("the folder of channel files, {}, cannot be read: {}", folder.display(), error.kind());
+            source.fault(source.text.find("channels").unwrap_or(0), what, "make it or set `channels`");
+            return Vec::new();
+        }
+    };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let hidden = |file: &Path| file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml") && !hidden(file));
+    files.sort();
+    files
+}
+
+fn read_channel(file: &Path, around: &Surroundings<'_>) -> (Source, Option<Loaded>) {
+    let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let source = Source::new(file, text);
+            let loaded = channel_file::read(&source, &name, around);
+            (source, loaded)
+        }
+        Err(error) => {
+            let source = Source::new(file, String::new());
+            let fault = unreadable(file, &error);
+            source.fault(0, fault.what, fault.remedy);
+            (source, None)
+        }
+    }
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Fault {
+    let (what, remedy) = match error.kind() {
+        io::ErrorKind::NotFound => ("there is no such file".to_owned(), "name the right one with --config"),
+        io::ErrorKind::InvalidData => ("the file is not UTF-8 text".to_owned(), "save it as UTF-8"),
+        kind => (format!("the file cannot be read: {kind}"), "let the engine's user read it"),
+    };
+    Fault { file: file.to_owned(), line: 1, column: 1, what, remedy: remedy.to_owned() }
+}
+
+/// What only shows when all files are seen.
+fn check_together(engine_source: &Source, engine: Option<&Engine>, read: &[(Source, Option<Loaded>)]) {
+    let loaded: Vec<(&Source, &Loaded)> = read.iter().filter_map(|(s, l)| l.as_ref().map(|l| (s, l))).collect();
+    let mut directories: Vec<&Path> = Vec::new();
+    for (at, (source, this)) in loaded.iter().enumerate() {
+        check_address(source, this, &loaded[..at]);
+        check_directories(source, this, &mut directories);
+        let Some(engine) = engine else { continue };
+        let listener = &this.channel.listener;
+        if overlap(listener.address, engine.admin) {
+            source.fault(this.address_at, "listener.address is the admin address", "listen on another port");
+        }
+        if listener.limits.frame_bytes_max > engine.limits.in_flight_bytes {
+            let what = format!("listener.max_message is over limits.max_in_flight of {}", engine_source.path.display());
+            source.fault(this.max_message_at, what, "lower it, or raise `max_in_flight`");
+        }
+    }
+}
+
+/// An address that clashes with another channel's, or at which nothing is left for this channel.
+fn check_address(source: &Source, this: &Loaded, earlier: &[(&Source, &Loaded)]) {
+    let earlier = || earlier.iter().map(|(_, other)| *other);
+    if let Some(other) = earlier().find(|other| clash(other, this)) {
+        let what = format!("listener.address is shared with channel {}", other.channel.name);
+        source.fault(this.address_at, what, "give both the same address and limits, or another port");
+    }
+    let same_address = |other: &&Loaded| other.channel.listener.address == this.channel.listener.address;
+    if let Some(other) = earlier().filter(same_address).find(|other| other.channel.accept.is_empty()) {
+        let what = format!("channel {}, which comes first at this address, takes every message", other.channel.name);
+        source.fault(this.address_at, what, "give that one an `accept`, or listen on another port");
+    }
+}
+
+/// Two destinations that write into one folder would number and mend each other's files.
+fn check_directories<'l>(source: &Source, this: &'l Loaded, taken: &mut Vec<&'l Path>) {
+    for (destination, at) in this.channel.destinations.iter().zip(&this.destinations_at) {
+        let Settings::File(file) = &destination.settings else { continue };
+        if taken.contains(&file.directory.as_path()) {
+            let what = format!("destination {}: another destination writes into the same directory", destination.name);
+            source.fault(*at, what, "give each its own");
+        }
+        taken.push(&file.directory);
+    }
+}
+
+/// Two channels that cannot both be served: the same address with different limits, or addresses that overlap without
+/// being the same.
+fn clash(one: &Loaded, other: &Loaded) -> bool {
+    let (one, other) = (&one.channel.listener, &other.channel.listener);
+    if one.address == other.address { one.limits != other.limits } else { overlap(one.address, other.address) }
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_address = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && same_address
+}
+
+#[cfg(test)]
+mod tests;
