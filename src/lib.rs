@@ -1,6 +1,23 @@
 //! Cannula: the line between bedside devices and the record.
+//!
+//! The way of a message:
+//!
+//! ```text
+//!  gateway ──TCP──▶ mllp ─frame─▶ hl7::Message ─▶ intake ──▶ store ◀──▶ delivery ──▶ destination
+//!          ◀──────────── ACK, made from `Stored` ────┘         translate ┘
+//! ```
+//!
+//! Layers, low to high; a module uses only lower ones: `clock`, `metrics` < `hl7` < `mllp`, `pcd`, `fhir` < `translate` <
+//! `store`, `destination` < `channel` < `intake`, `delivery` < `admin` < `config` < `app` < `cli`.
+//!
+//! What must never happen: a positive acknowledgement for a message that a power cut could still take; an acknowledged
+//! message that is neither delivered nor waiting nor a dead letter a person can see; two messages of a lane out of
+//! order; patient data in a log, a metric, an error or a URL.
 
+pub mod admin;
+pub mod app;
 pub mod channel;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;

@@ -1,0 +1,332 @@
+//! The JSON API. Lists are paged by `limit` and `cursor`; `next` is the cursor of the following page.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::{AuditEntry, Engine, Problem};
+use crate::{
+    channel::Channel,
+    delivery::DestinationStatus,
+    hl7::Message,
+    intake::DeviceStatus,
+    pcd,
+    store::{self, DeadLetter, Event, Sequence, Stats, Summary},
+};
+
+type Shared = State<Arc<Engine>>;
+type Answer<T> = Result<T, Problem>;
+
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1_000;
+/// Messages one replay request may put back.
+const REPLAY_MAX: usize = 100_000;
+
+#[derive(Serialize)]
+pub(super) struct Page<T> {
+    items: Vec<T>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+impl<T> Page<T> {
+    fn new(items: Vec<T>, limit: usize, id: impl Fn(&T) -> u64) -> Json<Page<T>> {
+        let next = if items.len() == limit { items.last().map(id) } else { None };
+        Json(Page { items, next })
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct ChannelStatus {
+    name: Arc<str>,
+    description: String,
+    listener: Value,
+    destinations: Vec<DestinationStatus>,
+}
+
+pub(super) async fn channels(State(engine): Shared) -> Json<Page<ChannelStatus>> {
+    let channels = engine.channels.load_full();
+    let items = channels.iter().map(|channel| status_of(&engine, channel)).collect();
+    Json(Page { items, next: None })
+}
+
+pub(super) async fn channel(State(engine): Shared, Path(name): Path<String>) -> Answer<Json<ChannelStatus>> {
+    let channel = channel_named(&engine, &name)?;
+    Ok(Json(status_of(&engine, &channel)))
+}
+
+fn status_of(engine: &Engine, channel: &Channel) -> ChannelStatus {
+    let address = channel.listener.address;
+    let listener = (engine.listeners)().into_iter().find(|listener| listener.address == address);
+    let state = if listener.is_some() { "listening" } else { "closed" };
+    ChannelStatus {
+        name: channel.name.clone(),
+        description: channel.description.clone(),
+        listener: json!({
+            "address": address.to_string(),
+            "state": state,
+            "connections": listener.map_or(0, |listener| listener.connections),
+        }),
+        destinations: engine.delivery.status().into_iter().filter(|d| d.channel == channel.name).collect(),
+    }
+}
+
+fn channel_named(engine: &Engine, name: &str) -> Answer<Arc<Channel>> {
+    let channels = engine.channels.load();
+    let found = channels.iter().find(|channel| &*channel.name == name);
+    found.cloned().ok_or_else(|| Problem::not_found("no channel of that name; GET /api/channels lists them"))
+}
+
+pub(super) async fn steer(
+    State(engine): Shared,
+    Path((channel, destination, action)): Path<(String, String, String)>,
+) -> Answer<StatusCode> {
+    if !matches!(action.as_str(), "pause" | "resume" | "retry" | "park") {
+        return Err(Problem::not_found("the actions are pause, resume, retry and park"));
+    }
+    audited(&engine, &format!("destination.{action}"), &format!("{channel}/{destination}")).await?;
+    let done = match action.as_str() {
+        "pause" => engine.delivery.pause(&channel, &destination).await,
+        "resume" => engine.delivery.resume(&channel, &destination).await,
+        "park" => engine.delivery.park(&channel, &destination).await,
+        _ => engine.delivery.retry(&channel, &destination).await,
+    };
+    done.map(|()| StatusCode::NO_CONTENT).map_err(Problem::not_found)
+}
+
+pub(super) async fn reload(State(engine): Shared) -> Answer<Json<Value>> {
+    audited(&engine, "reload", "").await?;
+    match (engine.reload)().await {
+        Ok(channels) => Ok(Json(json!({ "channels": channels }))),
+        Err(faults) => {
+            let detail = "the configuration has faults; the one before stays in force";
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_faults(faults))
+        }
+    }
+}
+
+/// Query of `GET /api/messages`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MessageQuery {
+    channel: Option<String>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    control_id: Option<String>,
+    patient: Option<String>,
+    device: Option<String>,
+    destination: Option<String>,
+    state: Option<store::State>,
+    limit: Option<usize>,
+    cursor: Option<u64>,
+}
+
+impl MessageQuery {
+    fn page(&self) -> usize {
+        self.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+    }
+
+    fn query(self, limit: usize) -> store::Query {
+        store::Query {
+            channel: self.channel,
+            from: self.from,
+            to: self.to,
+            control_id: self.control_id.map(String::into_bytes),
+            patient: self.patient.map(String::into_bytes),
+            device: self.device.map(String::into_bytes),
+            destination: self.destination,
+            state: self.state,
+            limit,
+            cursor: self.cursor.map(Sequence::from_u64),
+        }
+    }
+}
+
+type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+
+fn asked<T>(query: Asked<T>) -> Answer<T> {
+    query.map(|Query(query)| query).map_err(|error| Problem::bad_request(error.body_text()))
+}
+
+pub(super) async fn messages(State(engine): Shared, query: Asked<MessageQuery>) -> Answer<Json<Page<Summary>>> {
+    let query = asked(query)?;
+    let limit = query.page();
+    let found = engine.store.find(query.query(limit)).await?;
+    Ok(Page::new(found, limit, |summary| summary.id.as_u64()))
+}
+
+#[derive(Serialize)]
+pub(super) struct MessageView {
+    #[serde(flatten)]
+    summary: Summary,
+    timeline: Vec<Event>,
+}
+
+pub(super) async fn message(State(engine): Shared, Path(id): Path<u64>) -> Answer<Json<MessageView>> {
+    let kept = engine.store.read(Sequence::from_u64(id)).await?;
+    Ok(Json(MessageView { summary: kept.summary, timeline: kept.events }))
+}
+
+pub(super) async fn raw(State(engine): Shared, Path(id): Path<u64>) -> Answer<Response> {
+    let kept = engine.store.read(Sequence::from_u64(id)).await?;
+    audited(&engine, "message.raw", &id.to_string()).await?;
+    Ok(([(CONTENT_TYPE, "x-application/hl7-v2+er7")], kept.message).into_response())
+}
+
+pub(super) async fn explain(State(engine): Shared, Path(id): Path<u64>, headers: HeaderMap) -> Answer<Response> {
+    let kept = engine.store.read(Sequence::from_u64(id)).await?;
+    audited(&engine, "message.explain", &id.to_string()).await?;
+    let message = Message::parse(kept.message)
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let explanation = pcd::explain(&message, &engine.nomenclature);
+    let as_text = headers.get("accept").is_some_and(|accept| accept == "text/plain");
+    Ok(if as_text { explanation.to_string().into_response() } else { Json(explanation).into_response() })
+}
+
+pub(super) async fn replay_one(
+    State(engine): Shared,
+    Path(id): Path<u64>,
+    query: Asked<BTreeMap<String, String>>,
+) -> Answer<Json<Value>> {
+    let destination = asked(query)?.remove("destination").map(Arc::from);
+    audited(&engine, "message.replay", &id.to_string()).await?;
+    let entries = engine.store.replay(vec![Sequence::from_u64(id)], destination).await?;
+    info!(id, entries, "message replayed");
+    Ok(Json(json!({ "messages": 1, "entries": entries })))
+}
+
+/// Body of `POST /api/replay`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReplayRequest {
+    /// Count only.
+    #[serde(default)]
+    dry_run: bool,
+    channel: String,
+    from: Timestamp,
+    to: Timestamp,
+    destination: Option<String>,
+}
+
+pub(super) async fn replay(
+    State(engine): Shared,
+    request: Result<Json<ReplayRequest>, axum::extract::rejection::JsonRejection>,
+) -> Answer<Json<Value>> {
+    let Json(request) = request.map_err(|error| Problem::bad_request(error.body_text()))?;
+    channel_named(&engine, &request.channel)?;
+    let ids = replayed_ids(&engine, &request).await?;
+    if request.dry_run {
+        return Ok(Json(json!({ "messages": ids.len(), "entries": 0, "dry_run": true })));
+    }
+    let scope = format!("{} {} {}", request.channel, request.from, request.to);
+    audited(&engine, "replay", &scope).await?;
+    let (channel, messages) = (request.channel, ids.len());
+    let entries = engine.store.replay(ids, request.destination.map(Arc::from)).await?;
+    info!(channel, messages, entries, "messages replayed");
+    Ok(Json(json!({ "messages": messages, "entries": entries, "dry_run": false })))
+}
+
+/// Ids in the range, oldest first, so that order within a lane is kept.
+async fn replayed_ids(engine: &Engine, request: &ReplayRequest) -> Answer<Vec<Sequence>> {
+    let mut query = store::Query {
+        channel: Some(request.channel.clone()),
+        from: Some(request.from),
+        to: Some(request.to),
+        destination: request.destination.clone(),
+        limit: PAGE_MAX,
+        ..store::Query::default()
+    };
+    let mut ids = Vec::new();
+    loop {
+        let page = engine.store.find(query.clone()).await?;
+        ids.extend(page.iter().map(|summary| summary.id));
+        if ids.len() > REPLAY_MAX {
+            let detail = format!("more than {REPLAY_MAX} messages; choose a shorter range and replay in parts");
+            return Err(Problem::bad_request(detail));
+        }
+        query.cursor = ids.last().copied();
+        if page.len() < PAGE_MAX {
+            ids.reverse();
+            return Ok(ids);
+        }
+    }
+}
+
+/// Query of `GET /api/dead`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadQuery {
+    channel: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<u64>,
+}
+
+pub(super) async fn dead(State(engine): Shared, query: Asked<DeadQuery>) -> Answer<Json<Page<DeadLetter>>> {
+    let query = asked(query)?;
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let letters = engine.store.dead(query.channel, query.cursor.map(Sequence::from_u64), limit).await?;
+    Ok(Page::new(letters, limit, |letter| letter.entry.as_u64()))
+}
+
+pub(super) async fn settle_dead(
+    State(engine): Shared,
+    Path((entry, action)): Path<(u64, String)>,
+) -> Answer<StatusCode> {
+    if !matches!(action.as_str(), "retry" | "discard") {
+        return Err(Problem::not_found("the actions are retry and discard"));
+    }
+    audited(&engine, &format!("dead.{action}"), &entry.to_string()).await?;
+    let sequence = Sequence::from_u64(entry);
+    match action.as_str() {
+        "retry" => engine.store.retry_dead(sequence).await?,
+        _ => engine.store.discard_dead(sequence).await?,
+    }
+    info!(entry, action, "dead letter settled");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn devices(State(engine): Shared) -> Json<Page<DeviceStatus>> {
+    Json(Page { items: engine.devices.list(), next: None })
+}
+
+pub(super) async fn store(State(engine): Shared) -> Json<Stats> {
+    Json(engine.store.stats())
+}
+
+/// Query of `GET /api/audit`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    limit: Option<usize>,
+    cursor: Option<u64>,
+}
+
+pub(super) async fn audit(State(engine): Shared, query: Asked<AuditQuery>) -> Answer<Json<Page<AuditEntry>>> {
+    let query = asked(query)?;
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let log = engine.audit.clone();
+    let read = tokio::task::spawn_blocking(move || log.entries(query.cursor.unwrap_or(0), limit));
+    let entries = read.await.map_err(internal)?.map_err(internal)?;
+    Ok(Page::new(entries, limit, |entry| entry.number))
+}
+
+/// Writes the action down before it is done.
+async fn audited(engine: &Engine, action: &str, object: &str) -> Answer<()> {
+    let (log, at) = (engine.audit.clone(), engine.clock.now());
+    let (action, object) = (action.to_owned(), object.to_owned());
+    let written = tokio::task::spawn_blocking(move || log.record(at, &action, &object));
+    written.await.map_err(internal)?.map_err(internal)
+}
+
+fn internal(error: impl std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}

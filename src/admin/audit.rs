@@ -1,0 +1,209 @@
+//! Who read or changed what, in an append-only file of JSON lines.
+//!
+//! Each line holds the SHA-256 of the line before it, so that a line edited, removed or moved is found by `verify`. Lines
+//! name messages by id and never hold content. An action that cannot be written down is not done.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// From 1, without gaps.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What was done: `message.raw`, `destination.pause`, …
+    pub action: String,
+    /// To what: an id or a name, never content.
+    pub object: String,
+    /// SHA-256 of the line before, hexadecimal; empty in the first.
+    pub previous: String,
+}
+
+/// Why an action could not be written down, or where the chain breaks.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The system refused.
+    #[error("audit log {path}: {error}; free space or mend permissions")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The chain does not hold at this line.
+    #[error("audit log line {line}: {what}; compare it with a backup")]
+    Broken {
+        /// 1-based.
+        line: u64,
+        /// What does not hold.
+        what: &'static str,
+    },
+}
+
+/// The open log; clones share it.
+#[derive(Clone)]
+pub struct Audit(Arc<Mutex<Log>>);
+
+struct Log {
+    path: PathBuf,
+    file: File,
+    last: Tail,
+}
+
+#[derive(Default)]
+struct Tail {
+    number: u64,
+    digest: String,
+}
+
+impl Audit {
+    /// Opens or makes the log and proves its chain.
+    pub fn open(path: &Path) -> Result<Audit, AuditError> {
+        let io = |error| AuditError::Io { path: path.to_owned(), error };
+        let last = if path.exists() { mended_tail(path)? } else { Tail::default() };
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
+        Ok(Audit(Arc::new(Mutex::new(Log { path: path.to_owned(), file, last }))))
+    }
+
+    /// Writes one line and syncs it. Blocking.
+    pub fn record(&self, at: Timestamp, action: &str, object: &str) -> Result<(), AuditError> {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = AuditEntry {
+            number: log.last.number + 1,
+            at,
+            action: action.to_owned(),
+            object: object.to_owned(),
+            previous: log.last.digest.clone(),
+        };
+        let path = log.path.clone();
+        let io = |error| AuditError::Io { path: path.clone(), error };
+        let mut line = serde_json::to_vec(&entry).map_err(|error| io(error.into()))?;
+        let digest = hex(&Sha256::digest(&line));
+        line.push(b'\n');
+        log.file.write_all(&line).map_err(io)?;
+        log.file.sync_data().map_err(io)?;
+        log.last = Tail { number: entry.number, digest };
+        Ok(())
+    }
+
+    /// At most `limit` lines with numbers below `before` (all, where 0), newest first.
+    pub fn entries(&self, before: u64, limit: usize) -> Result<Vec<AuditEntry>, AuditError> {
+        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner).path.clone();
+        let limit = limit.clamp(1, 1_000);
+        let mut kept = std::collections::VecDeque::with_capacity(limit);
+        walk(&path, |entry| {
+            if before == 0 || entry.number < before {
+                if kept.len() == limit {
+                    kept.pop_front();
+                }
+                kept.push_back(entry);
+            }
+        })?;
+        Ok(kept.into_iter().rev().collect())
+    }
+}
+
+/// Proves the chain of a log: the number of lines.
+pub fn verify(path: &Path) -> Result<u64, AuditError> {
+    Ok(walk(path, |_| {})?.0.number)
+}
+
+/// The last whole line; a half line that a crash left is cut, since nothing was done on its strength.
+fn mended_tail(path: &Path) -> Result<Tail, AuditError> {
+    let io = |error| AuditError::Io { path: path.to_owned(), error };
+    let (tail, whole) = walk(path, |_| {})?;
+    let file = OpenOptions::new().write(true).open(path).map_err(io)?;
+    if file.metadata().map_err(io)?.len() > whole {
+        file.set_len(whole).and_then(|()| file.sync_data()).map_err(io)?;
+    }
+    Ok(tail)
+}
+
+/// Gives every entry to `each`; answers the tail and the length of the whole lines, in bytes.
+fn walk(path: &Path, mut each: impl FnMut(AuditEntry)) -> Result<(Tail, u64), AuditError> {
+    let io = |error| AuditError::Io { path: path.to_owned(), error };
+    let mut reader = BufReader::new(File::open(path).map_err(io)?);
+    let (mut tail, mut whole, mut line) = (Tail::default(), 0, Vec::new());
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line).map_err(io)?;
+        if line.pop() != Some(b'\n') {
+            return Ok((tail, whole));
+        }
+        let broken = |what| AuditError::Broken { line: tail.number + 1, what };
+        let entry: AuditEntry = serde_json::from_slice(&line).map_err(|_| broken("is not an audit entry"))?;
+        if entry.number != tail.number + 1 {
+            return Err(broken("lines are missing or moved"));
+        }
+        if entry.previous != tail.digest {
+            return Err(broken("the line before it was changed"));
+        }
+        whole += read as u64;
+        tail = Tail { number: entry.number, digest: hex(&Sha256::digest(&line)) };
+        each(entry);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    fn log_of(entries: usize) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.ndjson");
+        let audit = Audit::open(&path).unwrap();
+        for n in 0..entries {
+            audit.record(Timestamp::UNIX_EPOCH, "message.raw", &n.to_string()).unwrap();
+        }
+        (directory, path)
+    }
+
+    #[test]
+    fn a_log_goes_on_where_it_ended() {
+        let (_directory, path) = log_of(3);
+        let audit = Audit::open(&path).unwrap();
+        audit.record(Timestamp::UNIX_EPOCH, "dead.retry", "7").unwrap();
+        assert_eq!(verify(&path).unwrap(), 4);
+        let numbers: Vec<u64> = audit.entries(4, 2).unwrap().iter().map(|entry| entry.number).collect();
+        assert_eq!(numbers, [3, 2]);
+    }
+
+    #[test]
+    fn an_edited_a_removed_and_a_moved_line_are_found() {
+        let (_directory, path) = log_of(4);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let edited = text.replacen("\"object\":\"1\"", "\"object\":\"9\"", 1);
+        let removed = [lines[0], lines[2], lines[3], ""].join("\n");
+        let moved = [lines[0], lines[2], lines[1], lines[3], ""].join("\n");
+        for changed in [edited, removed, moved] {
+            std::fs::write(&path, changed).unwrap();
+            assert!(matches!(verify(&path), Err(AuditError::Broken { .. })));
+        }
+    }
+
+    #[test]
+    fn a_half_line_left_by_a_crash_is_cut() {
+        let (_directory, path) = log_of(2);
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"number\":3,\"at").unwrap();
+        Audit::open(&path).unwrap().record(Timestamp::UNIX_EPOCH, "reload", "").unwrap();
+        assert_eq!(verify(&path).unwrap(), 3);
+    }
+}

@@ -1,0 +1,165 @@
+//! Commands on files: `check`, `try`, `explain`.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Common, Failure, Outcome, count};
+use crate::{
+    channel::Channel,
+    config,
+    hl7::Message,
+    pcd,
+    translate::{Context, Format, TranslateError, Translated},
+};
+
+#[derive(Args)]
+pub(super) struct TryArgs {
+    /// Channel name (its file's name without .toml)
+    channel: String,
+    /// HL7 v2 file; segments may end in CR, LF or CRLF
+    file: PathBuf,
+    /// Only this destination
+    #[arg(long)]
+    destination: Option<String>,
+}
+
+pub(super) fn check(common: &Common, schema: bool) -> Outcome {
+    if schema {
+        println!("{}", serde_json::to_string_pretty(&config::schemas())?);
+        return Ok(());
+    }
+    let config = common.load()?;
+    let samples = match config::check_samples(&config) {
+        Ok(samples) => samples,
+        Err(differences) => {
+            differences.iter().for_each(|difference| eprintln!("{difference}"));
+            return Err(Failure::Failed(format!("{} in the samples", count(differences.len(), "difference"))));
+        }
+    };
+    if common.json {
+        println!("{}", json!({ "channels": config.channels.len(), "samples": samples }));
+    } else {
+        println!("{} and {} hold", count(config.channels.len(), "channel"), count(samples, "sample"));
+    }
+    Ok(())
+}
+
+pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
+    let config = common.load()?;
+    let channel = config.channels.iter().find(|channel| *channel.name == *args.channel).ok_or_else(|| {
+        let names: Vec<&str> = config.channels.iter().map(|channel| &*channel.name).collect();
+        Failure::Failed(format!("no channel {:?}; there are {}", args.channel, names.join(", ")))
+    })?;
+    if let Some(name) = &args.destination
+        && !channel.destinations.iter().any(|destination| *destination.name == **name)
+    {
+        return Err(Failure::Failed(format!("channel {} has no destination {name:?}", channel.name)));
+    }
+    let message = read_message(&args.file)?;
+    let accepted = channel.accepts(&message)?;
+    let outcomes = outcomes_of(channel, &message, args.destination.as_deref())?;
+    if common.json {
+        print_json(accepted, &outcomes)
+    } else {
+        print_text(channel, accepted, &outcomes);
+        Ok(())
+    }
+}
+
+/// What one destination would be sent; `None` where the message is not routed there.
+struct Tried {
+    destination: String,
+    outcome: Option<Result<Option<Translated>, TranslateError>>,
+}
+
+fn outcomes_of(channel: &Channel, message: &Message, only: Option<&str>) -> Result<Vec<Tried>, Failure> {
+    let routes = channel.route(message)?;
+    let context = Context { id: 1, received_at: jiff::Timestamp::now(), origins: true };
+    let destinations =
+        channel.destinations.iter().filter(|destination| only.is_none_or(|name| *destination.name == *name));
+    let tried = destinations.map(|destination| {
+        let routed = routes.iter().any(|route| route.destination == destination.name);
+        let outcome = routed.then(|| channel.translate(&destination.name, message, context));
+        Tried { destination: destination.name.to_string(), outcome }
+    });
+    Ok(tried.collect())
+}
+
+fn print_text(channel: &Channel, accepted: bool, outcomes: &[Tried]) {
+    if !accepted {
+        println!("-- channel {} does not accept this message; this is what it would do if it did", channel.name);
+    }
+    for Tried { destination, outcome } in outcomes {
+        match outcome {
+            None => println!("-- {destination}: not routed here (its `where` or `when` does not hold)"),
+            Some(Ok(None)) => println!("-- {destination}: dropped by a step"),
+            Some(Err(error)) => println!("-- {destination}: would become a dead letter: {error}"),
+            Some(Ok(Some(translated))) => print_translated(destination, translated),
+        }
+    }
+}
+
+fn print_translated(destination: &str, translated: &Translated) {
+    println!("-- {destination}:");
+    match translated.format {
+        Format::Hl7 => println!("{}", String::from_utf8_lossy(&translated.body).replace('\r', "\n")),
+        Format::FhirBundle => match serde_json::from_slice::<Value>(&translated.body) {
+            Ok(bundle) => println!("{bundle:#}"),
+            Err(_) => println!("{}", String::from_utf8_lossy(&translated.body)),
+        },
+    }
+    for (element, source) in &translated.origins {
+        println!("   {element} <- {source}");
+    }
+    for (table, code) in &translated.unmapped {
+        println!("   unmapped: {code} has no row in {table}");
+    }
+}
+
+fn print_json(accepted: bool, outcomes: &[Tried]) -> Outcome {
+    let destinations: serde_json::Map<String, Value> =
+        outcomes.iter().map(|tried| (tried.destination.clone(), json_of(tried))).collect();
+    println!("{:#}", json!({ "accepted": accepted, "destinations": destinations }));
+    Ok(())
+}
+
+fn json_of(tried: &Tried) -> Value {
+    match &tried.outcome {
+        None => json!({ "routed": false }),
+        Some(Ok(None)) => json!({ "routed": true, "dropped": true }),
+        Some(Err(error)) => json!({ "routed": true, "dead": error.to_string() }),
+        Some(Ok(Some(translated))) => {
+            let text = || Value::String(String::from_utf8_lossy(&translated.body).into_owned());
+            let body = match translated.format {
+                Format::Hl7 => text(),
+                Format::FhirBundle => serde_json::from_slice(&translated.body).unwrap_or_else(|_| text()),
+            };
+            let origins: serde_json::Map<String, Value> =
+                translated.origins.iter().map(|(element, source)| (element.clone(), source.clone().into())).collect();
+            json!({ "routed": true, "body": body, "origins": origins, "unmapped": translated.unmapped })
+        }
+    }
+}
+
+pub(super) fn explain(common: &Common, file: &Path) -> Outcome {
+    let nomenclature = common.load().map_or_else(|_| pcd::Nomenclature::built_in(), |config| config.nomenclature);
+    let explanation = pcd::explain(&read_message(file)?, &nomenclature);
+    if common.json {
+        println!("{}", serde_json::to_string_pretty(&explanation)?);
+    } else {
+        print!("{explanation}");
+    }
+    Ok(())
+}
+
+fn read_message(file: &Path) -> Result<Message, Failure> {
+    let failed = |why: String| Failure::Failed(format!("{}: {why}", file.display()));
+    let bytes = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+    // A file saved from a capture may still have its MLLP frame around it.
+    let content = bytes.strip_prefix(b"\x0b").unwrap_or(&bytes);
+    let content = content.strip_suffix(b"\x1c\r").unwrap_or(content);
+    Message::parse(Bytes::copy_from_slice(content)).map_err(|error| failed(error.to_string()))
+}

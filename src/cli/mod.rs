@@ -1,0 +1,175 @@
+//! The command line: `run` and what an analyst or operator does beside it.
+//!
+//! Exit codes: 0 done, 1 failed, 64 configuration fault, of which all are listed at once. What runs on message files
+//! (`check`, `try`, `explain`) needs no engine; what looks at messages received (`messages`, `dead`, `replay`) asks the
+//! running engine's admin API.
+
+mod api;
+#[cfg(feature = "demo")]
+mod demo;
+mod files;
+mod offline;
+mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+
+/// Cannula: the line between bedside devices and the record.
+#[derive(Parser)]
+#[command(name = "cannula", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Given with any command.
+#[derive(Args, Clone)]
+struct Common {
+    /// Configuration file; without it ./cannula.toml, and built-in defaults where that does not exist
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the engine until SIGTERM or Ctrl-C, which drain it; a second one stops at once
+    #[command(after_help = "Example: cannula run --config /etc/cannula/cannula.toml")]
+    Run,
+    /// Check the configuration, every channel and its samples; lists all faults at once
+    #[command(after_help = "Example: cannula check\n         cannula check --schema > cannula.schema.json")]
+    Check {
+        /// Print the JSON schemas of cannula.toml and of channel files instead
+        #[arg(long)]
+        schema: bool,
+    },
+    /// Print exactly what a channel would send for a message file, and where each element came from
+    #[command(after_help = "Example: cannula try bedside-pumps message.hl7 --destination ehr")]
+    Try(files::TryArgs),
+    /// Print a message's tree with field names and its IHE PCD meaning
+    #[command(after_help = "Example: cannula explain message.hl7")]
+    Explain {
+        /// HL7 v2 file; segments may end in CR, LF or CRLF
+        file: PathBuf,
+    },
+    /// List, show or export messages received, from the running engine
+    #[command(after_help = "Example: cannula messages list --channel bedside-pumps --state dead")]
+    Messages {
+        #[command(subcommand)]
+        action: api::MessagesAction,
+    },
+    /// List dead letters, send them again or give them up
+    #[command(after_help = "Example: cannula dead list\n         cannula dead retry 4711")]
+    Dead {
+        #[command(subcommand)]
+        action: api::DeadAction,
+    },
+    /// Send a channel's messages of a period again
+    #[command(
+        after_help = "Example: cannula replay --channel bedside-pumps --from 2026-01-05T08:00:00Z --to 2026-01-05T09:00:00Z --dry-run"
+    )]
+    Replay(api::ReplayArgs),
+    /// Look at the store of a stopped engine
+    #[command(after_help = "Example: cannula store verify")]
+    Store {
+        #[command(subcommand)]
+        action: offline::StoreAction,
+    },
+    /// Prove the audit log's chain
+    #[command(after_help = "Example: cannula audit verify")]
+    Audit {
+        #[command(subcommand)]
+        action: offline::AuditAction,
+    },
+    /// Run the engine with the sample channels, simulated gateways and stub EHRs, and print the account
+    #[cfg(feature = "demo")]
+    #[command(after_help = "Example: cannula demo --seconds 60\n         cannula demo --seconds 60 --outage 10")]
+    Demo(demo::DemoArgs),
+}
+
+/// Why a command did not do what was asked, as its exit code.
+enum Failure {
+    /// Exit 1; the text says who must act.
+    Failed(String),
+    /// Exit 64.
+    Configuration(Vec<config::Fault>),
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    // Every TLS client and listener of the process uses this provider; a second install changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    std::panic::set_hook(Box::new(|panic| {
+        // The place alone: a panic's text can quote what was being read.
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panic; this is a fault of Cannula, please report the place");
+    }));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            let _ = usage.print();
+            return if usage.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(&cli.common, cli.command.unwrap_or(Command::Run)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(why)) => {
+            eprintln!("cannula: {why}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Configuration(faults)) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            eprintln!("cannula: {} in the configuration; nothing was started", count(faults.len(), "fault"));
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn dispatch(common: &Common, command: Command) -> Outcome {
+    match command {
+        Command::Run => run::run(common),
+        Command::Check { schema } => files::check(common, schema),
+        Command::Try(args) => files::try_message(common, &args),
+        Command::Explain { file } => files::explain(common, &file),
+        Command::Messages { action } => api::messages(common, action),
+        Command::Dead { action } => api::dead(common, action),
+        Command::Replay(args) => api::replay(common, &args),
+        Command::Store { action } => offline::store(common, &action),
+        Command::Audit { action } => offline::audit(common, &action),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::demo(&args),
+    }
+}
+
+impl Common {
+    fn load(&self) -> Result<Config, Failure> {
+        config::load(self.config.as_deref()).map_err(Failure::Configuration)
+    }
+}
+
+fn count(n: impl TryInto<u64>, what: &str) -> String {
+    match n.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
+/// Starts the runtime that a command's async part runs on.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}

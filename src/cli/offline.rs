@@ -1,0 +1,114 @@
+//! Commands on the files of the store: `store`, `audit`.
+
+use std::{path::Path, sync::Arc};
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::{Common, Failure, Outcome, api, block_on, count};
+use crate::{
+    admin,
+    clock::Clock,
+    config::Config,
+    metrics::Metrics,
+    store::{DiskStore, Stats, Store, journal},
+};
+
+#[derive(Subcommand)]
+pub(super) enum StoreAction {
+    /// Figures: messages, waiting, dead letters, bytes; of the running engine, or of a stopped engine's files
+    Stats,
+    /// Read every record of a stopped engine's journal and prove its checksum
+    Verify,
+}
+
+#[derive(Subcommand)]
+pub(super) enum AuditAction {
+    /// Prove that no line was changed, removed or moved
+    Verify,
+}
+
+pub(super) fn store(common: &Common, action: &StoreAction) -> Outcome {
+    let config = common.load()?;
+    match action {
+        StoreAction::Stats => stats(common, &config),
+        StoreAction::Verify => verify(common, &config.store.path),
+    }
+}
+
+fn stats(common: &Common, config: &Config) -> Outcome {
+    let stats = match api::running_stats(common)? {
+        Some(running) => running,
+        None => serde_json::to_value(stopped_stats(config)?)?,
+    };
+    if common.json {
+        println!("{stats:#}");
+    } else {
+        let figures = stats.as_object().into_iter().flatten();
+        figures.for_each(|(name, figure)| println!("{name:<16} {figure}"));
+    }
+    Ok(())
+}
+
+fn stopped_stats(config: &Config) -> Result<Stats, Failure> {
+    let path = &config.store.path;
+    if !path.is_dir() {
+        return Err(Failure::Failed(format!("{}: there is no store here", path.display())));
+    }
+    let metrics = Arc::new(Metrics::new()?);
+    let store = DiskStore::open(path, config.store.options(), metrics, Clock::system())?;
+    let stats = store.stats();
+    block_on(async { Ok(store.close().await?) })?;
+    Ok(stats)
+}
+
+fn verify(common: &Common, path: &Path) -> Outcome {
+    let report = journal::verify(path, |_, _| {})?;
+    let damage: Vec<String> = report.damage.iter().map(describe).collect();
+    if common.json {
+        let (first, last) = report.sequences;
+        println!(
+            "{:#}",
+            json!({
+                "segments": report.segments, "records": report.records, "bytes": report.bytes,
+                "first_sequence": first, "last_sequence": last,
+                "torn": report.torn.as_ref().map(describe), "damage": damage,
+            })
+        );
+    } else {
+        let (segments, records) = (count(report.segments, "segment"), count(report.records, "record"));
+        println!("{}: {segments}, {records}, {} bytes read", path.display(), report.bytes);
+        report.torn.iter().for_each(|torn| println!("never durable, cut at the next start: {}", describe(torn)));
+        damage.iter().for_each(|damage| println!("damaged: {damage}"));
+    }
+    match damage.len() {
+        0 => Ok(()),
+        _ => Err(Failure::Failed("the journal is damaged; copy its folder before anything else is done to it".into())),
+    }
+}
+
+fn describe(damage: &journal::Damage) -> String {
+    let (before, after) = damage.sequences;
+    let shown = |sequence: Option<u64>| sequence.map_or("none".to_owned(), |sequence| sequence.to_string());
+    format!(
+        "{} bytes {} to {}: {}; last record before {}, first after {}",
+        damage.path.display(),
+        damage.from.offset,
+        damage.to.offset,
+        damage.what,
+        shown(before),
+        shown(after)
+    )
+}
+
+pub(super) fn audit(common: &Common, action: &AuditAction) -> Outcome {
+    let AuditAction::Verify = action;
+    let path = common.load()?.store.path.join("audit.ndjson");
+    let lines = admin::verify_audit(&path)?;
+    if common.json {
+        println!("{}", json!({ "lines": lines, "chain": "holds" }));
+    } else {
+        println!("{}: the chain of {} holds", path.display(), count(lines, "line"));
+    }
+    Ok(())
+}

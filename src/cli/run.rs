@@ -1,0 +1,77 @@
+//! `cannula run`.
+
+use std::io::IsTerminal;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+use super::{Common, Failure, Outcome, block_on};
+use crate::{app::App, clock::Clock, config::LogFormat};
+
+pub(super) fn run(common: &Common) -> Outcome {
+    let config = common.load()?;
+    log_to_stderr(config.log, "info");
+    let source = Some(config.file.clone());
+    block_on(async {
+        let app = App::start(config, source, Clock::system()).await?;
+        info!(version = env!("CARGO_PKG_VERSION"), admin = %app.admin_address(), "running");
+        serve_signals(&app).await?;
+        info!("stopping; a second signal stops at once");
+        let mut again = Signals::new()?;
+        tokio::select! {
+            closed = app.stop() => Ok(closed?),
+            () = again.stop() => Err(Failure::Failed("stopped at once by a second signal; the store recovers what was acknowledged".into())),
+        }
+    })
+}
+
+/// Logs as configured; `RUST_LOG` raises or lowers the level.
+pub(super) fn log_to_stderr(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let registry = tracing_subscriber::registry().with(filter);
+    let set = match format {
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            registry.with(fmt::layer().with_ansi(colours).with_writer(std::io::stderr)).try_init()
+        }
+        LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
+    };
+    if let Err(error) = set {
+        error!(%error, "logging was set up before");
+    }
+}
+
+/// Until SIGTERM or SIGINT; SIGHUP reloads.
+async fn serve_signals(app: &App) -> std::io::Result<()> {
+    let mut stop = Signals::new()?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            () = stop.stop() => return Ok(()),
+            _ = hangup.recv() => {
+                // The outcome is logged where it is made.
+                let _ = app.reload().await;
+            }
+        }
+    }
+}
+
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> std::io::Result<Signals> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Until Ctrl-C or SIGTERM.
+    pub(super) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The command line: faults all at once with places and remedies, exit codes, samples proved.
+
+use std::path::Path;
+
+use crate::engine::Site;
+
+#[test]
+fn check_lists_five_faults_of_one_file_with_places_and_remedies() {
+    let site = Site::new(&[(
+        "pumps",
+        r#"descripton = "Pumps"
+[listener]
+address = "127.0.0.1"
+idle_timeout = "ten minutes"
+
+[[destination]]
+name = "ehr"
+type = "fhir"
+url = "http://127.0.0.1:8080/fhir"
+translate = "pcd-to-fihr"
+lanes = "8"
+"#,
+    )]);
+    let (code, _, faults) = site.command(&["check"]);
+    assert_eq!(code, 64, "{faults}");
+    for (place, what, remedy) in [
+        ("1:1", "descripton", "description"),
+        ("3:", "address", "127.0.0.1:"),
+        ("4:", "idle_timeout", "such as 30s"),
+        ("10:", "pcd-to-fihr", "pcd-to-fhir"),
+        ("11:", "lanes", "whole number"),
+    ] {
+        let named = |line: &&str| line.contains(&format!("pumps.toml:{place}")) && line.contains(what);
+        let line = faults.lines().find(named).unwrap_or_else(|| panic!("{place} {what} is not in:\n{faults}"));
+        let done = line.split_once("; ").unwrap_or_else(|| panic!("no remedy in {line}")).1;
+        assert!(done.contains(remedy), "{line} does not say {remedy}");
+    }
+    assert!(faults.contains("5 faults"), "{faults}");
+}
+
+#[test]
+fn a_faulty_configuration_is_not_run() {
+    let site = Site::new(&[("pumps", "[listener]\nadress = \"127.0.0.1:1\"\n")]);
+    let (code, _, faults) = site.command(&["run"]);
+    assert_eq!(code, 64, "{faults}");
+    assert!(!site.path("store").exists(), "something was started");
+}
+
+#[test]
+fn the_shipped_channels_and_their_samples_hold() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cannula")).current_dir(root).arg("check").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_sample_that_no_longer_holds_fails_check() {
+    let pass =
+        "[listener]\naddress = \"LISTENER\"\n[[destination]]\nname = \"copy\"\ntype = \"file\"\ndirectory = \"out\"\n";
+    let site = Site::new(&[("pass", pass)]);
+    std::fs::create_dir_all(site.path("channels/pass")).unwrap();
+    let sample = "MSH|^~\\&|A|B|||20260105||ORU^R01|1|P|2.6\rPID|||1\r";
+    std::fs::write(site.path("channels/pass/01-a.in.hl7"), sample).unwrap();
+    std::fs::write(site.path("channels/pass/01-a.copy.out.hl7"), sample).unwrap();
+    assert_eq!(site.command(&["check"]).0, 0);
+    std::fs::write(site.path("channels/pass/01-a.copy.out.hl7"), sample.replace("PID|||1", "PID|||2")).unwrap();
+    let (code, _, differences) = site.command(&["check"]);
+    assert_eq!(code, 1, "{differences}");
+    assert!(differences.contains("01-a.copy.out.hl7"), "{differences}");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let site = Site::new(&[]);
+    for command in ["run", "check", "try", "explain", "messages", "dead", "replay", "store", "audit"] {
+        let (code, help, _) = site.command(&[command, "--help"]);
+        assert_eq!(code, 0);
+        assert!(help.contains(&format!("cannula {command}")) && help.contains("Example"), "{command}:\n{help}");
+    }
+}
+
+#[test]
+fn an_unknown_option_is_exit_64() {
+    assert_eq!(Site::new(&[]).command(&["check", "--fast"]).0, 64);
+}

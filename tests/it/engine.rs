@@ -1,0 +1,153 @@
+//! The built command in a folder of its own, started, killed and asked over its API.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The bound on every wait for the engine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a configuration, and at most one engine that runs in it.
+pub struct Site {
+    folder: TempDir,
+    pub listener: SocketAddr,
+    admin: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Site {
+    /// A site whose channels are written with `LISTENER` for the listening address.
+    pub fn new(channels: &[(&str, &str)]) -> Site {
+        let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let (listener, admin) = (free_address(), free_address());
+        let engine = format!("[store]\npath = \"store\"\n[admin]\nlisten = \"{admin}\"\n");
+        fs::write(folder.path().join("cannula.toml"), engine).unwrap();
+        let site = Site { folder, listener, admin, child: None };
+        fs::create_dir_all(site.path("channels/tables")).unwrap();
+        channels.iter().for_each(|(name, text)| site.write_channel(name, text));
+        site
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write_channel(&self, name: &str, text: &str) {
+        let text = text.replace("LISTENER", &self.listener.to_string());
+        fs::write(self.path("channels").join(format!("{name}.toml")), text).unwrap();
+    }
+
+    /// Runs a command to its end: exit code, standard output, standard error.
+    pub fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.cannula(arguments).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    fn cannula(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cannula"));
+        command.current_dir(self.folder.path()).args(arguments).env_remove("RUST_LOG");
+        command
+    }
+
+    /// Starts the engine and waits until it is ready.
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let child = self.cannula(&["run"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.child = Some(child.unwrap());
+        let until = Instant::now() + PATIENCE;
+        while self.get("/health/ready").is_none_or(|(status, _)| status != 200) {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < until, "the engine did not start:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills the engine as a power switch would a process: nothing is told to it.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; the exit code.
+    pub fn terminate(&mut self) -> i32 {
+        let mut child = self.child.take().unwrap();
+        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.request("GET", path)
+    }
+
+    pub fn post(&self, path: &str) -> (u16, String) {
+        self.request("POST", path).expect("the API answers")
+    }
+
+    pub fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path).expect("the API answers");
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// One HTTP/1.1 exchange by hand, so that no client library stands between.
+    fn request(&self, method: &str, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.admin).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            self.admin
+        );
+        stream.write_all(head.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// Waits until nothing waits for delivery.
+    pub fn drained(&self) {
+        let until = Instant::now() + PATIENCE;
+        while self.json("/api/store")["waiting"] != 0 {
+            assert!(Instant::now() < until, "messages still wait:\n{}\n{}", self.json("/api/channels"), self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// An address nobody listens on now.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// The folder of real messages, if there is one.
+pub fn real_messages() -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("CANNULA_TEST_MESSAGES");
+    if folder.is_none() {
+        println!("skipped: CANNULA_TEST_MESSAGES is not set");
+    }
+    folder.map(|folder| Path::new(&folder).to_owned())
+}

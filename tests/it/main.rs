@@ -1,0 +1,9 @@
+//! What Cannula promises, proved from outside: bytes on sockets, files on disk, the built command.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod api;
+mod command;
+mod crash;
+mod engine;
+mod layers;
+mod messages;
