@@ -63,7 +63,7 @@ fn stopped_stats(config: &Config) -> Result<Stats, Failure> {
 }
 
 fn verify(common: &Common, path: &Path) -> Outcome {
-    let report = journal::verify(path, |_, _| {})?;
+    let report = DiskStore::verify(path, |_, _| {})?;
     let damage: Vec<String> = report.damage.iter().map(describe).collect();
     if common.json {
         let (first, last) = report.sequences;
