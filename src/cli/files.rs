@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Common, Failure, Outcome, count};
 use crate::{
     channel::Channel,
-    config,
+    config, destination,
     hl7::Message,
     pcd,
     translate::{Context, Format, TranslateError, Translated},
@@ -32,6 +32,12 @@ pub(super) fn check(common: &Common, schema: bool) -> Outcome {
         return Ok(());
     }
     let config = common.load()?;
+    for channel in &config.channels {
+        for to in &channel.destinations {
+            let refused = |why| Failure::Failed(format!("channel {}, destination {}: {why}", channel.name, to.name));
+            destination::open(&to.settings).map_err(refused)?;
+        }
+    }
     let samples = match config::check_samples(&config) {
         Ok(samples) => samples,
         Err(differences) => {
