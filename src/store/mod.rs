@@ -262,7 +262,7 @@ pub struct Delivery {
     pub state: State,
 }
 /// What became of a message or one of its deliveries. Of a message: dead if any is dead, else waiting if any waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Not yet delivered.
