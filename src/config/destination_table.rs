@@ -275,12 +275,14 @@ fn pcd_to_fhir(table: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<A
     };
     let systems = identifier_systems(table);
     let device_detail = table.choice("device_detail", &[DeviceDetail::Device, DeviceDetail::IdentifierOnly]);
+    let value_in_identity = table.choice("identity", &[false, true]);
     Some(PcdToFhir {
         nomenclature: codes?.nomenclature,
         unverified_final: unverified_final?,
         default_offset_minutes: offset?,
         identifier_systems: systems?,
         device_detail: device_detail?,
+        value_in_identity: value_in_identity?,
     })
 }
 

@@ -354,6 +354,12 @@ pub(super) static FHIR_MAPPING: Table = Table {
             Is("device"),
             "A Device for each level of the device and a Provenance, or Observations alone that name their device by identifier.",
         ),
+        key(
+            "identity",
+            Choice(&["time", "value"]),
+            Is("time"),
+            "What tells an observation sent again from a new one of the same patient, device, place and code: its time, or its time and value. `value` is for devices whose clock is too coarse; a correction then becomes a second observation.",
+        ),
         later("idempotency", "Other ways than conditional create."),
         later("patient", "Other ways than a conditional reference."),
         later("bundle", "Other bundles than one transaction a message."),

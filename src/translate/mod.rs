@@ -46,6 +46,9 @@ pub struct PcdToFhir {
     pub identifier_systems: BTreeMap<String, String>,
     /// How much is written beside the observations.
     pub device_detail: DeviceDetail,
+    /// Two values of one place, code and time are two observations, not one sent twice. A correction then does not find
+    /// what it corrects.
+    pub value_in_identity: bool,
 }
 
 impl PcdToFhir {
@@ -57,6 +60,7 @@ impl PcdToFhir {
             default_offset_minutes: None,
             identifier_systems: BTreeMap::new(),
             device_detail: DeviceDetail::Device,
+            value_in_identity: false,
         }
     }
 }

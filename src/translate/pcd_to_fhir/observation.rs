@@ -203,8 +203,8 @@ fn facet_component(mut facet: Measured<'_>) -> Vec<Component<'_>> {
 }
 
 /// What names this observation and no other, however often it is sent: patient, device, place, code and time. Neither
-/// the message's control id nor its time is part of it, since a gateway that sends again makes new ones; nor is the
-/// value, so that a correction finds what it corrects.
+/// the message's control id nor its time is part of it, since a gateway that sends again makes new ones; nor, unless
+/// configured, is the value, so that a correction finds what it corrects.
 fn identify<'a>(
     translation: &Translation<'a>,
     devices: &Devices<'a>,
@@ -225,14 +225,15 @@ fn identify<'a>(
     }
     let triplet = row.code.mdc_or_alike().or_else(|| row.code.triplets().next()).unwrap_or_default();
     let code = if matches!(triplet.code, b"" | b"0" | b"999999") { triplet.text } else { triplet.code };
-    let value = fingerprint([
-        &*translation.patient.system,
-        &translation.patient.value,
-        &devices.key(translation, row),
-        &translation.text(row.obx.raw(4)),
-        &translation.text(code),
-        &effective.key,
-    ]);
+    let (device, place, code) =
+        (devices.key(translation, row), translation.text(row.obx.raw(4)), translation.text(code));
+    let (sent, unit) = (translation.text(row.obx.raw(5)), translation.text(row.obx.raw(6)));
+    let patient = &translation.patient;
+    let mut parts = vec![&*patient.system, &patient.value, &device, &place, &code, &effective.key];
+    if translation.settings.value_in_identity {
+        parts.extend([&*sent, &unit]);
+    }
+    let value = fingerprint(parts);
     Identifier { kind: None, system: Some(systems::OWN_OBSERVATION.into()), value: value.into() }
 }
 

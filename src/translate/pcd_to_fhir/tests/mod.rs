@@ -311,6 +311,18 @@ fn without_configured_systems_each_authority_is_its_own_and_counted_as_unmapped(
 }
 
 #[test]
+fn two_values_of_one_time_are_two_observations_only_where_the_value_is_part_of_the_identity() {
+    let other = SYS.replace("|117|", "|118|");
+    let names = |settings: &PcdToFhir, row: &str| {
+        identifier(observations(&bundle_with(settings, &report(&[row])))[0]).to_owned()
+    };
+    let by_value = PcdToFhir { value_in_identity: true, ..settings() };
+    assert_eq!(names(&settings(), SYS), names(&settings(), &other));
+    assert_ne!(names(&by_value, SYS), names(&by_value, &other));
+    assert_eq!(names(&by_value, SYS), names(&by_value, SYS));
+}
+
+#[test]
 fn a_time_without_a_zone_is_taken_only_with_one_that_was_sent_or_configured() {
     let local = report(&[SYS]).replace("20260301115900+0100", "20260301115900");
     let effective =
