@@ -1,31 +1,35 @@
 //! Builds the parts, runs them, changes them on reload, and stops them in order.
 //!
-//! Start: store, lanes, listeners, admin; nothing is bound before the configuration is known to be good. Reload: what is
-//! new is bound first, so a port that cannot be had leaves everything as it was; open connections stay. Stop: listeners
-//! answer what they took, lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a
-//! clean stop.
+//! Start: store, audit log, addresses bound, lanes, and only then is anything accepted. Reload: what is new is bound
+//! first, so a port that cannot be had leaves everything as it was; open connections stay. Stop: listeners answer what
+//! they took, lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean stop.
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+    time::Instant,
+};
 use tracing::{error, info, warn};
 
 use crate::{
     admin::{Admin, Audit, AuditError, Engine, ListenerStatus},
     channel::Channel,
     clock::Clock,
-    config::{self, Config, Watch},
+    config::{self, Config, LimitsConfig, LogFormat, StoreConfig, Watch},
     delivery::Delivery,
     intake::{Devices, Intake},
     metrics::Metrics,
-    mllp::server::Server,
+    mllp::server::{Bound, Server},
+    pcd::Nomenclature,
     store::{DiskStore, OpenError, Store, StoreError},
 };
 
@@ -68,27 +72,25 @@ pub enum StartError {
 pub struct App {
     parts: Arc<Parts>,
     admin: Admin,
-    watch: Option<JoinHandle<()>>,
-    drain_timeout: Duration,
+    watch: JoinHandle<()>,
 }
 
 impl App {
     /// Starts everything. `source` is the file that a reload reads again.
     pub async fn start(config: Config, source: Option<PathBuf>, clock: Clock) -> Result<App, StartError> {
-        let (admin_address, drain_timeout) = (config.admin, config.limits.drain_timeout);
-        let parts = Parts::open(&config, source, clock).await?;
-        let watch = source_watch(&config, &parts);
+        let (parts, watches) = Parts::open(&config, source, clock).await?;
+        let audit = open_audit(&config.store.path.join("audit.ndjson"), &parts.clock)?;
+        let engine = parts.clone().engine(audit);
+        parts.watch_files(&config);
         parts.apply(config.channels).await?;
-        let audit = Audit::open(&config.store.path.join("audit.ndjson"))?;
-        let engine = parts.clone().engine(audit, config.nomenclature);
-        let admin = Admin::bind(admin_address, Arc::new(engine)).await;
+        let admin = Admin::bind(config.admin, Arc::new(engine)).await;
         let admin = admin.map_err(|error| StartError::Listen {
-            address: admin_address,
+            address: config.admin,
             key: "admin.listen in cannula.toml".into(),
             error,
         })?;
-        let watch = watch.map(|watch| parts.clone().reload_on(watch));
-        Ok(App { parts, admin, watch, drain_timeout })
+        let watch = tokio::spawn(parts.clone().reload_on_change(watches));
+        Ok(App { parts, admin, watch })
     }
 
     /// The admin address bound.
@@ -117,15 +119,16 @@ impl App {
         self.parts.reload().await
     }
 
-    /// Stops in order, within `limits.drain_timeout`.
+    /// Stops in order; what is not done within `limits.drain_timeout` is cut.
     pub async fn stop(self) -> Result<(), StoreError> {
-        if let Some(watch) = self.watch {
-            watch.abort();
-        }
+        let deadline = Instant::now() + self.parts.settings.limits.drain_timeout;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        *self.parts.stopping.lock().await = true;
+        self.watch.abort();
         let listeners = std::mem::take(&mut *self.parts.listeners());
-        let drains = listeners.into_values().map(|listening| listening.server.drain(self.drain_timeout));
+        let drains = listeners.into_values().map(|listening| listening.server.drain(left()));
         futures_util::future::join_all(drains).await;
-        self.parts.delivery.drain(self.drain_timeout).await;
+        self.parts.delivery.drain(left()).await;
         self.admin.stop(Duration::from_secs(1)).await;
         let closed = self.parts.store.close().await;
         info!("stopped");
@@ -133,27 +136,39 @@ impl App {
     }
 }
 
-/// Watches the configuration's files where it came from files.
-fn source_watch(config: &Config, parts: &Parts) -> Option<Watch> {
-    parts.source.as_ref()?;
-    let watch = config::watch(config);
-    watch.inspect_err(|error| warn!(error, "files are not watched; reload with POST /api/reload or SIGHUP")).ok()
+/// A log whose chain does not hold is kept aside for whoever asks why, and a new one begun that says so: patients'
+/// messages do not wait for an inquiry.
+fn open_audit(path: &Path, clock: &Clock) -> Result<Audit, StartError> {
+    let broken = match Audit::open(path) {
+        Err(AuditError::Broken { line, what }) => (line, what),
+        opened => return Ok(opened?),
+    };
+    let now = clock.now();
+    let aside = path.with_extension(format!("broken-{}.ndjson", now.as_second()));
+    error!(line = broken.0, what = broken.1, aside = %aside.display(), "the audit log was changed; compare it with a backup");
+    std::fs::rename(path, &aside).map_err(|error| AuditError::Io { path: path.to_owned(), error })?;
+    let audit = Audit::open(path)?;
+    audit.record(now, "audit.broken", &format!("line {} of {}", broken.0, aside.display()))?;
+    Ok(audit)
 }
 
 /// What listeners, lanes and the API share.
 struct Parts {
     source: Option<PathBuf>,
+    settings: Settings,
     store: Arc<dyn Store>,
     delivery: Arc<Delivery>,
     devices: Arc<Devices>,
     metrics: Arc<Metrics>,
     clock: Clock,
+    nomenclature: Arc<ArcSwap<Nomenclature>>,
     channels: Arc<ArcSwap<Vec<Arc<Channel>>>>,
     listeners: Mutex<BTreeMap<SocketAddr, Listening>>,
     /// KiB of frames read and not yet answered, all listeners together.
     in_flight: Arc<Semaphore>,
-    drain_timeout: Duration,
-    reloading: tokio::sync::Mutex<()>,
+    watches: mpsc::UnboundedSender<Watch>,
+    /// Held while the configuration changes; true once nothing may be put in force any more.
+    stopping: tokio::sync::Mutex<bool>,
 }
 
 struct Listening {
@@ -161,8 +176,28 @@ struct Listening {
     server: Server,
 }
 
+/// What is read at the start only.
+#[derive(Clone, PartialEq, Eq)]
+struct Settings {
+    store: StoreConfig,
+    admin: SocketAddr,
+    limits: LimitsConfig,
+    log: LogFormat,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Settings {
+        let (store, limits) = (config.store.clone(), config.limits.clone());
+        Settings { store, admin: config.admin, limits, log: config.log }
+    }
+}
+
 impl Parts {
-    async fn open(config: &Config, source: Option<PathBuf>, clock: Clock) -> Result<Arc<Parts>, StartError> {
+    async fn open(
+        config: &Config,
+        source: Option<PathBuf>,
+        clock: Clock,
+    ) -> Result<(Arc<Parts>, mpsc::UnboundedReceiver<Watch>), StartError> {
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
         let path = config.store.path.clone();
         let (options, store_metrics, store_clock) = (config.store.options(), metrics.clone(), clock.clone());
@@ -171,19 +206,23 @@ impl Parts {
             move || DiskStore::open(&path, options, store_metrics, store_clock)
         });
         let store: Arc<dyn Store> = opened.await?.map_err(|error| StartError::Store { path, error })?;
-        Ok(Arc::new(Parts {
+        let (watches, watched) = mpsc::unbounded_channel();
+        let parts = Parts {
             source,
+            settings: Settings::of(config),
             delivery: Delivery::new(store.clone(), clock.clone(), metrics.clone()),
             store,
             devices: Arc::new(Devices::default()),
             metrics,
             clock,
+            nomenclature: Arc::new(ArcSwap::new(config.nomenclature.clone())),
             channels: Arc::new(ArcSwap::from_pointee(Vec::new())),
             listeners: Mutex::new(BTreeMap::new()),
             in_flight: Arc::new(Semaphore::new((config.limits.in_flight_bytes / 1024).max(1))),
-            drain_timeout: config.limits.drain_timeout,
-            reloading: tokio::sync::Mutex::new(()),
-        }))
+            watches,
+            stopping: tokio::sync::Mutex::new(false),
+        };
+        Ok((Arc::new(parts), watched))
     }
 
     fn listeners(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Listening>> {
@@ -199,12 +238,12 @@ impl Parts {
         let known: Vec<SocketAddr> = self.listeners().keys().copied().collect();
         let mut bound = Vec::new();
         for (address, group) in by_address.iter().filter(|(address, _)| !known.contains(address)) {
-            bound.push((*address, self.bind(*address, group.clone()).await?));
+            bound.push((*address, self.bind(*address, group.clone())?));
         }
+        // Lanes first: nothing may be acknowledged for a channel that does not come into force.
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         self.channels.store(Arc::new(channels));
         let mut listeners = self.listeners();
-        listeners.extend(bound);
         for address in known {
             match (by_address.remove(&address), listeners.remove(&address)) {
                 (Some(group), Some(listening)) => {
@@ -214,36 +253,32 @@ impl Parts {
                 }
                 (_, Some(gone)) => {
                     info!(%address, "listener removed");
-                    tokio::spawn(gone.server.drain(self.drain_timeout));
+                    tokio::spawn(gone.server.drain(self.settings.limits.drain_timeout));
                 }
                 (_, None) => {}
             }
         }
+        let serve = |(intake, bound): (Arc<Intake>, Bound)| Listening { intake, server: bound.serve() };
+        listeners.extend(bound.into_iter().map(|(address, ready)| (address, serve(ready))));
         Ok(())
     }
 
-    async fn bind(&self, address: SocketAddr, group: Vec<Arc<Channel>>) -> Result<Listening, StartError> {
+    fn bind(&self, address: SocketAddr, group: Vec<Arc<Channel>>) -> Result<(Arc<Intake>, Bound), StartError> {
         let limits = group[0].listener.limits.clone();
         let key = format!("listener.address of channel {}", group[0].name);
         let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), self.metrics.clone());
         let intake = Intake::new(group, store, clock, metrics, self.devices.clone());
-        let server = Server::bind(address, limits, intake.clone(), self.in_flight.clone(), self.metrics.clone()).await;
-        let server = server.map_err(|error| StartError::Listen { address, key, error })?;
-        Ok(Listening { intake, server })
+        let bound = Server::bind(address, limits, intake.clone(), self.in_flight.clone(), self.metrics.clone());
+        let bound = bound.map_err(|error| StartError::Listen { address, key, error })?;
+        Ok((intake, bound))
     }
 
     async fn reload(&self) -> Result<usize, Vec<String>> {
-        let _one_at_a_time = self.reloading.lock().await;
-        let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(source.as_deref())).await;
-        let outcome = match loaded {
-            Ok(Ok(config)) => {
-                let count = config.channels.len();
-                self.apply(config.channels).await.map(|()| count).map_err(|error| vec![error.to_string()])
-            }
-            Ok(Err(faults)) => Err(faults.iter().map(ToString::to_string).collect()),
-            Err(error) => Err(vec![error.to_string()]),
-        };
+        let stopping = self.stopping.lock().await;
+        if *stopping {
+            return Err(vec!["the engine is stopping".into()]);
+        }
+        let outcome = self.load_and_apply().await;
         match &outcome {
             Ok(channels) => info!(channels, "configuration reloaded"),
             Err(faults) => {
@@ -255,17 +290,46 @@ impl Parts {
         outcome
     }
 
-    /// Reloads whenever files of the configuration have changed.
-    fn reload_on(self: Arc<Self>, mut watch: Watch) -> JoinHandle<()> {
-        tokio::spawn(async move {
-            while watch.changed().await.is_some() {
-                // The outcome is logged where it is made.
-                let _ = self.reload().await;
-            }
-        })
+    async fn load_and_apply(&self) -> Result<usize, Vec<String>> {
+        let source = self.source.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(source.as_deref())).await;
+        let loaded = loaded.map_err(|error| vec![error.to_string()])?;
+        let config = loaded.map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        if Settings::of(&config) != self.settings {
+            warn!("store, admin, limits and log of cannula.toml have changed; restart to put them in force");
+        }
+        self.watch_files(&config);
+        let channels = config.channels.len();
+        self.apply(config.channels).await.map_err(|error| vec![error.to_string()])?;
+        self.nomenclature.store(config.nomenclature);
+        Ok(channels)
     }
 
-    fn engine(self: Arc<Self>, audit: Audit, nomenclature: Arc<crate::pcd::Nomenclature>) -> Engine {
+    /// Watches the files this configuration was read from, in place of those watched before.
+    fn watch_files(&self, config: &Config) {
+        match self.source.as_ref().map(|_| config::watch(config)) {
+            Some(Ok(watch)) => drop(self.watches.send(watch)),
+            Some(Err(error)) => warn!(error, "files are not watched; reload with POST /api/reload or SIGHUP"),
+            None => {}
+        }
+    }
+
+    /// Reloads whenever files of the configuration have changed.
+    async fn reload_on_change(self: Arc<Self>, mut watches: mpsc::UnboundedReceiver<Watch>) {
+        let Some(mut watch) = watches.recv().await else { return };
+        loop {
+            tokio::select! {
+                Some(next) = watches.recv() => watch = next,
+                Some(()) = watch.changed() => {
+                    // The outcome is logged where it is made.
+                    let _ = self.reload().await;
+                }
+                else => return,
+            }
+        }
+    }
+
+    fn engine(self: Arc<Self>, audit: Audit) -> Engine {
         let (for_listeners, for_reload) = (self.clone(), self.clone());
         Engine {
             store: self.store.clone(),
@@ -273,7 +337,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             channels: self.channels.clone(),
             devices: self.devices.clone(),
-            nomenclature,
+            nomenclature: self.nomenclature.clone(),
             audit,
             clock: self.clock.clone(),
             listeners: Box::new(move || {

@@ -122,16 +122,38 @@ struct Shared {
     open: Mutex<Open>,
 }
 
+/// An address that is bound and whose connections wait; dropped, it is free again.
+pub struct Bound {
+    listener: TcpListener,
+    server: Server,
+}
+
+impl Bound {
+    /// Accepts from now on.
+    pub fn serve(self) -> Server {
+        let Bound { listener, server } = self;
+        info!(address = %server.address, "listening");
+        server.tasks.spawn(accept(
+            listener,
+            server.shared.clone(),
+            server.tasks.clone(),
+            server.stop.clone(),
+            server.cut.clone(),
+        ));
+        server
+    }
+}
+
 impl Server {
-    /// Binds (SO_REUSEADDR), and accepts from now on until `drain`. `in_flight` is the engine's byte budget, one permit a
-    /// KiB, for frames read and not yet answered; a connection waits for it before it reads on.
-    pub async fn bind(
+    /// Binds (SO_REUSEADDR) without accepting yet. `in_flight` is the engine's budget for frames read and not yet
+    /// answered, in KiB; a connection waits for it before it reads on.
+    pub fn bind(
         address: SocketAddr,
         limits: Limits,
         handler: Arc<dyn FrameHandler>,
         in_flight: Arc<Semaphore>,
         metrics: Arc<Metrics>,
-    ) -> io::Result<Server> {
+    ) -> io::Result<Bound> {
         let listener = listen(address)?;
         let server = Server {
             address: listener.local_addr()?,
@@ -146,15 +168,7 @@ impl Server {
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
-        info!(address = %server.address, "listening");
-        server.tasks.spawn(accept(
-            listener,
-            server.shared.clone(),
-            server.tasks.clone(),
-            server.stop.clone(),
-            server.cut.clone(),
-        ));
-        Ok(server)
+        Ok(Bound { listener, server })
     }
 
     /// The address bound (its port where 0 was asked for).

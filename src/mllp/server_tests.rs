@@ -68,7 +68,7 @@ impl Bench {
         let budget = Arc::new(Semaphore::new(budget_kib));
         let handler = Arc::new(Echo { taken, at_once });
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(address, limits, handler, budget.clone(), metrics.clone()).await.unwrap();
+        let server = Server::bind(address, limits, handler, budget.clone(), metrics.clone()).unwrap().serve();
         Bench { server, metrics, budget, taken: seen }
     }
 

@@ -99,7 +99,7 @@ impl Site {
             Arc::default(),
         );
         let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Arc::new(Semaphore::new(1 << 16)));
-        let server = Server::bind(address, limits, intake, budget, metrics.clone()).await.unwrap();
+        let server = Server::bind(address, limits, intake, budget, metrics.clone()).unwrap().serve();
         Site { server, store, metrics }
     }
 
