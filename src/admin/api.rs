@@ -53,9 +53,22 @@ pub(super) struct ChannelStatus {
     destinations: Vec<DestinationStatus>,
 }
 
+/// Channels in force; those that are gone but still have messages waiting or dead come last, without a listener.
 pub(super) async fn channels(State(engine): Shared) -> Json<Page<ChannelStatus>> {
     let channels = engine.channels.load_full();
-    let items = channels.iter().map(|channel| status_of(&engine, channel)).collect();
+    let mut items: Vec<ChannelStatus> = channels.iter().map(|channel| status_of(&engine, channel)).collect();
+    for destination in engine.delivery.status() {
+        match items.iter_mut().find(|known| known.name == destination.channel) {
+            Some(known) if known.listener.is_null() => known.destinations.push(destination),
+            Some(_) => {}
+            None => items.push(ChannelStatus {
+                name: destination.channel.clone(),
+                description: "no longer configured".into(),
+                listener: Value::Null,
+                destinations: vec![destination],
+            }),
+        }
+    }
     Json(Page { items, next: None })
 }
 
@@ -139,7 +152,7 @@ impl MessageQuery {
         store::Query {
             channel: self.channel,
             from: self.from,
-            to: self.to,
+            to: self.to.and_then(before),
             control_id: self.control_id.map(String::into_bytes),
             patient: self.patient.map(String::into_bytes),
             device: self.device.map(String::into_bytes),
@@ -151,7 +164,17 @@ impl MessageQuery {
     }
 }
 
+/// `to` is the first moment no longer meant, so that periods that follow each other share no message.
+fn before(to: Timestamp) -> Option<Timestamp> {
+    to.checked_sub(jiff::Span::new().nanoseconds(1)).ok()
+}
+
 type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+type Named<T> = Result<Path<T>, axum::extract::rejection::PathRejection>;
+
+fn named<T>(path: Named<T>) -> Answer<T> {
+    path.map(|Path(name)| name).map_err(|error| Problem::bad_request(error.body_text()))
+}
 
 fn asked<T>(query: Asked<T>) -> Answer<T> {
     query.map(|Query(query)| query).map_err(|error| Problem::bad_request(error.body_text()))
@@ -160,6 +183,10 @@ fn asked<T>(query: Asked<T>) -> Answer<T> {
 pub(super) async fn messages(State(engine): Shared, query: Asked<MessageQuery>) -> Answer<Json<Page<Summary>>> {
     let query = asked(query)?;
     let limit = query.page();
+    if query.patient.is_some() || query.device.is_some() {
+        // Whom was asked for is not written down: the log holds no patients.
+        audited(&engine, "messages.search", "by patient or device").await?;
+    }
     let found = engine.store.find(query.query(limit)).await?;
     Ok(Page::new(found, limit, |summary| summary.id.as_u64()))
 }
@@ -171,33 +198,36 @@ pub(super) struct MessageView {
     timeline: Vec<Event>,
 }
 
-pub(super) async fn message(State(engine): Shared, Path(id): Path<u64>) -> Answer<Json<MessageView>> {
+pub(super) async fn message(State(engine): Shared, id: Named<u64>) -> Answer<Json<MessageView>> {
+    let id = named(id)?;
     let kept = engine.store.read(Sequence::from_u64(id)).await?;
     Ok(Json(MessageView { summary: kept.summary, timeline: kept.events }))
 }
 
-pub(super) async fn raw(State(engine): Shared, Path(id): Path<u64>) -> Answer<Response> {
+pub(super) async fn raw(State(engine): Shared, id: Named<u64>) -> Answer<Response> {
+    let id = named(id)?;
     let kept = engine.store.read(Sequence::from_u64(id)).await?;
     audited(&engine, "message.raw", &id.to_string()).await?;
     Ok(([(CONTENT_TYPE, "x-application/hl7-v2+er7")], kept.message).into_response())
 }
 
-pub(super) async fn explain(State(engine): Shared, Path(id): Path<u64>, headers: HeaderMap) -> Answer<Response> {
+pub(super) async fn explain(State(engine): Shared, id: Named<u64>, headers: HeaderMap) -> Answer<Response> {
+    let id = named(id)?;
     let kept = engine.store.read(Sequence::from_u64(id)).await?;
     audited(&engine, "message.explain", &id.to_string()).await?;
     let message = Message::parse(kept.message)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let explanation = pcd::explain(&message, &engine.nomenclature);
+    let explanation = pcd::explain(&message, &engine.nomenclature.load());
     let as_text = headers.get("accept").is_some_and(|accept| accept == "text/plain");
     Ok(if as_text { explanation.to_string().into_response() } else { Json(explanation).into_response() })
 }
 
 pub(super) async fn replay_one(
     State(engine): Shared,
-    Path(id): Path<u64>,
+    id: Named<u64>,
     query: Asked<BTreeMap<String, String>>,
 ) -> Answer<Json<Value>> {
-    let destination = asked(query)?.remove("destination").map(Arc::from);
+    let (id, destination) = (named(id)?, asked(query)?.remove("destination").map(Arc::from));
     audited(&engine, "message.replay", &id.to_string()).await?;
     let entries = engine.store.replay(vec![Sequence::from_u64(id)], destination).await?;
     info!(id, entries, "message replayed");
@@ -240,7 +270,7 @@ async fn replayed_ids(engine: &Engine, request: &ReplayRequest) -> Answer<Vec<Se
     let mut query = store::Query {
         channel: Some(request.channel.clone()),
         from: Some(request.from),
-        to: Some(request.to),
+        to: before(request.to),
         destination: request.destination.clone(),
         limit: PAGE_MAX,
         ..store::Query::default()
@@ -277,10 +307,8 @@ pub(super) async fn dead(State(engine): Shared, query: Asked<DeadQuery>) -> Answ
     Ok(Page::new(letters, limit, |letter| letter.entry.as_u64()))
 }
 
-pub(super) async fn settle_dead(
-    State(engine): Shared,
-    Path((entry, action)): Path<(u64, String)>,
-) -> Answer<StatusCode> {
+pub(super) async fn settle_dead(State(engine): Shared, path: Named<(u64, String)>) -> Answer<StatusCode> {
+    let (entry, action) = named(path)?;
     if !matches!(action.as_str(), "retry" | "discard") {
         return Err(Problem::not_found("the actions are retry and discard"));
     }

@@ -6,6 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -58,6 +59,10 @@ struct Log {
     path: PathBuf,
     file: File,
     last: Tail,
+    /// Bytes of whole lines.
+    length: u64,
+    /// A half line could not be taken back: nothing more can be written down.
+    spoiled: bool,
 }
 
 #[derive(Default)]
@@ -70,9 +75,9 @@ impl Audit {
     /// Opens or makes the log and proves its chain.
     pub fn open(path: &Path) -> Result<Audit, AuditError> {
         let io = |error| AuditError::Io { path: path.to_owned(), error };
-        let last = if path.exists() { mended_tail(path)? } else { Tail::default() };
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        Ok(Audit(Arc::new(Mutex::new(Log { path: path.to_owned(), file, last }))))
+        let (last, length) = if path.exists() { mended_tail(path)? } else { Default::default() };
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(io)?;
+        Ok(Audit(Arc::new(Mutex::new(Log { path: path.to_owned(), file, last, length, spoiled: false }))))
     }
 
     /// Writes one line and syncs it. Blocking.
@@ -90,8 +95,7 @@ impl Audit {
         let mut line = serde_json::to_vec(&entry).map_err(|error| io(error.into()))?;
         let digest = hex(&Sha256::digest(&line));
         line.push(b'\n');
-        log.file.write_all(&line).map_err(io)?;
-        log.file.sync_data().map_err(io)?;
+        log.append(&line).map_err(io)?;
         log.last = Tail { number: entry.number, digest };
         Ok(())
     }
@@ -113,20 +117,36 @@ impl Audit {
     }
 }
 
+impl Log {
+    /// One whole line, durable, or none of it.
+    fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+        if self.spoiled {
+            return Err(std::io::Error::other("an earlier line is torn; restart the engine"));
+        }
+        let written = self.file.write_all(line).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            self.spoiled = self.file.set_len(self.length).and_then(|()| self.file.sync_data()).is_err();
+            return written;
+        }
+        self.length += line.len() as u64;
+        Ok(())
+    }
+}
+
 /// Proves the chain of a log: the number of lines.
 pub fn verify(path: &Path) -> Result<u64, AuditError> {
     Ok(walk(path, |_| {})?.0.number)
 }
 
 /// The last whole line; a half line that a crash left is cut, since nothing was done on its strength.
-fn mended_tail(path: &Path) -> Result<Tail, AuditError> {
+fn mended_tail(path: &Path) -> Result<(Tail, u64), AuditError> {
     let io = |error| AuditError::Io { path: path.to_owned(), error };
     let (tail, whole) = walk(path, |_| {})?;
     let file = OpenOptions::new().write(true).open(path).map_err(io)?;
     if file.metadata().map_err(io)?.len() > whole {
         file.set_len(whole).and_then(|()| file.sync_data()).map_err(io)?;
     }
-    Ok(tail)
+    Ok((tail, whole))
 }
 
 /// Gives every entry to `each`; answers the tail and the length of the whole lines, in bytes.

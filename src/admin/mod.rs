@@ -45,7 +45,7 @@ pub struct Engine {
     /// Devices heard since the start.
     pub devices: Arc<Devices>,
     /// Codes for `explain`.
-    pub nomenclature: Arc<Nomenclature>,
+    pub nomenclature: Arc<ArcSwap<Nomenclature>>,
     /// Who did what.
     pub audit: Audit,
     /// Times shown.
@@ -123,6 +123,7 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/audit", get(api::audit))
         .route("/api/store", get(api::store))
         .fallback(async || Problem::not_found("no such resource"))
+        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(axum::middleware::from_fn(guard::same_site))
         .with_state(engine)
 }
