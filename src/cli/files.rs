@@ -34,8 +34,11 @@ pub(super) fn check(common: &Common, schema: bool) -> Outcome {
     let config = common.load()?;
     for channel in &config.channels {
         for to in &channel.destinations {
-            let refused = |why| Failure::Failed(format!("channel {}, destination {}: {why}", channel.name, to.name));
-            destination::open(&to.settings).map_err(refused)?;
+            destination::open(&to.settings).map_err(|why| {
+                let file = config.channels_dir.join(format!("{}.toml", channel.name));
+                let (what, remedy) = (format!("destination {}: {why}", to.name), "mend this destination".to_owned());
+                Failure::Configuration(vec![config::Fault { file, line: 1, column: 1, what, remedy }])
+            })?;
         }
     }
     let samples = match config::check_samples(&config) {
@@ -151,7 +154,12 @@ fn json_of(tried: &Tried) -> Value {
 }
 
 pub(super) fn explain(common: &Common, file: &Path) -> Outcome {
-    let nomenclature = common.load().map_or_else(|_| pcd::Nomenclature::built_in(), |config| config.nomenclature);
+    // Without a configuration the built-in codes explain as well; one that was named must be right.
+    let nomenclature = match common.load() {
+        Ok(config) => config.nomenclature,
+        Err(fault) if common.config.is_some() => return Err(fault),
+        Err(_) => pcd::Nomenclature::built_in(),
+    };
     let explanation = pcd::explain(&read_message(file)?, &nomenclature);
     if common.json {
         println!("{}", serde_json::to_string_pretty(&explanation)?);

@@ -1,17 +1,15 @@
 //! kill -9 while messages come in: nothing acknowledged is missing at the destinations, and order holds.
 
-use std::{sync::Arc, time::Duration};
+use std::time::{Duration, Instant};
 
 use mllp_test::{
-    Account, FhirSink, FhirSinkConfig, LoadConfig, Sink, SinkConfig,
-    account::{Route, SenderBook},
-    load,
+    Account, Expect, FhirSink, FhirSinkConfig, Kind, Simulation, SimulationConfig, Sink, SinkConfig, account::Route,
     sender::SenderConfig,
 };
 
 use crate::engine::Site;
 
-/// Every message to a FHIR server, by device, and as it came to an MLLP receiver, in one lane.
+/// Observations to a FHIR server, by device, and every message as it came to an MLLP receiver, in one lane.
 fn channel(ehr: &FhirSink, legacy: &Sink) -> String {
     format!(
         r#"
@@ -23,6 +21,7 @@ name = "ehr"
 type = "fhir"
 url = "{}"
 translate = "pcd-to-fhir"
+where = {{ "MSH-9" = "ORU^R01" }}
 order = "device"
 lanes = 4
 retry = {{ first = "50ms", max = "1s" }}
@@ -52,35 +51,43 @@ async fn nothing_acknowledged_is_missing_after_kill_9_under_load() {
     let mut site = Site::new(&[("pumps", &channel(&ehr, &legacy))]);
     site.start();
     let senders = SenderConfig { window: 8, ..SenderConfig::to(site.listener.to_string()) };
-    let config = LoadConfig { connections: 4, devices: 3, rate: 300.0, sender: senders, ..LoadConfig::to("") };
-    let book = Arc::new(SenderBook::open(None).unwrap());
-    let load = tokio::spawn(load::run_with(
-        LoadConfig { time: Some(Duration::from_millis(500 * rounds())), ..config },
-        book.clone(),
-    ));
-    let mut site = tokio::task::spawn_blocking(move || {
-        for round in 0..rounds() {
-            // A different moment each time, so that the kill meets every part of the work.
-            std::thread::sleep(Duration::from_millis(40 + 97 * round % 400));
+    let config = SimulationConfig {
+        sender: senders,
+        pumps: 12,
+        cgms: 0,
+        connections: 4,
+        rate: Some(300.0),
+        ..SimulationConfig::to("")
+    };
+    let gateways = Simulation::start(config).unwrap();
+    for round in 0..rounds() {
+        under_load(&gateways).await;
+        // A different moment each time, so that the kill meets every part of the work.
+        tokio::time::sleep(Duration::from_millis(97 * round % 300)).await;
+        tokio::task::block_in_place(|| {
             site.kill();
             site.start();
-        }
-        site
-    })
-    .await
-    .unwrap();
-    load.await.unwrap();
-    let site = tokio::task::spawn_blocking(move || {
+        });
+    }
+    under_load(&gateways).await;
+    let sent = gateways.stop().await;
+    tokio::task::block_in_place(|| {
         site.drained();
         assert_eq!(site.terminate(), 0, "{}", site.log());
-        site
-    })
-    .await
-    .unwrap();
-    let account =
-        Account::join(&book.account(), [Route::all("ehr", &ehr.account()), Route::all("legacy", &legacy.account())]);
-    assert!(account.acked > 20 * rounds(), "too little was sent to prove anything: {account}");
+    });
+    let (ehr, legacy) = (ehr.account(), legacy.account());
+    let to_ehr = Route { expects: Expect::kinds(&[Kind::R01]), ..Route::all("ehr", &ehr) };
+    let account = Account::join(&sent, [to_ehr, Route::all("legacy", &legacy)]);
     assert_eq!(account.unanswered + account.naked, 0, "{account}");
     assert!(account.balances(), "{account}\n{}", site.log());
     println!("{} rounds: {account}", rounds());
+}
+
+/// Until more messages have been acknowledged than when asked: the engine is at work.
+async fn under_load(gateways: &Simulation) {
+    let (before, until) = (gateways.account().acked, Instant::now() + Duration::from_secs(60));
+    while gateways.account().acked < before + 20 {
+        assert!(Instant::now() < until, "nothing is acknowledged any more");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

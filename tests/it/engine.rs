@@ -3,9 +3,10 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,8 @@ impl Site {
     /// A site whose channels are written with `LISTENER` for the listening address.
     pub fn new(channels: &[(&str, &str)]) -> Site {
         let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (listener, admin) = (free_address(), free_address());
+        let address = own_address();
+        let (listener, admin) = (SocketAddr::from((address, 2575)), SocketAddr::from((address, 8575)));
         let engine = format!("[store]\npath = \"store\"\n[admin]\nlisten = \"{admin}\"\n");
         fs::write(folder.path().join("cannula.toml"), engine).unwrap();
         let site = Site { folder, listener, admin, child: None };
@@ -138,9 +140,12 @@ impl Drop for Site {
     }
 }
 
-/// An address nobody listens on now.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+/// A loopback address of this site's own, so that neither tests beside this one nor other programs take its ports
+/// between a stop and a start.
+fn own_address() -> Ipv4Addr {
+    static SITES: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high | 0x80, low, SITES.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The folder of real messages, if there is one.
