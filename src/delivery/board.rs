@@ -30,6 +30,7 @@ struct Lanes {
 /// Worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
+    Unread,
     Unreached,
     Unsettled,
     Held,
@@ -69,7 +70,7 @@ impl Board {
         let lanes = self.lanes();
         let state = match lanes.troubled.values().max() {
             None => "running",
-            Some(Trouble::Unreached | Trouble::Unsettled) => "retrying",
+            Some(Trouble::Unread | Trouble::Unreached | Trouble::Unsettled) => "retrying",
             Some(Trouble::Held) => "held",
             Some(Trouble::Ended) => "failed",
         };
@@ -133,6 +134,15 @@ impl Board {
         }
     }
 
+    /// The store could not read the lane's next message; the receiver is not at fault.
+    pub(super) fn unread(&self, lane: u16, reason: &str) {
+        let mut lanes = self.lanes();
+        lanes.last_error = Some(reason.to_owned());
+        if lanes.troubled.insert(lane, Trouble::Unread) != Some(Trouble::Unread) {
+            error!(channel = %self.key.0, destination = %self.key.1, lane, reason, "message not read from the store yet");
+        }
+    }
+
     /// A dead letter was made of message `id`.
     pub(super) fn parked(&self, lane: u16, id: u64, reason: &str) {
         self.lanes().last_error = Some(reason.to_owned());
@@ -148,7 +158,7 @@ impl Board {
         error!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "lane held: retry or park the message");
     }
 
-    /// The lane goes on from a hold, or from a store without space.
+    /// The lane goes on from a hold, or from a store without space or that could not read.
     pub(super) fn released(&self, lane: u16) {
         self.lanes().troubled.remove(&lane);
     }

@@ -115,6 +115,7 @@ impl Lane {
     }
 
     async fn deliver_all(mut self) -> Result<(), StoreError> {
+        let mut unread = false;
         while let Some(service) = self.permitted().await {
             // Taken before the attempt: an operator who asks while it runs is heard after it.
             let retries = self.control.borrow().retries;
@@ -126,8 +127,14 @@ impl Lane {
                 },
                 waiting = self.store.next(&self.id) => waiting,
             };
+            let before = std::mem::replace(&mut unread, waiting.is_err());
             let mut next = match waiting {
-                Ok(waiting) => self.deliver(&service, waiting).await,
+                Ok(waiting) => {
+                    if before {
+                        self.board.released(self.id.lane);
+                    }
+                    self.deliver(&service, waiting).await
+                }
                 Err(error) => self.store_refused(error),
             };
             if let Next::Hold(held) = next {
@@ -280,10 +287,15 @@ impl Lane {
         }
     }
 
+    /// A read that failed says nothing of the next one: a lane ends only with its store.
     fn store_refused(&self, error: StoreError) -> Next {
-        match error {
-            StoreError::Full => Next::Wait(None),
-            error => Next::End(error),
+        match (error, self.store.health()) {
+            (StoreError::Closed, _) => Next::End(StoreError::Closed),
+            (_, Err(fault @ (StoreError::Failed(_) | StoreError::Closed))) => Next::End(fault),
+            (error, _) => {
+                self.board.unread(self.id.lane, &error.to_string());
+                Next::Wait(None)
+            }
         }
     }
 

@@ -276,6 +276,28 @@ async fn a_store_that_fails_ends_the_lane_without_spinning() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_is_waited_for_and_ends_the_lane_only_with_its_store() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (to, mut calls) = receiver();
+    shelf.put("ehr", 0, 1..=2);
+    shelf.with(|contents| contents.next_fault = Some(StoreError::Failed("too many open files".into())));
+    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+    until_state(&delivery, "retrying").await;
+    assert_eq!(status(&delivery).last_error.as_deref(), Some("the store failed: too many open files"));
+    shelf.until(|contents| contents.nexts > 3).await;
+    shelf.with(|contents| contents.next_fault = None);
+    let call = calls.next().await;
+    assert_eq!((call.id(), status(&delivery).state.as_str()), (1, "running"));
+    shelf.with(|contents| {
+        contents.next_fault = Some(StoreError::NotFound);
+        contents.unhealthy = Some(StoreError::Failed("EIO".into()));
+    });
+    call.accept();
+    until_state(&delivery, "failed").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_applies_to_the_next_attempt_and_to_what_waits() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
