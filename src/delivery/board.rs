@@ -158,9 +158,19 @@ impl Board {
         error!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "lane held: retry or park the message");
     }
 
-    /// The lane goes on from a hold, or from a store without space or that could not read.
+    /// The lane is past what kept it: a hold, a message that did not get through, a store without space or that could not
+    /// read. That says nothing of the receiver; where no lane misses it, it counts as up again.
     pub(super) fn released(&self, lane: u16) {
-        self.lanes().troubled.remove(&lane);
+        let mut lanes = self.lanes();
+        lanes.troubled.remove(&lane);
+        let is_down = lanes.is_down();
+        drop(lanes);
+        self.set_up(!is_down);
+    }
+
+    /// Whether a lane stands at a refused message.
+    pub(super) fn holds(&self) -> bool {
+        self.lanes().troubled.values().any(|trouble| *trouble == Trouble::Held)
     }
 
     /// The lane does nothing more until the engine is started again.

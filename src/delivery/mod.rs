@@ -127,9 +127,15 @@ impl Delivery {
         self.control(channel, destination, |control| control.retries += 1)
     }
 
-    /// Parks the message each held lane stands at as a dead letter, and goes on with the next.
+    /// Parks the message each held lane stands at as a dead letter, and goes on with the next. Where no lane is held,
+    /// parks those whose last attempt did not get through: the way past a message its receiver fails on each time.
     pub async fn park(&self, channel: &str, destination: &str) -> Result<(), String> {
-        self.control(channel, destination, |control| control.parks += 1)
+        let key = (Arc::from(channel), Arc::from(destination));
+        let held = self.lines().by_key.get(&key).is_some_and(|line| line.board.holds());
+        self.control(channel, destination, |control| match held {
+            true => control.parks += 1,
+            false => control.parks_waiting += 1,
+        })
     }
 
     /// For the API and the gauges: every destination that is configured, or for which messages wait or lie dead.

@@ -138,6 +138,68 @@ async fn a_held_lane_stands_until_retried_or_parked_and_stops_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_never_gets_through_is_parked_by_the_operator_and_the_lane_goes_on() {
+    for poison in [unavailable(), Verdict::ambiguous("down")] {
+        let shelf = Shelf::new();
+        let delivery = delivery(&shelf);
+        let (receiver, mut calls) = receiver();
+        delivery.apply(vec![configured("ehr", 1, service(receiver, 7))]).unwrap();
+        // Before anything is stuck: of no message.
+        delivery.park("pumps", "ehr").await.unwrap();
+        shelf.put("ehr", 0, 1..=3);
+        calls.next().await.answer(poison.clone());
+        let again = calls.next().await;
+        delivery.park("pumps", "ehr").await.unwrap();
+        at_rest().await;
+        assert!(shelf.outcomes().is_empty(), "its attempt may still get through");
+        again.answer(poison.clone());
+        let next = calls.next().await;
+        assert_eq!(shelf.outcomes(), [(1, "dead down 2".into())]);
+        let up = delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]);
+        assert_eq!((next.id(), status(&delivery).state.as_str(), up.get()), (2, "running", 1));
+        next.answer(poison);
+        let again = calls.next().await;
+        assert_eq!(again.id(), 2, "the next message is not parked for it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_park_for_a_held_lane_leaves_alone_what_only_waits() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (receiver, mut calls) = receiver();
+    let hold = Service { on_reject: OnReject::Hold, ..service(receiver, 7) };
+    shelf.put("ehr", 0, [1]);
+    delivery.apply(vec![configured("ehr", 2, hold)]).unwrap();
+    calls.next().await.answer(Verdict::rejected("422"));
+    until_state(&delivery, "held").await;
+    shelf.put("ehr", 1, [2]);
+    calls.next().await.answer(unavailable());
+    at_rest().await;
+    delivery.park("pumps", "ehr").await.unwrap();
+    calls.next().await.accept();
+    shelf.until_settled(2).await;
+    assert_eq!(shelf.outcomes(), [(1, "dead 422 1".into()), (2, "accepted AA 2".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_past_what_did_not_get_through_no_longer_counts_as_down() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (receiver, mut calls) = receiver();
+    for mended in [Ok(None), Err(TranslateError { place: "OBX[3]-5".into(), what: "no row".into() })] {
+        shelf.put("ehr", 0, [1]);
+        delivery.apply(vec![configured("ehr", 1, service(receiver.clone(), 7))]).unwrap();
+        calls.next().await.answer(unavailable());
+        until_state(&delivery, "retrying").await;
+        let dropping = translating(service(receiver.clone(), 8), move |_, _| mended.clone());
+        delivery.apply(vec![configured("ehr", 1, dropping)]).unwrap();
+        until_state(&delivery, "running").await;
+        assert_eq!(delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]).get(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ambiguous_message_is_sent_again_marked_as_possible_repeat() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
