@@ -55,11 +55,16 @@ impl Drop for InFlight<'_> {
 
 impl Board {
     pub(super) fn new(key: Key, metrics: Arc<Metrics>) -> Board {
-        for outcome in ["accepted", "rejected", "unavailable", "ambiguous", "failed"] {
-            // Shown as 0 from the start: a rate needs a value before the first.
-            metrics.attempts.with_label_values(&[&*key.0, &*key.1, outcome]);
-        }
         Board { key, metrics, lanes: Mutex::default() }
+    }
+
+    /// The destination is configured: every metric of it is shown from now on, since a rate needs a value before the first
+    /// attempt, and an alarm on a receiver that is down a value before the first fails.
+    pub(super) fn configured(&self) {
+        for outcome in ["accepted", "rejected", "unavailable", "ambiguous", "failed"] {
+            self.metrics.attempts.with_label_values(&[&*self.key.0, &*self.key.1, outcome]);
+        }
+        self.set_up(!self.lanes().is_down());
     }
 
     pub(super) fn key(&self) -> Key {

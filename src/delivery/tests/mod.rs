@@ -282,6 +282,26 @@ async fn a_pause_lets_what_is_outstanding_end_and_is_kept_over_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_and_a_resume_at_once_are_applied_in_the_order_they_were_stored() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (to, _calls) = receiver();
+    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+    let (open, gate) = tokio::sync::oneshot::channel();
+    shelf.with(|contents| contents.pause_gates.push_back(gate));
+    let (first, second) = (delivery.clone(), delivery.clone());
+    let pausing = tokio::spawn(async move { first.pause("pumps", "ehr").await });
+    at_rest().await;
+    let resuming = tokio::spawn(async move { second.resume("pumps", "ehr").await });
+    at_rest().await;
+    open.send(()).unwrap();
+    for asked in [pausing, resuming] {
+        timeout(BOUND, asked).await.unwrap().unwrap().unwrap();
+    }
+    assert_eq!((shelf.paused().len(), status(&delivery).state.as_str()), (0, "running"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_resume_and_reload_end_a_back_off_now() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
@@ -479,6 +499,11 @@ async fn gauges_follow_the_store_and_go_with_their_destination() {
     let (to, mut calls) = receiver();
     shelf.put("ehr", 0, 1..=2);
     delivery.apply(vec![configured("ehr", 1, service(to, 1))]).unwrap();
+    let text = delivery.metrics.text().unwrap();
+    assert!(
+        text.contains(r#"cannula_destination_up{channel="pumps",destination="ehr"} 1"#),
+        "before any answer: {text}"
+    );
     calls.next().await.answer(Verdict::rejected("no"));
     shelf.until_settled(1).await;
     delivery.refresh_metrics();
