@@ -22,7 +22,11 @@ use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::{select, sync::watch, time::sleep};
 
-use super::{backoff::Backoff, board::Board, service::Service};
+use super::{
+    backoff::Backoff,
+    board::Board,
+    service::{Failure, Service},
+};
 use crate::{
     channel::OnReject,
     clock::Clock,
@@ -183,18 +187,23 @@ impl Lane {
                 self.board.released(self.id.lane);
                 return self.accept(service, &waiting, &[], DROPPED.to_owned()).await;
             }
-            Err(reason) => {
+            Err(Failure { reason, unmapped }) => {
                 self.board.attempted("failed");
+                self.count(&unmapped);
                 return self.park(Stuck::at(&waiting, reason)).await;
             }
         };
         if self.head.attempts == 0 {
-            translated.unmapped.iter().for_each(|(table, _)| self.board.unmapped(table));
+            self.count(&translated.unmapped);
         }
         let outgoing = outgoing(&waiting, translated, self.head.ambiguous);
         self.head.attempts = self.head.attempts.saturating_add(1);
         let verdict = self.send(service, &outgoing).await;
         self.conclude(service, &waiting, &outgoing, verdict).await
+    }
+
+    fn count(&self, unmapped: &[(String, String)]) {
+        unmapped.iter().for_each(|(table, _)| self.board.unmapped(table));
     }
 
     async fn send(&mut self, service: &Service, outgoing: &Outgoing) -> Verdict {

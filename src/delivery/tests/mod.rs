@@ -187,7 +187,7 @@ async fn a_lane_past_what_did_not_get_through_no_longer_counts_as_down() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
     let (receiver, mut calls) = receiver();
-    for mended in [Ok(None), Err(TranslateError { place: "OBX[3]-5".into(), what: "no row".into() })] {
+    for mended in [Ok(None), Err(TranslateError::new("OBX[3]-5", "no row"))] {
         shelf.put("ehr", 0, [1]);
         delivery.apply(vec![configured("ehr", 1, service(receiver.clone(), 7))]).unwrap();
         calls.next().await.answer(unavailable());
@@ -223,7 +223,7 @@ async fn a_translation_that_fails_or_panics_makes_a_dead_letter_and_the_lane_goe
     shelf.put("ehr", 0, 1..=4);
     let poisoned = translating(service(receiver, 7), |_, context| match context.id {
         1 => panic!("poison"),
-        2 => Err(TranslateError { place: "OBX[3]-5".into(), what: "no row".into() }),
+        2 => Err(TranslateError::new("OBX[3]-5", "no row")),
         3 => Ok(None),
         _ => Ok(Some(body(7, context))),
     });
