@@ -42,7 +42,7 @@ pub struct Metrics {
     pub delivery_seconds: HistogramVec,
     /// `{channel,destination}`: dead letters waiting for a person.
     pub dead_letters: IntGaugeVec,
-    /// `{channel,destination}`: 1 while the last attempt reached it.
+    /// `{channel,destination}`: 1 while the last attempt reached it, and before the first.
     pub destination_up: IntGaugeVec,
     /// `{channel,table}`: codes with no row in a table.
     pub unmapped: IntCounterVec,
@@ -101,7 +101,7 @@ impl Metrics {
             destination_up: gauges(
                 &r,
                 "destination_up",
-                "1 while the last attempt reached it.",
+                "1 while the last attempt reached it, and before the first.",
                 &["channel", "destination"],
             )?,
             unmapped: counters(&r, "unmapped_total", "Codes with no row in a table.", &["channel", "table"])?,

@@ -171,7 +171,7 @@ impl Channel {
         Ok(routes)
     }
 
-    /// The repeat key's values, each behind its length; `None` where there is no rule or a value is empty.
+    /// The repeat key's values, each behind its length; `None` where there is no rule or every value is empty.
     pub fn repeat_check(&self, message: &Message) -> Option<RepeatCheck> {
         if self.repeat.key.is_empty() || self.repeat.window.is_zero() {
             return None;
@@ -196,10 +196,10 @@ impl Channel {
     ) -> Result<Option<Translated>, TranslateError> {
         match self.destination(destination) {
             Some(destination) => destination.plan.apply(&self.in_charset(message), context),
-            None => Err(TranslateError {
-                place: format!("channel {}", self.name),
-                what: format!("there is no destination {destination:?} any more: put it back or discard the message"),
-            }),
+            None => Err(TranslateError::new(
+                format!("channel {}", self.name),
+                format!("there is no destination {destination:?} any more: put it back or discard the message"),
+            )),
         }
     }
 

@@ -229,7 +229,7 @@ pub(super) static REPEAT: Table = Table {
             "key",
             Texts("path"),
             Is("MSH-3, MSH-10"),
-            "Places whose values together tell a repeat; an empty list or an empty value: none is told.",
+            "Places whose values together tell a repeat; an empty list, or a message where all of them are empty: none is told.",
         ),
         key(
             "window",

@@ -5,22 +5,27 @@ use std::{net::SocketAddr, time::Duration};
 use super::source::Problem;
 use crate::hl7;
 
+/// 100 years.
+const DURATION_MS_MAX: u64 = 100 * 366 * 86_400_000;
+
 /// `250ms`, `30s`, `5m`, `24h`, `30d`.
 pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
     let problem = || {
         Problem::new(format!("{text:?} is not a duration"), "write a whole number and ms, s, m, h or d, such as 30s")
     };
     let (number, unit) = number_and_unit(text).ok_or_else(problem)?;
-    let seconds = match unit {
-        "ms" => return Ok(Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(problem()),
     };
-    let whole = number.checked_mul(seconds).filter(|seconds| *seconds <= 100 * 366 * 86_400);
-    whole.map(Duration::from_secs).ok_or_else(|| Problem::new("the duration is over 100 years", "write a shorter one"))
+    let whole = number.checked_mul(milliseconds).filter(|whole| *whole <= DURATION_MS_MAX);
+    whole
+        .map(Duration::from_millis)
+        .ok_or_else(|| Problem::new("the duration is over 100 years", "write a shorter one"))
 }
 
 /// `512B`, `64KiB`, `16MiB`, `50GiB`, `2TiB`.

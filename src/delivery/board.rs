@@ -30,6 +30,7 @@ struct Lanes {
 /// Worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
+    Unread,
     Unreached,
     Unsettled,
     Held,
@@ -54,11 +55,16 @@ impl Drop for InFlight<'_> {
 
 impl Board {
     pub(super) fn new(key: Key, metrics: Arc<Metrics>) -> Board {
-        for outcome in ["accepted", "rejected", "unavailable", "ambiguous", "failed"] {
-            // Shown as 0 from the start: a rate needs a value before the first.
-            metrics.attempts.with_label_values(&[&*key.0, &*key.1, outcome]);
-        }
         Board { key, metrics, lanes: Mutex::default() }
+    }
+
+    /// The destination is configured: every metric of it is shown from now on, since a rate needs a value before the first
+    /// attempt, and an alarm on a receiver that is down a value before the first fails.
+    pub(super) fn configured(&self) {
+        for outcome in ["accepted", "rejected", "unavailable", "ambiguous", "failed"] {
+            self.metrics.attempts.with_label_values(&[&*self.key.0, &*self.key.1, outcome]);
+        }
+        self.set_up(!self.lanes().is_down());
     }
 
     pub(super) fn key(&self) -> Key {
@@ -69,7 +75,7 @@ impl Board {
         let lanes = self.lanes();
         let state = match lanes.troubled.values().max() {
             None => "running",
-            Some(Trouble::Unreached | Trouble::Unsettled) => "retrying",
+            Some(Trouble::Unread | Trouble::Unreached | Trouble::Unsettled) => "retrying",
             Some(Trouble::Held) => "held",
             Some(Trouble::Ended) => "failed",
         };
@@ -133,6 +139,15 @@ impl Board {
         }
     }
 
+    /// The store could not read the lane's next message; the receiver is not at fault.
+    pub(super) fn unread(&self, lane: u16, reason: &str) {
+        let mut lanes = self.lanes();
+        lanes.last_error = Some(reason.to_owned());
+        if lanes.troubled.insert(lane, Trouble::Unread) != Some(Trouble::Unread) {
+            error!(channel = %self.key.0, destination = %self.key.1, lane, reason, "message not read from the store yet");
+        }
+    }
+
     /// A dead letter was made of message `id`.
     pub(super) fn parked(&self, lane: u16, id: u64, reason: &str) {
         self.lanes().last_error = Some(reason.to_owned());
@@ -148,9 +163,19 @@ impl Board {
         error!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "lane held: retry or park the message");
     }
 
-    /// The lane goes on from a hold, or from a store without space.
+    /// The lane is past what kept it: a hold, a message that did not get through, a store without space or that could not
+    /// read. That says nothing of the receiver; where no lane misses it, it counts as up again.
     pub(super) fn released(&self, lane: u16) {
-        self.lanes().troubled.remove(&lane);
+        let mut lanes = self.lanes();
+        lanes.troubled.remove(&lane);
+        let is_down = lanes.is_down();
+        drop(lanes);
+        self.set_up(!is_down);
+    }
+
+    /// Whether a lane stands at a refused message.
+    pub(super) fn holds(&self) -> bool {
+        self.lanes().troubled.values().any(|trouble| *trouble == Trouble::Held)
     }
 
     /// The lane does nothing more until the engine is started again.

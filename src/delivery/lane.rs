@@ -8,7 +8,8 @@
 //!      │   configured)        unavailable,        │ rejected,     │
 //!      │                      ambiguous           │ on_reject =   │ park by
 //!      └── time, retry, ◀── back-off ◀────────────┤ "hold"        │ the operator
-//!          new configuration                      └─────▶ held ───┘
+//!          new configuration   │                  └─────▶ held ───┤
+//!                              └──────────────────────────────────┘
 //! ```
 //!
 //! What must never happen: going to the next message before the store has settled this one. The head is asked of the
@@ -21,7 +22,11 @@ use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::{select, sync::watch, time::sleep};
 
-use super::{backoff::Backoff, board::Board, service::Service};
+use super::{
+    backoff::Backoff,
+    board::Board,
+    service::{Failure, Service},
+};
 use crate::{
     channel::OnReject,
     clock::Clock,
@@ -48,6 +53,8 @@ pub(super) struct Control {
     pub(super) retries: u64,
     /// Times the operator asked to park what is held.
     pub(super) parks: u64,
+    /// Times the operator asked to park what no attempt gets through, while nothing is held.
+    pub(super) parks_waiting: u64,
 }
 
 /// One lane.
@@ -75,18 +82,21 @@ struct Head {
     ambiguous: bool,
     /// As last noted in the message's timeline.
     noted: Option<String>,
+    /// `Control::parks_waiting` when its first attempt failed: only what was seen to be stuck is parked.
+    parks_waiting: Option<u64>,
 }
 
 /// What the lane does next.
 enum Next {
     Go,
-    Wait(Option<Duration>),
-    Hold(Held),
+    /// With what the receiver asked for, and the message no attempt got through, if it is for one.
+    Wait(Option<Duration>, Option<Stuck>),
+    Hold(Stuck),
     End(StoreError),
 }
 
-/// A refused message at which its lane stands.
-struct Held {
+/// A message at which its lane stands, and why.
+struct Stuck {
     entry: Sequence,
     id: Sequence,
     reason: String,
@@ -115,6 +125,7 @@ impl Lane {
     }
 
     async fn deliver_all(mut self) -> Result<(), StoreError> {
+        let mut unread = false;
         while let Some(service) = self.permitted().await {
             // Taken before the attempt: an operator who asks while it runs is heard after it.
             let retries = self.control.borrow().retries;
@@ -126,18 +137,25 @@ impl Lane {
                 },
                 waiting = self.store.next(&self.id) => waiting,
             };
-            let mut next = match waiting {
-                Ok(waiting) => self.deliver(&service, waiting).await,
+            let before = std::mem::replace(&mut unread, waiting.is_err());
+            let next = match waiting {
+                Ok(waiting) => {
+                    if before {
+                        self.board.released(self.id.lane);
+                    }
+                    self.deliver(&service, waiting).await
+                }
                 Err(error) => self.store_refused(error),
             };
-            if let Next::Hold(held) = next {
-                next = self.hold(&service, retries, held).await;
-            }
-            match next {
-                Next::Wait(asked) => self.back_off(&service, retries, asked).await,
+            let ended = match next {
+                Next::Hold(stuck) => self.hold(&service, retries, stuck).await,
+                Next::Wait(asked, stuck) => self.back_off(&service, retries, asked, stuck).await,
+                next => next,
+            };
+            match ended {
                 Next::End(StoreError::Closed) => return Ok(()),
                 Next::End(error) => return Err(error),
-                Next::Go | Next::Hold(_) => {}
+                _ => {}
             }
         }
         Ok(())
@@ -165,20 +183,27 @@ impl Lane {
         self.head.meet(waiting.entry);
         let translated = match service.translated(&waiting) {
             Ok(Some(translated)) => translated,
-            Ok(None) => return self.accept(service, &waiting, &[], DROPPED.to_owned()).await,
-            Err(reason) => {
+            Ok(None) => {
+                self.board.released(self.id.lane);
+                return self.accept(service, &waiting, &[], DROPPED.to_owned()).await;
+            }
+            Err(Failure { reason, unmapped }) => {
                 self.board.attempted("failed");
-                self.board.parked(self.id.lane, waiting.id.as_u64(), &reason);
-                return self.settle(waiting.entry, self.head.dead(reason)).await;
+                self.count(&unmapped);
+                return self.park(Stuck::at(&waiting, reason)).await;
             }
         };
         if self.head.attempts == 0 {
-            translated.unmapped.iter().for_each(|(table, _)| self.board.unmapped(table));
+            self.count(&translated.unmapped);
         }
         let outgoing = outgoing(&waiting, translated, self.head.ambiguous);
         self.head.attempts = self.head.attempts.saturating_add(1);
         let verdict = self.send(service, &outgoing).await;
         self.conclude(service, &waiting, &outgoing, verdict).await
+    }
+
+    fn count(&self, unmapped: &[(String, String)]) {
+        unmapped.iter().for_each(|(table, _)| self.board.unmapped(table));
     }
 
     async fn send(&mut self, service: &Service, outgoing: &Outgoing) -> Verdict {
@@ -223,14 +248,14 @@ impl Lane {
                 self.board.attempted("unavailable");
                 self.board.unreached(lane, &reason);
                 self.note(waiting.entry, "unavailable", &reason);
-                Next::Wait(retry_after)
+                Next::Wait(retry_after, Some(Stuck::at(waiting, reason)))
             }
             Verdict::Ambiguous { reason } => {
                 self.board.attempted("ambiguous");
                 self.board.unreached(lane, &reason);
                 self.head.ambiguous = true;
                 self.note(waiting.entry, "ambiguous", &reason);
-                Next::Wait(None)
+                Next::Wait(None, Some(Stuck::at(waiting, reason)))
             }
         }
     }
@@ -248,11 +273,8 @@ impl Lane {
 
     async fn reject(&mut self, service: &Service, waiting: &Waiting, reason: String) -> Next {
         match service.on_reject {
-            OnReject::Hold => Next::Hold(Held { entry: waiting.entry, id: waiting.id, reason }),
-            OnReject::Park => {
-                self.board.parked(self.id.lane, waiting.id.as_u64(), &reason);
-                self.settle(waiting.entry, self.head.dead(reason)).await
-            }
+            OnReject::Hold => Next::Hold(Stuck::at(waiting, reason)),
+            OnReject::Park => self.park(Stuck::at(waiting, reason)).await,
         }
     }
 
@@ -280,10 +302,15 @@ impl Lane {
         }
     }
 
+    /// A read that failed says nothing of the next one: a lane ends only with its store.
     fn store_refused(&self, error: StoreError) -> Next {
-        match error {
-            StoreError::Full => Next::Wait(None),
-            error => Next::End(error),
+        match (error, self.store.health()) {
+            (StoreError::Closed, _) => Next::End(StoreError::Closed),
+            (_, Err(fault @ (StoreError::Failed(_) | StoreError::Closed))) => Next::End(fault),
+            (error, _) => {
+                self.board.unread(self.id.lane, &error.to_string());
+                Next::Wait(None, None)
+            }
         }
     }
 
@@ -297,24 +324,39 @@ impl Lane {
         self.store.attempted(&self.id, entry, attempt);
     }
 
-    /// Waits to try again: for time, the operator, another configuration, or the end.
-    async fn back_off(&mut self, service: &Arc<Service>, retries: u64, asked: Option<Duration>) {
+    /// Waits to try again: for time, the operator, another configuration, or the end. The operator may also park the head:
+    /// the way past a message that brings its receiver down each time.
+    async fn back_off(
+        &mut self,
+        service: &Arc<Service>,
+        retries: u64,
+        asked: Option<Duration>,
+        stuck: Option<Stuck>,
+    ) -> Next {
         let wait = self.backoff.wait(service.retry_first, service.retry_max, asked);
+        let now = self.control.borrow().parks_waiting;
+        let parks_before = *self.head.parks_waiting.get_or_insert(now);
+        let is_parked = |control: &Control| stuck.is_some() && control.parks_waiting != parks_before;
         let is_over = |control: &Control| {
-            control.stopping || control.paused || control.retries != retries || !control.serves(service)
+            let tried = control.stopping || control.paused || control.retries != retries;
+            tried || is_parked(control) || !control.serves(service)
         };
-        select! {
-            _ = self.control.wait_for(is_over) => self.backoff.reset(),
-            () = sleep(wait) => {}
+        let parked = select! {
+            control = self.control.wait_for(is_over) => control.is_ok_and(|control| is_parked(&control)),
+            () = sleep(wait) => return Next::Go,
+        };
+        self.backoff.reset();
+        match stuck.filter(|_| parked) {
+            Some(stuck) => self.park(stuck).await,
+            None => Next::Go,
         }
     }
 
     /// Stands at a refused head until the operator asks to try again or to park it, or the configuration changes.
-    async fn hold(&mut self, service: &Arc<Service>, retries: u64, held: Held) -> Next {
-        let Held { entry, id, reason } = held;
+    async fn hold(&mut self, service: &Arc<Service>, retries: u64, stuck: Stuck) -> Next {
         // Parked is only what was seen to be held.
         let parks_before = self.control.borrow().parks;
-        self.board.held(self.id.lane, id.as_u64(), &reason);
+        self.board.held(self.id.lane, stuck.id.as_u64(), &stuck.reason);
         let changed = |control: &Control| {
             control.stopping || control.retries != retries || control.parks != parks_before || !control.serves(service)
         };
@@ -323,9 +365,11 @@ impl Lane {
             Err(_) => return Next::Go,
         };
         self.board.released(self.id.lane);
-        if parks == parks_before {
-            return Next::Go;
-        }
+        if parks == parks_before { Next::Go } else { self.park(stuck).await }
+    }
+
+    async fn park(&mut self, Stuck { entry, id, reason }: Stuck) -> Next {
+        self.board.released(self.id.lane);
         self.board.parked(self.id.lane, id.as_u64(), &reason);
         self.settle(entry, self.head.dead(reason)).await
     }
@@ -334,6 +378,12 @@ impl Lane {
 impl Control {
     fn serves(&self, service: &Arc<Service>) -> bool {
         self.service.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, service))
+    }
+}
+
+impl Stuck {
+    fn at(waiting: &Waiting, reason: String) -> Stuck {
+        Stuck { entry: waiting.entry, id: waiting.id, reason }
     }
 }
 

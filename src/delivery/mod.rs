@@ -48,6 +48,8 @@ pub struct Delivery {
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
     lines: Mutex<Lines>,
+    /// Held while a pause or its end is made durable and applied, so that both happen in one order.
+    pausing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -100,7 +102,14 @@ pub struct DestinationStatus {
 impl Delivery {
     /// Nothing runs before `set_channels`.
     pub fn new(store: Arc<dyn Store>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Delivery> {
-        Arc::new(Delivery { store, clock, metrics, tasks: TaskTracker::new(), lines: Mutex::default() })
+        Arc::new(Delivery {
+            store,
+            clock,
+            metrics,
+            tasks: TaskTracker::new(),
+            lines: Mutex::default(),
+            pausing: Default::default(),
+        })
     }
 
     /// Serves exactly these channels: starts lanes that are new, gives changed ones their new configuration after what
@@ -127,9 +136,15 @@ impl Delivery {
         self.control(channel, destination, |control| control.retries += 1)
     }
 
-    /// Parks the message each held lane stands at as a dead letter, and goes on with the next.
+    /// Parks the message each held lane stands at as a dead letter, and goes on with the next. Where no lane is held,
+    /// parks those whose last attempt did not get through: the way past a message its receiver fails on each time.
     pub async fn park(&self, channel: &str, destination: &str) -> Result<(), String> {
-        self.control(channel, destination, |control| control.parks += 1)
+        let key = (Arc::from(channel), Arc::from(destination));
+        let held = self.lines().by_key.get(&key).is_some_and(|line| line.board.holds());
+        self.control(channel, destination, |control| match held {
+            true => control.parks += 1,
+            false => control.parks_waiting += 1,
+        })
     }
 
     /// For the API and the gauges: every destination that is configured, or for which messages wait or lie dead.
@@ -232,12 +247,14 @@ impl Delivery {
             return Err("the engine is stopping".to_owned());
         }
         let keys: BTreeSet<Key> = configured.iter().map(|c| c.key.clone()).collect();
+        lines.shown.extend(keys.iter().cloned());
         for (_, line) in lines.by_key.iter().filter(|(key, _)| !keys.contains(key)) {
             line.control.send_modify(|control| control.service = None);
         }
         for Configured { key, lanes, settings, service } in configured {
             let is_paused = paused.contains(&key);
             let line = lines.by_key.entry(key).or_insert_with_key(|key| Line::new(key, is_paused, &self.metrics));
+            line.board.configured();
             line.settings = settings;
             line.control.send_modify(|control| control.service = Some(service));
             let key = line.board.key();
@@ -279,6 +296,7 @@ impl Delivery {
 
     async fn set_paused(&self, channel: &str, destination: &str, paused: bool) -> Result<(), String> {
         self.control(channel, destination, |_| ())?;
+        let _one_at_a_time = self.pausing.lock().await;
         let durable = self.store.pause(channel.into(), destination.into(), paused).await;
         durable.map_err(|error| error.to_string())?;
         self.control(channel, destination, |control| {

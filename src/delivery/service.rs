@@ -18,6 +18,14 @@ use crate::{
 
 type Translate = dyn Fn(&Message, Context) -> Result<Option<Translated>, TranslateError> + Send + Sync;
 
+/// Why a message could not be translated.
+pub(super) struct Failure {
+    /// A dead letter's reason.
+    pub(super) reason: String,
+    /// Codes that had no row: table and code.
+    pub(super) unmapped: Vec<(String, String)>,
+}
+
 /// One destination's configuration in force, and its receiver.
 pub(super) struct Service {
     pub(super) configuration: u64,
@@ -45,16 +53,23 @@ impl Service {
         }
     }
 
-    /// What is to be sent; `None` where a step dropped the message. The error is a dead letter's reason.
-    pub(super) fn translated(&self, waiting: &Waiting) -> Result<Option<Translated>, String> {
+    /// What is to be sent; `None` where a step dropped the message.
+    pub(super) fn translated(&self, waiting: &Waiting) -> Result<Option<Translated>, Failure> {
         let context = Context { id: waiting.id.as_u64(), received_at: waiting.received_at, origins: false };
         let translation = || {
-            let message = Message::parse(waiting.message.clone()).map_err(|error| error.to_string())?;
-            (self.translate)(&message, context).map_err(|error| error.to_string())
+            let message = Message::parse(waiting.message.clone());
+            let message = message.map_err(|error| Failure::new(error.to_string(), Vec::new()))?;
+            (self.translate)(&message, context).map_err(|error| Failure::new(error.to_string(), error.unmapped))
         };
         // Translation is pure: nothing it held can be left half changed.
-        catch_unwind(AssertUnwindSafe(translation))
-            .unwrap_or_else(|_| Err("the translation panicked: a fault of the engine, report it".to_owned()))
-            .map_err(|reason| format!("translation: {reason}"))
+        catch_unwind(AssertUnwindSafe(translation)).unwrap_or_else(|_| {
+            Err(Failure::new("the translation panicked: a fault of the engine, report it".to_owned(), Vec::new()))
+        })
+    }
+}
+
+impl Failure {
+    fn new(reason: String, unmapped: Vec<(String, String)>) -> Failure {
+        Failure { reason: format!("translation: {reason}"), unmapped }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A frame that finds the store full is held and tried again. What must never happen: a frame that came after it on the
 //! same connection is stored before it. So a frame is held only while no later one was handed to the store, and later
-//! ones then wait for their turn, which they have when all before them are answered.
+//! ones then wait for their turn, which they have when all before them are answered. Once none is held and none waits for
+//! its turn, frames go to the store as they come again, whatever is still unanswered.
 
 use std::{
     collections::HashMap,
@@ -18,9 +19,11 @@ pub(super) struct Turns(Mutex<HashMap<SocketAddr, Line>>);
 struct Line {
     /// Frames begun, the last one's number.
     begun: u64,
+    /// The last frame handed to the store, by number.
+    handed: u64,
     unanswered: usize,
-    /// A frame is held, or one behind it waits for its turn.
-    holding: bool,
+    /// Frames held, and those behind them that wait for their turn.
+    kept_back: usize,
 }
 
 /// One unanswered frame.
@@ -28,7 +31,8 @@ pub(super) struct Turn {
     turns: Arc<Turns>,
     peer: SocketAddr,
     number: u64,
-    deferred: bool,
+    /// It is held, or waits for its turn behind one that is.
+    kept_back: bool,
 }
 
 impl Turns {
@@ -38,7 +42,13 @@ impl Turns {
         let line = lines.entry(peer).or_default();
         line.unanswered += 1;
         line.begun += 1;
-        Turn { turns: self.clone(), peer, number: line.begun, deferred: line.holding }
+        let kept_back = line.kept_back > 0;
+        if kept_back {
+            line.kept_back += 1;
+        } else {
+            line.handed = line.begun;
+        }
+        Turn { turns: self.clone(), peer, number: line.begun, kept_back }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Line>> {
@@ -49,16 +59,26 @@ impl Turns {
 impl Turn {
     /// The frame must not go to the store before its answer is waited for.
     pub(super) fn is_deferred(&self) -> bool {
-        self.deferred
+        self.kept_back
+    }
+
+    /// A deferred frame's turn came, and the store has it or never will.
+    pub(super) fn handed_on(&mut self) {
+        let mut lines = self.turns.lock();
+        if let Some(line) = lines.get_mut(&self.peer) {
+            line.handed = self.number;
+            line.kept_back -= usize::from(std::mem::take(&mut self.kept_back));
+        }
     }
 
     /// Whether the frame may be tried again: no later one was handed to the store. Frames that come from now on are
     /// deferred.
-    pub(super) fn hold(&self) -> bool {
+    pub(super) fn hold(&mut self) -> bool {
         let mut lines = self.turns.lock();
-        let Some(line) = lines.get_mut(&self.peer) else { return false };
-        line.holding |= line.begun == self.number;
-        line.holding
+        if let Some(line) = lines.get_mut(&self.peer).filter(|line| line.handed == self.number) {
+            line.kept_back += usize::from(!std::mem::replace(&mut self.kept_back, true));
+        }
+        self.kept_back
     }
 }
 
@@ -67,6 +87,7 @@ impl Drop for Turn {
         let mut lines = self.turns.lock();
         let Some(line) = lines.get_mut(&self.peer) else { return };
         line.unanswered -= 1;
+        line.kept_back -= usize::from(self.kept_back);
         if line.unanswered == 0 {
             lines.remove(&self.peer);
         }
@@ -82,16 +103,33 @@ mod tests {
     fn a_frame_is_held_only_while_no_later_one_is_with_the_store() {
         let turns = Arc::new(Turns::default());
         let peer = "10.0.0.1:5000".parse().unwrap();
-        let (first, second) = (turns.begin(peer), turns.begin(peer));
-        assert!(!first.hold(), "the second may be stored already");
+        let (mut first, mut second) = (turns.begin(peer), turns.begin(peer));
         assert!(second.hold());
-        let third = turns.begin(peer);
-        assert!(third.is_deferred() && third.hold());
+        assert!(!first.hold(), "the second is with the store, and may be stored already");
+        let mut third = turns.begin(peer);
+        assert!(third.is_deferred());
         let elsewhere = turns.begin("10.0.0.1:5001".parse().unwrap());
         assert!(!elsewhere.is_deferred(), "another connection does not wait");
-        drop((first, second, third));
-        assert!(!turns.begin(peer).is_deferred(), "all are answered: it is over");
-        drop(elsewhere);
+        drop((first, second));
+        let fourth = turns.begin(peer);
+        third.handed_on();
+        assert!(fourth.is_deferred() && third.hold(), "the fourth still waits for its turn");
+        drop((third, fourth, elsewhere));
         assert!(turns.lock().is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_always_has_a_frame_unanswered_is_not_deferred_for_ever() {
+        let turns = Arc::new(Turns::default());
+        let peer = "10.0.0.1:5000".parse().unwrap();
+        let mut held = turns.begin(peer);
+        assert!(held.hold());
+        let mut behind = turns.begin(peer);
+        drop(held);
+        assert!(behind.is_deferred());
+        behind.handed_on();
+        let mut after = turns.begin(peer);
+        assert!(!after.is_deferred(), "none is held, none waits for its turn");
+        assert!(!behind.hold() && after.hold());
     }
 }

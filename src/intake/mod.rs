@@ -110,11 +110,13 @@ impl Intake {
 
 impl FrameHandler for Intake {
     fn frame(&self, peer: SocketAddr, frame: Bytes, _received: Instant) -> BoxFuture<'static, Answer> {
-        let (shared, turn) = (self.shared.clone(), self.turns.begin(peer));
+        let (shared, mut turn) = (self.shared.clone(), self.turns.begin(peer));
         let at = shared.clock.now();
         if turn.is_deferred() {
             return Box::pin(async move {
-                match shared.take(&frame, at, true) {
+                let taken = shared.take(&frame, at, true);
+                turn.handed_on();
+                match taken {
                     Ok(taken) => shared.conclude(taken, frame, at, turn).await,
                     Err(declined) => shared.decline(&declined, &frame),
                 }
@@ -153,9 +155,9 @@ impl FrameHandler for Intake {
 
 impl Shared {
     /// Everything up to the store, which has the message in its order when this returns. `first` is false for another
-    /// try of the same frame.
+    /// try of the same frame, which is not counted again.
     fn take(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<Taken, Box<Declined>> {
-        let judged = self.judge(frame, at);
+        let judged = self.judge(frame, at, first);
         if first {
             let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |(received, _)| &received.channel);
             self.metrics.messages_received.with_label_values(&[channel]).inc();
@@ -165,7 +167,7 @@ impl Shared {
     }
 
     /// The frame as the store takes it, or why it does not.
-    fn judge(&self, frame: &Bytes, at: Timestamp) -> Result<(Received, Asked), Box<Declined>> {
+    fn judge(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<(Received, Asked), Box<Declined>> {
         let (header, unreadable) = Header::read(frame);
         let (asked, bad_condition) = Asked::of(&header);
         let declined = |channel, refusal| Box::new(Declined { channel, asked, refusal });
@@ -183,7 +185,7 @@ impl Shared {
         let message = Message::parse(frame.clone()).map_err(Refusal::unparsed).map_err(refused)?;
         let channels = self.channels.load();
         let channel = self.channel_for(&channels, &message, &header).map_err(refused)?;
-        let received = self.examine(channel, message, &header, &asked, at);
+        let received = self.examine(channel, message, &header, &asked, at, first);
         let received = received.map_err(|refusal| declined(channel.name.clone(), Some(refusal)))?;
         Ok((received, asked))
     }
@@ -215,16 +217,17 @@ impl Shared {
         header: &Header<'_>,
         asked: &Asked,
         at: Timestamp,
+        first: bool,
     ) -> Result<Received, Refusal> {
         let listener = &channel.listener;
         check::listener(&message, header, listener)?;
         let message = message.read_as(listener.charset, listener.charset_default).map_err(Refusal::unparsed)?;
         check::text(&message)?;
-        self.conformance(channel, &message)?;
+        self.conformance(channel, &message, first)?;
         let routes = channel.route(&message).map_err(|error| self.filter_failed(&error))?;
         let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
         let devices = pcd::device_keys(&message);
-        if let Some(device) = devices.first() {
+        if let Some(device) = devices.first().filter(|_| first) {
             self.devices.heard(device, &channel.name, at);
         }
         Ok(Received {
@@ -243,12 +246,14 @@ impl Shared {
     }
 
     /// What is wrong with the content, where the channel wants it examined.
-    fn conformance(&self, channel: &Channel, message: &Message) -> Result<(), Refusal> {
+    fn conformance(&self, channel: &Channel, message: &Message, first: bool) -> Result<(), Refusal> {
         let checked = match channel.listener.conformance {
             Conformance::Off => return Ok(()),
             _ => content::check(message),
         };
-        if let Err(refusal) = &checked {
+        if let Err(refusal) = &checked
+            && first
+        {
             let code = refusal.fault.code.to_string();
             self.metrics.nonconforming.with_label_values(&[&*channel.name, &code]).inc();
         }
@@ -256,7 +261,7 @@ impl Shared {
     }
 
     /// Waits for the store and answers; holds the message while the store is full.
-    async fn conclude(&self, taken: Taken, frame: Bytes, at: Timestamp, turn: Turn) -> Answer {
+    async fn conclude(&self, taken: Taken, frame: Bytes, at: Timestamp, mut turn: Turn) -> Answer {
         let (header, _) = Header::read(&frame);
         let deadline = tokio::time::Instant::now() + HOLD;
         let Taken { channel, asked, mut outcome } = taken;
@@ -296,7 +301,7 @@ impl Shared {
     fn not_stored(&self, fault: &StoreError, channel: &Arc<str>, header: &Header<'_>, asked: &Asked) -> Answer {
         let refusal = match fault {
             StoreError::TooLarge => Refusal::error("store", 104, "", "the message is larger than the store takes"),
-            _ => Refusal::unavailable("store", "the message could not be stored; send it again"),
+            _ => Refusal::reject("store", 207, "", "the message could not be stored; send it again"),
         };
         let close = !matches!(fault, StoreError::TooLarge | StoreError::Full);
         if close && *fault != StoreError::Closed && self.is_news(channel, "store") {

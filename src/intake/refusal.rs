@@ -7,10 +7,9 @@ use crate::hl7::{CharsetError, Message, ParseError, ParseErrorKind, ack::Fault};
 pub(super) enum Severity {
     /// AE / CE: the sender must change the message.
     Error,
-    /// AR / CR: not for this listener, by MSH-9, 11 or 12.
+    /// AR / CR: not for this listener, by MSH-9, 11 or 12; or nothing is wrong with the message, and it cannot be stored
+    /// now.
     Reject,
-    /// Nothing is wrong with the message: AR in original mode, so that it is sent again; CE.
-    Unavailable,
 }
 
 /// One refusal.
@@ -29,10 +28,6 @@ impl Refusal {
 
     pub(super) fn reject(reason: &'static str, code: u16, location: impl Into<String>, text: &str) -> Refusal {
         Refusal::new(Severity::Reject, reason, code, location, text)
-    }
-
-    pub(super) fn unavailable(reason: &'static str, text: &str) -> Refusal {
-        Refusal::new(Severity::Unavailable, reason, 207, "", text)
     }
 
     fn new(severity: Severity, reason: &'static str, code: u16, location: impl Into<String>, text: &str) -> Refusal {

@@ -51,7 +51,6 @@ impl Condition {
 /// What MSH-15 and MSH-16 ask for. Both empty is original mode: one application ACK, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked {
-    original: bool,
     accept: Condition,
     application: Condition,
 }
@@ -62,7 +61,7 @@ impl Asked {
     pub(super) fn of(header: &Header<'_>) -> (Asked, Option<Refusal>) {
         let fields = [header.field(15), header.field(16)];
         if fields.iter().all(|raw| matches!(raw.trim_ascii(), b"" | b"\"\"")) {
-            let asked = Asked { original: true, accept: Condition::Never, application: Condition::Always };
+            let asked = Asked { accept: Condition::Never, application: Condition::Always };
             return (asked, None);
         }
         let [accept, application] = fields.map(Condition::parse);
@@ -75,8 +74,7 @@ impl Asked {
             _ => None,
         };
         let always = Condition::Always;
-        let asked =
-            Asked { original: false, accept: accept.unwrap_or(always), application: application.unwrap_or(always) };
+        let asked = Asked { accept: accept.unwrap_or(always), application: application.unwrap_or(always) };
         (asked, refusal)
     }
 
@@ -90,16 +88,11 @@ impl Asked {
     /// MSA-1 of the one answer to a message that is refused: it never reached an application, so the accept ACK says it
     /// where one is wanted, and the application ACK where that alone is.
     fn negative_code(&self, severity: Severity) -> Option<Code> {
-        let reject = match severity {
-            Severity::Error => false,
-            Severity::Reject => true,
-            Severity::Unavailable => self.original,
-        };
-        match (self.accept.on_error(), self.application.on_error(), reject) {
-            (true, _, false) => Some(Code::CE),
-            (true, _, true) => Some(Code::CR),
-            (false, true, false) => Some(Code::AE),
-            (false, true, true) => Some(Code::AR),
+        match (self.accept.on_error(), self.application.on_error(), severity) {
+            (true, _, Severity::Error) => Some(Code::CE),
+            (true, _, Severity::Reject) => Some(Code::CR),
+            (false, true, Severity::Error) => Some(Code::AE),
+            (false, true, Severity::Reject) => Some(Code::AR),
             (false, false, _) => None,
         }
     }
@@ -178,15 +171,6 @@ mod tests {
     fn every_pair_of_msh_15_and_16_gets_the_answers_it_asks_for() {
         for (accept, application, expected) in TABLE {
             assert_eq!(codes(asked(accept, application)), expected, "MSH-15 `{accept}`, MSH-16 `{application}`");
-        }
-    }
-
-    #[test]
-    fn a_full_store_is_a_reject_in_original_mode_only() {
-        for (accept, application, expected) in
-            [("", "", Some(Code::AR)), ("AL", "NE", Some(Code::CE)), ("NE", "AL", Some(Code::AE)), ("NE", "NE", None)]
-        {
-            assert_eq!(asked(accept, application).negative_code(Severity::Unavailable), expected);
         }
     }
 

@@ -13,6 +13,7 @@ pub const VT: u8 = 0x0B;
 /// End of a frame's content; a CR follows.
 pub const FS: u8 = 0x1C;
 const CR: u8 = b'\r';
+const LF: u8 = b'\n';
 
 /// Bytes outside frames that a connection may send between two frames.
 const NOISE_BYTES_MAX: usize = 4 * 1024;
@@ -54,8 +55,10 @@ pub struct Oddities {
     pub unframed: u64,
     /// Frames dropped since a new one began inside of them: their sender died or restarted.
     pub restarted: u64,
-    /// Frames whose FS was not followed by CR.
+    /// Frames whose FS was followed by a VT instead of a CR, or by the end of the connection.
     pub no_cr: u64,
+    /// Frames whose FS was followed by nothing, taken after a while of silence.
+    pub quiet_end: u64,
     /// Frames with nothing or only blanks in them: keep-alives.
     pub empty: u64,
     /// Frames cut off by the end of the connection.
@@ -64,12 +67,13 @@ pub struct Oddities {
 
 impl Oddities {
     /// Every count with its metric's `reason`.
-    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
         [
             ("noise", self.noise),
             ("unframed", self.unframed),
             ("restarted", self.restarted),
             ("no_cr", self.no_cr),
+            ("quiet_end", self.quiet_end),
             ("empty", self.empty),
             ("truncated", self.truncated),
         ]
@@ -126,9 +130,11 @@ impl Codec {
         self.frames_ended
     }
 
-    /// Whether `buffer` ends in an FS that ends its frame if nothing more comes.
+    /// Whether `buffer` ends in an FS that ends its frame if nothing more comes: one behind a whole segment, or behind
+    /// nothing (a keep-alive). Elsewhere it may be content whose rest is late, and half a message must not be taken for a
+    /// whole one.
     pub fn at_frame_end(&self, buffer: &BytesMut) -> bool {
-        self.in_frame() && buffer.last() == Some(&FS)
+        self.in_frame() && matches!(buffer[..], [FS] | [.., CR | LF, FS])
     }
 
     /// Ends the frame at the FS the buffer ends in: the sender leaves out the CR and waits for its answer.
@@ -136,7 +142,11 @@ impl Codec {
         if !self.at_frame_end(buffer) {
             return None;
         }
-        self.oddities.no_cr += 1;
+        self.oddities.quiet_end += 1;
+        self.take_bare_end(buffer)
+    }
+
+    fn take_bare_end(&mut self, buffer: &mut BytesMut) -> Option<Decoded> {
         let length = buffer.len() - 1;
         self.take_frame(buffer, length, 1)
     }
@@ -291,8 +301,11 @@ impl Decoder for Codec {
         if let Some(decoded) = self.decode(src)? {
             return Ok(Some(decoded));
         }
-        if let Some(decoded) = self.end_frame(src) {
-            return Ok(Some(decoded));
+        if self.at_frame_end(src) {
+            self.oddities.no_cr += 1;
+            if let Some(decoded) = self.take_bare_end(src) {
+                return Ok(Some(decoded));
+            }
         }
         self.oddities.truncated += u64::from(self.in_frame() && !src.is_empty());
         self.state = State::Ended;

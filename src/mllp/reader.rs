@@ -14,7 +14,7 @@ use super::{Codec, CodecError, Decoded, budget::Share, server::Limits};
 const IDLE_READ_BYTES: usize = 2 * 1024;
 /// Least room for a read inside of a frame.
 const READ_BYTES: usize = 16 * 1024;
-/// An FS with nothing behind it ends its frame after this.
+/// An FS with nothing behind it and a whole segment before it ends its frame after this.
 const FRAME_END_QUIET: Duration = Duration::from_millis(500);
 
 /// Which deadline passed.

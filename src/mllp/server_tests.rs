@@ -450,11 +450,21 @@ async fn a_peer_that_waits_for_its_answer_is_not_idle() {
 #[tokio::test(start_paused = true)]
 async fn fs_without_cr_ends_its_frame_after_half_a_second() {
     let (mut peer, piped) = piped(limits(), true, 4096);
+    peer.write_all(b"\x0bone\r\x1c").await.unwrap();
+    assert_eq!(answers(&mut peer, 1).await, [b"one\r"]);
+    peer.write_all(b"\r\x0btwo\r\x1c").await.unwrap();
+    assert_eq!(answers(&mut peer, 1).await, [b"two\r"]);
+    assert_eq!(piped.metrics.bad_frames.with_label_values(&["ward", "quiet_end"]).get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs_inside_a_segment_does_not_end_its_frame_however_late_the_rest_comes() {
+    let (mut peer, piped) = piped(limits(), true, 4096);
     peer.write_all(b"\x0bone\x1c").await.unwrap();
-    assert_eq!(answers(&mut peer, 1).await, [b"one"]);
-    peer.write_all(b"\r\x0btwo\x1c").await.unwrap();
-    assert_eq!(answers(&mut peer, 1).await, [b"two"]);
-    assert_eq!(piped.metrics.bad_frames.with_label_values(&["ward", "no_cr"]).get(), 2);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    peer.write_all(b"more\r\x1c\r").await.unwrap();
+    assert_eq!(answers(&mut peer, 1).await, [b"one\x1cmore\r"]);
+    assert_eq!(piped.metrics.bad_frames.with_label_values(&["ward", "quiet_end"]).get(), 0);
 }
 
 #[tokio::test(start_paused = true)]

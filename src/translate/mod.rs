@@ -113,6 +113,15 @@ pub struct TranslateError {
     pub place: String,
     /// What and what to do.
     pub what: String,
+    /// Codes that had no row: table and code.
+    pub unmapped: Vec<(String, String)>,
+}
+
+impl TranslateError {
+    /// One that is not for want of a row.
+    pub fn new(place: impl Into<String>, what: impl Into<String>) -> TranslateError {
+        TranslateError { place: place.into(), what: what.into(), unmapped: Vec::new() }
+    }
 }
 
 impl Plan {

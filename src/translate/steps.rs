@@ -121,7 +121,10 @@ fn map(
     let kept = match missing {
         Missing::Dead if !none_missing => {
             let what = format!("a code has no row in {}: add it to the table and retry the dead letter", table.name());
-            return Err(TranslateError { place: path.to_string(), what });
+            return Err(TranslateError {
+                unmapped: std::mem::take(unmapped),
+                ..TranslateError::new(path.to_string(), what)
+            });
         }
         Missing::Drop if !none_missing => mapped.and_then(|mapped| reading.leave_out(&mapped, path)),
         _ => mapped,
@@ -186,7 +189,7 @@ impl<'r> Reading<'r> {
 }
 
 fn refused(number: usize, error: &EditError) -> TranslateError {
-    TranslateError { place: format!("step {number}"), what: format!("{error}; mend the step or the message's sender") }
+    TranslateError::new(format!("step {number}"), format!("{error}; mend the step or the message's sender"))
 }
 
 #[cfg(test)]
@@ -261,8 +264,8 @@ mod tests {
         assert!(!dropped.contains("OBX|2") && dropped.contains("OBX|1") && dropped.contains("OBX|3"), "{dropped}");
         assert_eq!(unmapped, ["999"]);
         let error = applied(&[map("OBX-3", Missing::Dead)]).unwrap_err();
-        assert_eq!(error.place, "OBX-3");
-        assert!(error.what.contains("t.csv") && !error.what.contains("999"), "{error}");
+        assert_eq!((error.place.as_str(), error.unmapped), ("OBX-3", vec![("t.csv".to_owned(), "999".to_owned())]));
+        assert!(error.what.contains("t.csv") && !error.what.contains("999"), "{}", error.what);
     }
 
     #[test]

@@ -30,9 +30,13 @@ pub(super) struct Contents {
     pub(super) settled: Vec<(LaneId, u64, Settlement)>,
     pub(super) attempts: Vec<(u64, String)>,
     paused: BTreeSet<Key>,
+    /// What the answers of the next pauses wait for, once they are durable.
+    pub(super) pause_gates: VecDeque<oneshot::Receiver<()>>,
     /// Answers of the next settles, before they succeed.
     pub(super) settle_faults: VecDeque<StoreError>,
     pub(super) next_fault: Option<StoreError>,
+    /// The store's own state, where it is not well.
+    pub(super) unhealthy: Option<StoreError>,
     pub(super) nexts: usize,
 }
 
@@ -151,15 +155,21 @@ impl Store for Shelf {
         destination: Arc<str>,
         paused: bool,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
-        self.with(|contents| {
+        let gate = self.with(|contents| {
             let key = (channel, destination);
             if paused {
                 contents.paused.insert(key)
             } else {
                 contents.paused.remove(&key)
             };
+            contents.pause_gates.pop_front()
         });
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            if let Some(gate) = gate {
+                gate.await.unwrap();
+            }
+            Ok(())
+        })
     }
 
     fn paused(&self) -> Vec<Key> {
@@ -216,7 +226,7 @@ impl Store for Shelf {
         unreachable!()
     }
     fn health(&self) -> Result<(), StoreError> {
-        unreachable!()
+        self.with(|contents| contents.unhealthy.clone().map_or(Ok(()), Err))
     }
     fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         unreachable!()

@@ -138,6 +138,68 @@ async fn a_held_lane_stands_until_retried_or_parked_and_stops_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_never_gets_through_is_parked_by_the_operator_and_the_lane_goes_on() {
+    for poison in [unavailable(), Verdict::ambiguous("down")] {
+        let shelf = Shelf::new();
+        let delivery = delivery(&shelf);
+        let (receiver, mut calls) = receiver();
+        delivery.apply(vec![configured("ehr", 1, service(receiver, 7))]).unwrap();
+        // Before anything is stuck: of no message.
+        delivery.park("pumps", "ehr").await.unwrap();
+        shelf.put("ehr", 0, 1..=3);
+        calls.next().await.answer(poison.clone());
+        let again = calls.next().await;
+        delivery.park("pumps", "ehr").await.unwrap();
+        at_rest().await;
+        assert!(shelf.outcomes().is_empty(), "its attempt may still get through");
+        again.answer(poison.clone());
+        let next = calls.next().await;
+        assert_eq!(shelf.outcomes(), [(1, "dead down 2".into())]);
+        let up = delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]);
+        assert_eq!((next.id(), status(&delivery).state.as_str(), up.get()), (2, "running", 1));
+        next.answer(poison);
+        let again = calls.next().await;
+        assert_eq!(again.id(), 2, "the next message is not parked for it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_park_for_a_held_lane_leaves_alone_what_only_waits() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (receiver, mut calls) = receiver();
+    let hold = Service { on_reject: OnReject::Hold, ..service(receiver, 7) };
+    shelf.put("ehr", 0, [1]);
+    delivery.apply(vec![configured("ehr", 2, hold)]).unwrap();
+    calls.next().await.answer(Verdict::rejected("422"));
+    until_state(&delivery, "held").await;
+    shelf.put("ehr", 1, [2]);
+    calls.next().await.answer(unavailable());
+    at_rest().await;
+    delivery.park("pumps", "ehr").await.unwrap();
+    calls.next().await.accept();
+    shelf.until_settled(2).await;
+    assert_eq!(shelf.outcomes(), [(1, "dead 422 1".into()), (2, "accepted AA 2".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_past_what_did_not_get_through_no_longer_counts_as_down() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (receiver, mut calls) = receiver();
+    for mended in [Ok(None), Err(TranslateError::new("OBX[3]-5", "no row"))] {
+        shelf.put("ehr", 0, [1]);
+        delivery.apply(vec![configured("ehr", 1, service(receiver.clone(), 7))]).unwrap();
+        calls.next().await.answer(unavailable());
+        until_state(&delivery, "retrying").await;
+        let dropping = translating(service(receiver.clone(), 8), move |_, _| mended.clone());
+        delivery.apply(vec![configured("ehr", 1, dropping)]).unwrap();
+        until_state(&delivery, "running").await;
+        assert_eq!(delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]).get(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_ambiguous_message_is_sent_again_marked_as_possible_repeat() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
@@ -161,7 +223,7 @@ async fn a_translation_that_fails_or_panics_makes_a_dead_letter_and_the_lane_goe
     shelf.put("ehr", 0, 1..=4);
     let poisoned = translating(service(receiver, 7), |_, context| match context.id {
         1 => panic!("poison"),
-        2 => Err(TranslateError { place: "OBX[3]-5".into(), what: "no row".into() }),
+        2 => Err(TranslateError::new("OBX[3]-5", "no row")),
         3 => Ok(None),
         _ => Ok(Some(body(7, context))),
     });
@@ -220,6 +282,26 @@ async fn a_pause_lets_what_is_outstanding_end_and_is_kept_over_restarts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_and_a_resume_at_once_are_applied_in_the_order_they_were_stored() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (to, _calls) = receiver();
+    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+    let (open, gate) = tokio::sync::oneshot::channel();
+    shelf.with(|contents| contents.pause_gates.push_back(gate));
+    let (first, second) = (delivery.clone(), delivery.clone());
+    let pausing = tokio::spawn(async move { first.pause("pumps", "ehr").await });
+    at_rest().await;
+    let resuming = tokio::spawn(async move { second.resume("pumps", "ehr").await });
+    at_rest().await;
+    open.send(()).unwrap();
+    for asked in [pausing, resuming] {
+        timeout(BOUND, asked).await.unwrap().unwrap().unwrap();
+    }
+    assert_eq!((shelf.paused().len(), status(&delivery).state.as_str()), (0, "running"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_resume_and_reload_end_a_back_off_now() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
@@ -273,6 +355,28 @@ async fn a_store_that_fails_ends_the_lane_without_spinning() {
         shelf.with(|contents| assert_eq!(contents.nexts, 1));
         timeout(BOUND, delivery.drain(BOUND)).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_is_waited_for_and_ends_the_lane_only_with_its_store() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (to, mut calls) = receiver();
+    shelf.put("ehr", 0, 1..=2);
+    shelf.with(|contents| contents.next_fault = Some(StoreError::Failed("too many open files".into())));
+    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+    until_state(&delivery, "retrying").await;
+    assert_eq!(status(&delivery).last_error.as_deref(), Some("the store failed: too many open files"));
+    shelf.until(|contents| contents.nexts > 3).await;
+    shelf.with(|contents| contents.next_fault = None);
+    let call = calls.next().await;
+    assert_eq!((call.id(), status(&delivery).state.as_str()), (1, "running"));
+    shelf.with(|contents| {
+        contents.next_fault = Some(StoreError::NotFound);
+        contents.unhealthy = Some(StoreError::Failed("EIO".into()));
+    });
+    call.accept();
+    until_state(&delivery, "failed").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,6 +499,11 @@ async fn gauges_follow_the_store_and_go_with_their_destination() {
     let (to, mut calls) = receiver();
     shelf.put("ehr", 0, 1..=2);
     delivery.apply(vec![configured("ehr", 1, service(to, 1))]).unwrap();
+    let text = delivery.metrics.text().unwrap();
+    assert!(
+        text.contains(r#"cannula_destination_up{channel="pumps",destination="ehr"} 1"#),
+        "before any answer: {text}"
+    );
     calls.next().await.answer(Verdict::rejected("no"));
     shelf.until_settled(1).await;
     delivery.refresh_metrics();

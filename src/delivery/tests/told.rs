@@ -88,7 +88,7 @@ async fn no_patient_is_named_in_logs_metrics_status_or_settlements() {
     let (to, mut calls) = receiver();
     shelf.put("ehr", 0, 1..=6);
     let naming = translating(service(to, 1), |_, context| match context.id {
-        1 => Err(TranslateError { place: "PID-5".into(), what: "no row".into() }),
+        1 => Err(TranslateError::new("PID-5", "no row")),
         _ => {
             let body = format!("MSH|^~\\&|||||||ORU^R01|{CANARY}|\rPID|||{CANARY}\r").into();
             Ok(Some(Translated { body, format: Format::Hl7, unmapped: vec![], origins: vec![] }))
@@ -128,11 +128,18 @@ async fn codes_without_a_row_are_counted_once_a_message() {
     shelf.put("ehr", 0, [1]);
     let unmapped = translating(service(to, 1), |_, context| {
         let unmapped = vec![("mdc-to-flowsheet.csv".into(), "150456".into())];
-        Ok(Some(Translated { unmapped, ..body(1, context) }))
+        match context.id {
+            1 => Ok(Some(Translated { unmapped, ..body(1, context) })),
+            _ => Err(TranslateError { unmapped, ..TranslateError::new("OBX-3", "no row") }),
+        }
     });
     delivery.apply(vec![configured("ehr", 1, unmapped)]).unwrap();
     calls.next().await.answer(Verdict::unavailable("refused"));
     calls.next().await.accept();
     shelf.until_settled(1).await;
-    assert_eq!(delivery.metrics.unmapped.with_label_values(&["pumps", "mdc-to-flowsheet.csv"]).get(), 1);
+    let counted = delivery.metrics.unmapped.with_label_values(&["pumps", "mdc-to-flowsheet.csv"]);
+    assert_eq!(counted.get(), 1);
+    shelf.put("ehr", 0, [2]);
+    shelf.until_settled(2).await;
+    assert_eq!(counted.get(), 2, "a code that makes a dead letter");
 }

@@ -8,8 +8,8 @@
 //! | 2xx, a body longer than the limit, typed as JSON | Accepted: a transaction is all or nothing, so the status speaks for it |
 //! | 2xx, anything else (a portal's page, a proxy's greeting) | Ambiguous |
 //! | 3xx, 401, 403, 405, 406, 407, 415, 421, 431; 404 and 410 without an OperationOutcome | Unavailable: the address or the credentials are wrong, not the message |
-//! | 408, 425, 429, 5xx | Unavailable, after `Retry-After` |
-//! | 502, 504 | Ambiguous: a gateway speaks, the server behind it may have stored the message |
+//! | 425, 429, 503, other 5xx | Unavailable, after `Retry-After` |
+//! | 408, 500, 502, 504 | Ambiguous: the server, or the one behind it, may have stored the message before it failed |
 //! | 409 | Unavailable, the [`CONFLICTS_MAX`]nd time Rejected: it may be a version conflict that passes |
 //! | other 4xx | Rejected |
 //!
@@ -124,8 +124,9 @@ impl Answer {
             405 | 406 | 407 | 415 | 421 | 431 => {
                 Verdict::unavailable(self.reason("the server does not take transactions there: check url"))
             }
-            502 | 504 => Verdict::Ambiguous { reason: self.reason("a gateway lost the server behind it") },
-            408 | 425 | 429 | 500..=599 => {
+            408 | 500 => Verdict::ambiguous(self.reason("the server failed on the message, or lost it half-way")),
+            502 | 504 => Verdict::ambiguous(self.reason("a gateway lost the server behind it")),
+            425 | 429 | 501..=599 => {
                 Verdict::Unavailable { reason: self.reason("the server asks to wait"), retry_after: self.retry_after }
             }
             409 => refusals.another(id, CONFLICTS_MAX, self.reason("conflict")),
@@ -280,7 +281,7 @@ mod tests {
             (404, OUTCOME, "rejected"),
             (404, "<html>nginx</html>", "unavailable"),
             (405, "", "unavailable"),
-            (408, "", "unavailable"),
+            (408, "", "ambiguous"),
             (409, "", "unavailable"),
             (410, "", "unavailable"),
             (412, OUTCOME, "rejected"),
@@ -289,7 +290,7 @@ mod tests {
             (422, OUTCOME, "rejected"),
             (425, "", "unavailable"),
             (429, "", "unavailable"),
-            (500, OUTCOME, "unavailable"),
+            (500, OUTCOME, "ambiguous"),
             (502, "", "ambiguous"),
             (503, "", "unavailable"),
             (504, "", "ambiguous"),

@@ -19,6 +19,8 @@ use super::{Destination, FhirSettings, Outgoing, Refusals, Sender, Verdict};
 use crate::translate::Format;
 use answer::Answer;
 
+/// Set where the message may have been sent before.
+const POSSIBLE_REPEAT: HeaderName = HeaderName::from_static("x-cannula-possible-repeat");
 const FHIR_JSON: &str = "application/fhir+json";
 /// Shorter than the idle limit of usual servers and proxies (60 s and more), so that a kept connection is seldom one
 /// the server is about to close.
@@ -128,11 +130,14 @@ impl Sender for Requests {
 
 impl Requests {
     async fn post(&self, outgoing: &Outgoing) -> Result<Answer, Verdict> {
-        let request = self
+        let mut request = self
             .client
             .post(self.url.clone())
             .header("x-request-id", outgoing.id.to_string())
             .body(outgoing.body.clone());
+        if outgoing.possible_repeat {
+            request = request.header(POSSIBLE_REPEAT, "true");
+        }
         let response = request.send().await.map_err(|error| unanswered(&error))?;
         let head = Answer::head(response.status(), response.headers());
         match self.body(response).await {

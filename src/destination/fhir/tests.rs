@@ -132,7 +132,17 @@ async fn a_bundle_is_posted_to_the_base_url_over_a_kept_connection() {
     ] {
         assert!(head.contains(header), "{header} in {head}");
     }
+    assert!(!head.contains("x-cannula-possible-repeat"), "{head}");
     assert_eq!(server.request().await.0, 0, "the same connection");
+}
+
+#[tokio::test]
+async fn a_possible_repeat_says_so_in_a_header() {
+    let mut server = Server::start(vec![answer("200 OK", "", "")]).await;
+    let again = Outgoing { possible_repeat: true, ..outgoing(41) };
+    timeout(BOUND, sender(server.address, BOUND).send(&again)).await.unwrap();
+    let (_, request) = server.request().await;
+    assert!(request.to_ascii_lowercase().contains("x-cannula-possible-repeat: true\r\n"), "{request}");
 }
 
 #[tokio::test]

@@ -233,7 +233,7 @@ async fn a_failed_store_is_no_positive_answer_and_the_connection_ends() {
     for fault in [StoreError::Failed("EIO".into()), StoreError::Closed] {
         let site = Site::new().await;
         site.store.refuse(Some(fault));
-        for (accept, application, code) in [("", "", "AR"), ("AL", "NE", "CE"), ("NE", "AL", "AE")] {
+        for (accept, application, code) in [("", "", "AR"), ("AL", "NE", "CR"), ("NE", "AL", "AR")] {
             let mut peer = site.connect().await;
             peer.send(asking(&message("LOST"), accept, application)).await;
             let answer = peer.answer().await.unwrap();
@@ -280,18 +280,23 @@ async fn a_store_full_for_longer_than_the_hold_is_told_and_the_connection_stays(
     store.refuse(Some(StoreError::Full));
     let metrics = Arc::new(Metrics::new().unwrap());
     let channels = vec![Arc::new(channel("pumps", &[]))];
-    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics.clone(), Arc::default());
+    let devices = Arc::new(Devices::default());
+    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics.clone(), devices.clone());
     let begun = tokio::time::Instant::now();
     let first = intake.frame(peer_address(), message("FULL").into(), Instant::now());
-    let second = intake.frame(peer_address(), message("FULL2").into(), Instant::now());
+    // With a fault in its content, and in enhanced mode.
+    let faulty = asking(&message("FULL2"), "AL", "NE").replacen("|80|", "|NaN|", 1);
+    let second = intake.frame(peer_address(), faulty.into(), Instant::now());
     let answer = first.await;
     assert_eq!((begun.elapsed().as_secs(), answer.close), (0, false), "not held: the second may be stored before it");
     assert_eq!(Reply::read(&answer.messages[0]).code, "AR");
     let answer = second.await;
     assert_eq!((begun.elapsed().as_secs(), answer.close), (10, false));
     let reply = Reply::read(&answer.messages[0]);
-    assert_eq!((reply.code.as_str(), reply.error.as_deref()), ("AR", Some("207")));
+    assert_eq!((reply.code.as_str(), reply.error.as_deref()), ("CR", Some("207")));
     assert_eq!(metrics.messages_received.with_label_values(&["pumps"]).get(), 2, "tries are not counted");
+    assert_eq!(metrics.nonconforming.with_label_values(&["pumps", "102"]).get(), 1);
+    assert_eq!(devices.list().iter().map(|device| device.messages).collect::<Vec<_>>(), [2]);
     store.refuse(None);
     let answer = intake.frame(peer_address(), message("FULL").into(), Instant::now()).await;
     assert_eq!(Reply::read(&answer.messages[0]).code, "AA");

@@ -114,7 +114,7 @@ impl<'a> Translation<'a> {
 /// Only observation reports; what else a gateway sends has another destination.
 fn check_kind(report: &Report<'_>) -> Result<(), TranslateError> {
     let msh = report.message.msh();
-    let refuse_kind = |what: &str| Err(TranslateError { place: "MSH-9".to_owned(), what: what.to_owned() });
+    let refuse_kind = |what: &str| Err(TranslateError::new("MSH-9", what));
     match (msh.field(9).component(1).raw(), msh.field(9).component(2).raw()) {
         _ if report.is_alert() => refuse_kind(
             "pcd-to-fhir does not translate alerts; keep them from this destination with `where = { \"MSH-9.2\" = [\"R01\", \"R42\"] }` and send them on as v2",
@@ -127,7 +127,7 @@ fn check_kind(report: &Report<'_>) -> Result<(), TranslateError> {
 }
 
 fn refuse(place: impl Display, what: impl Into<String>) -> TranslateError {
-    TranslateError { place: place.to_string(), what: what.into() }
+    TranslateError::new(place.to_string(), what)
 }
 
 /// Where the elements of one resource came from; empty unless asked for.
