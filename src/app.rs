@@ -13,11 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinHandle,
-    time::Instant,
-};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -28,7 +24,7 @@ use crate::{
     delivery::Delivery,
     intake::{Devices, Intake},
     metrics::Metrics,
-    mllp::server::{Bound, Server},
+    mllp::server::{Bound, Budget, Server},
     pcd::Nomenclature,
     store::{DiskStore, OpenError, Store, StoreError},
 };
@@ -164,8 +160,7 @@ struct Parts {
     nomenclature: Arc<ArcSwap<Nomenclature>>,
     channels: Arc<ArcSwap<Vec<Arc<Channel>>>>,
     listeners: Mutex<BTreeMap<SocketAddr, Listening>>,
-    /// KiB of frames read and not yet answered, all listeners together.
-    in_flight: Arc<Semaphore>,
+    in_flight: Budget,
     watches: mpsc::UnboundedSender<Watch>,
     /// Held while the configuration changes; true once nothing may be put in force any more.
     stopping: tokio::sync::Mutex<bool>,
@@ -218,7 +213,7 @@ impl Parts {
             nomenclature: Arc::new(ArcSwap::new(config.nomenclature.clone())),
             channels: Arc::new(ArcSwap::from_pointee(Vec::new())),
             listeners: Mutex::new(BTreeMap::new()),
-            in_flight: Arc::new(Semaphore::new((config.limits.in_flight_bytes / 1024).max(1))),
+            in_flight: Budget::of_bytes(config.limits.in_flight_bytes),
             watches,
             stopping: tokio::sync::Mutex::new(false),
         };

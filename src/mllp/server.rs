@@ -31,14 +31,11 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prometheus::IntGauge;
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-pub use super::network::Network;
+pub use super::{budget::Budget, network::Network};
 use super::{
     budget::InFlight,
     connection::{Connection, Counters},
@@ -146,12 +143,12 @@ impl Bound {
 
 impl Server {
     /// Binds (SO_REUSEADDR) without accepting yet. `in_flight` is the engine's budget for frames read and not yet
-    /// answered, in KiB; a connection waits for it before it reads on.
+    /// answered; a connection waits for it before it reads on.
     pub fn bind(
         address: SocketAddr,
         limits: Limits,
         handler: Arc<dyn FrameHandler>,
-        in_flight: Arc<Semaphore>,
+        in_flight: Budget,
         metrics: Arc<Metrics>,
     ) -> io::Result<Bound> {
         let listener = listen(address)?;

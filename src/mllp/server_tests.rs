@@ -57,7 +57,7 @@ fn limits() -> Limits {
 struct Bench {
     server: Server,
     metrics: Arc<Metrics>,
-    budget: Arc<Semaphore>,
+    budget: Budget,
     taken: mpsc::UnboundedReceiver<(Bytes, oneshot::Sender<Answer>)>,
 }
 
@@ -65,7 +65,7 @@ impl Bench {
     async fn new(limits: Limits, at_once: bool, budget_kib: usize) -> Bench {
         let (taken, seen) = mpsc::unbounded_channel();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let budget = Arc::new(Semaphore::new(budget_kib));
+        let budget = Budget::of_bytes(budget_kib * 2 * 1024);
         let handler = Arc::new(Echo { taken, at_once });
         let address = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(address, limits, handler, budget.clone(), metrics.clone()).unwrap().serve();
@@ -173,7 +173,7 @@ async fn frames_wait_for_the_byte_budget_and_give_it_back_when_answered() {
     let (mut one, mut two) = (bench.connect().await, bench.connect().await);
     send(&mut one, &[b'1'; 2048]).await;
     let (first, release_first) = bench.taken().await;
-    assert_eq!((bench.budget.available_permits(), bench.metrics.in_flight_bytes.get()), (1, 2048));
+    assert_eq!((bench.budget.available(), bench.metrics.in_flight_bytes.get()), (1, 2048));
     send(&mut two, &[b'2'; 2048]).await;
     assert!(timeout(Duration::from_millis(100), bench.taken.recv()).await.is_err(), "taken over the budget");
     release_first.send(echo(&first)).unwrap();
@@ -183,7 +183,7 @@ async fn frames_wait_for_the_byte_budget_and_give_it_back_when_answered() {
     answers(&mut one, 1).await;
     answers(&mut two, 1).await;
     bench.server.drain(BOUND).await;
-    assert_eq!((bench.budget.available_permits(), bench.metrics.in_flight_bytes.get()), (3, 0));
+    assert_eq!((bench.budget.available(), bench.metrics.in_flight_bytes.get()), (3, 0));
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_large_frame_has_its_share_of_the_budget_before_it_is_read() {
     let limits = Limits { frame_bytes_max: 1 << 20, frame_timeout: Duration::from_millis(50), ..limits() };
     let starved = Bench::new(limits, true, 100).await;
     let mut peer = starved.connect().await;
-    let _hog = starved.budget.clone().acquire_many_owned(100).await.unwrap();
+    let _hog = starved.budget.hog_partial().unwrap();
     let _ = peer.write_all(&framed(&vec![b'x'; 600_000])).await;
     assert_eq!(ended(&mut peer).await, b"");
     assert_eq!(starved.hits("in_flight_bytes") + starved.hits("frame_timeout"), 1);
@@ -351,7 +351,7 @@ fn piped(limits: Limits, at_once: bool, pipe: usize) -> (DuplexStream, Piped) {
         peer: "127.0.0.1:1".parse().unwrap(),
         limits: Arc::new(limits),
         handler: Arc::new(Echo { taken, at_once }),
-        in_flight: InFlight::new(Arc::new(Semaphore::new(1024)), metrics.in_flight_bytes.clone()),
+        in_flight: InFlight::new(Budget::of_bytes(1 << 21), metrics.in_flight_bytes.clone()),
         counters: Counters { metrics: metrics.clone(), label: "ward".into() },
         stop: CancellationToken::new(),
     };

@@ -9,13 +9,12 @@ use super::*;
 use crate::{
     channel::{AckMode, Condition, Filter, Listener, Repeat},
     hl7::{Charset, Path},
-    mllp::server::{Limits, Server},
+    mllp::server::{Budget, Limits, Server},
     store::{MemoryStore, Query, Sequence},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::Semaphore,
     time::timeout,
 };
 
@@ -98,7 +97,7 @@ impl Site {
             metrics.clone(),
             Arc::default(),
         );
-        let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Arc::new(Semaphore::new(1 << 16)));
+        let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Budget::of_bytes(1 << 26));
         let server = Server::bind(address, limits, intake, budget, metrics.clone()).unwrap().serve();
         Site { server, store, metrics }
     }
