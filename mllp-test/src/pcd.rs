@@ -194,7 +194,9 @@ impl Draft {
     pub fn pad_to(&mut self, bytes: usize) {
         let prefix = "NTE|1||";
         if let Some(missing) = bytes.checked_sub(self.text.len() + prefix.len() + 1).filter(|&missing| missing > 0) {
-            let _ = write!(self.text, "{prefix}{:x<missing$}\r", "");
+            self.text.push_str(prefix);
+            self.text.extend(std::iter::repeat_n('x', missing));
+            self.text.push('\r');
         }
     }
 

@@ -43,6 +43,8 @@ pub struct Ack {
     pub code: String,
     /// MSA-2, the control id that is answered.
     pub control_id: Vec<u8>,
+    /// Each ERR: place (ERR-2), condition (ERR-3), what to do (ERR-7, ERR-8), as sent.
+    pub errors: Vec<String>,
 }
 
 impl Ack {
@@ -50,13 +52,25 @@ impl Ack {
     pub fn read(message: &[u8]) -> Option<Ack> {
         let code = field(message, "MSA", 1).filter(|code| !code.is_empty())?;
         let control_id = field(message, "MSA", 2).unwrap_or_default().to_vec();
-        Some(Ack { code: String::from_utf8_lossy(code).into_owned(), control_id })
+        Some(Ack { code: String::from_utf8_lossy(code).into_owned(), control_id, errors: errors(message) })
     }
 
     /// Whether the message was taken over: AA or CA.
     pub fn is_positive(&self) -> bool {
         matches!(self.code.as_str(), "AA" | "CA")
     }
+}
+
+/// What the ERR segments say.
+fn errors(message: &[u8]) -> Vec<String> {
+    let separator = message.get(3).copied().unwrap_or(b'|');
+    let lines = message.split(|b| matches!(b, b'\r' | b'\n')).filter(|line| line.starts_with(b"ERR"));
+    let told = lines.map(|line| {
+        let fields: Vec<&[u8]> = line.split(|b| *b == separator).collect();
+        let told = [2, 3, 7, 8].into_iter().filter_map(|n| fields.get(n)).filter(|field| !field.is_empty());
+        told.map(|field| String::from_utf8_lossy(field)).collect::<Vec<_>>().join("  ")
+    });
+    told.collect()
 }
 
 /// How a receiver decided about a message.
@@ -197,7 +211,10 @@ mod tests {
     #[test]
     fn an_ack_echoes_the_control_id_and_names_the_trigger_event() {
         let ack = ack(&message("AL", "NE"), "CE", b"0000000a.1.2", 9);
-        assert_eq!(Ack::read(&ack), Some(Ack { code: "CE".into(), control_id: b"0000000a.1.2".to_vec() }));
+        assert_eq!(
+            Ack::read(&ack),
+            Some(Ack { code: "CE".into(), control_id: b"0000000a.1.2".to_vec(), errors: vec!["102".into()] })
+        );
         assert_eq!(field(&ack, "MSH", 9), Some(&b"ACK^R40^ACK"[..]));
         assert_eq!(field(&ack, "MSH", 5), Some(&b"PUMPS"[..]));
         assert_eq!(field(&ack, "ERR", 3), Some(&b"102"[..]));

@@ -8,15 +8,16 @@ use args::{Command, FhirSinkArgs, JoinArgs, LoadArgs, Mode, SendArgs, SenderArgs
 use mllp_test::account::{Account, Expect, Route, SenderBook, read_sender, read_sink};
 use mllp_test::fhir_sink::FhirAction;
 use mllp_test::script::Script;
-use mllp_test::send::Client;
+use mllp_test::send::{Client, NoAnswer};
 use mllp_test::sender::SenderConfig;
 use mllp_test::sink::SinkAction;
-use mllp_test::v2::{AckMode, messages_in};
+use mllp_test::v2::{Ack, AckMode, messages_in};
 use mllp_test::{
     FhirSink, FhirSinkConfig, Kind, LoadConfig, MessageId, SenderAccount, Simulation, SimulationConfig, Sink,
     SinkAccount, SinkConfig, load, spec,
 };
 use serde::Serialize;
+use serde_json::json;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::future::Future;
@@ -50,21 +51,39 @@ impl SendArgs {
         for file in &self.files {
             let bytes = std::fs::read(file).map_err(|fault| format!("{}: {fault}", file.display()))?;
             let messages = if self.raw { vec![bytes] } else { messages_in(&bytes) };
-            for (number, message) in (1..).zip(messages) {
-                let ack = client.send(&message).await?;
-                all_positive &= ack.is_positive();
-                let control_id = String::from_utf8_lossy(&ack.control_id);
-                if json {
-                    let file = file.display().to_string();
-                    let line = serde_json::json!({ "file": file, "number": number, "code": ack.code, "control_id": control_id });
-                    println!("{line}");
-                } else {
-                    println!("{} {number}: {} {control_id}", file.display(), ack.code);
+            for (number, message) in (1u64..).zip(messages) {
+                let place = format!("{} {number}", file.display());
+                match client.send(&message).await {
+                    Ok(ack) => {
+                        all_positive &= ack.is_positive();
+                        show_ack(json, &place, &ack);
+                    }
+                    Err(none) => {
+                        all_positive = false;
+                        show_silence(json, &place, &none);
+                        // A late answer must not be taken for the next message's.
+                        client = Client::connect(&self.address, self.ack_timeout).await?;
+                    }
                 }
             }
         }
         Ok(all_positive)
     }
+}
+
+fn show_ack(json: bool, place: &str, ack: &Ack) {
+    let control_id = String::from_utf8_lossy(&ack.control_id);
+    if json {
+        println!("{}", json!({ "message": place, "code": ack.code, "control_id": control_id, "errors": ack.errors }));
+    } else {
+        println!("{place}: {} {control_id}", ack.code);
+        ack.errors.iter().for_each(|error| println!("    {error}"));
+    }
+}
+
+fn show_silence(json: bool, place: &str, none: &NoAnswer) {
+    let why = none.to_string();
+    if json { println!("{}", json!({ "message": place, "no_answer": why })) } else { println!("{place}: {why}") }
 }
 
 impl SenderArgs {

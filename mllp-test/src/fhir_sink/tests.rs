@@ -204,7 +204,7 @@ async fn a_loss_on_the_way_to_fhir_is_found() {
     let book = SenderBook::open(None).unwrap();
     for seq in 1..=3 {
         book.sent(id(seq), Kind::R01, b"");
-        book.answered(id(seq), &Ack { code: "CA".into(), control_id: Vec::new() }, Duration::ZERO);
+        book.answered(id(seq), &Ack { code: "CA".into(), control_id: Vec::new(), errors: Vec::new() }, Duration::ZERO);
         post(&sink, &bundle(seq)).await;
     }
     let account = Account::join(&book.account(), [Route::all("ehr", &sink.account())]);
