@@ -206,13 +206,49 @@ impl Issue {
 
     /// Its code, and the element where that is a plain path: anything else might quote the resource.
     fn told(&self) -> String {
-        let code = if is_plain(&self.code, b"-") { self.code.as_str() } else { "unknown" };
+        // A server that puts something else here, such as a name, is not quoted.
+        let code = if ISSUE_TYPES.contains(&self.code.as_str()) { self.code.as_str() } else { "unknown" };
         match self.expression.first().filter(|path| is_path(path)) {
             Some(path) => format!("{code} at {path}"),
             None => code.to_owned(),
         }
     }
 }
+
+/// FHIR R4 issue-type, the required binding of OperationOutcome.issue.code.
+const ISSUE_TYPES: &[&str] = &[
+    "invalid",
+    "structure",
+    "required",
+    "value",
+    "invariant",
+    "security",
+    "login",
+    "unknown",
+    "expired",
+    "forbidden",
+    "suppressed",
+    "processing",
+    "not-supported",
+    "duplicate",
+    "multiple-matches",
+    "not-found",
+    "deleted",
+    "too-long",
+    "code-invalid",
+    "extension",
+    "too-costly",
+    "business-rule",
+    "conflict",
+    "transient",
+    "lock-error",
+    "no-store",
+    "exception",
+    "timeout",
+    "incomplete",
+    "throttled",
+    "informational",
+];
 
 fn is_path(path: &str) -> bool {
     path.starts_with(|c: char| c.is_ascii_uppercase()) && is_plain(path, b".[]")
@@ -332,7 +368,7 @@ mod tests {
     #[test]
     fn reasons_name_code_and_element_but_never_quote_the_resource() {
         assert_eq!(verdict(422, OUTCOME), Verdict::rejected("422: refused (invalid at Bundle.entry[2].resource)"));
-        let quoting = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"fatal","code":"ROSE MARY",
+        let quoting = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"fatal","code":"ROSEMARY",
             "expression":["Patient.name.where(family='ROSE')"]}]}"#;
         assert_eq!(verdict(400, quoting), Verdict::rejected("400: refused (unknown)"));
     }
