@@ -64,6 +64,15 @@ pub enum StartError {
     Metrics(String),
 }
 
+/// Where a reload reads the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The file given, or the default one where there is one; files are watched.
+    Files(Option<PathBuf>),
+    /// Nowhere: what was started with stays.
+    Fixed,
+}
+
 /// The running engine.
 pub struct App {
     parts: Arc<Parts>,
@@ -72,8 +81,8 @@ pub struct App {
 }
 
 impl App {
-    /// Starts everything. `source` is the file that a reload reads again.
-    pub async fn start(config: Config, source: Option<PathBuf>, clock: Clock) -> Result<App, StartError> {
+    /// Starts everything.
+    pub async fn start(config: Config, source: Source, clock: Clock) -> Result<App, StartError> {
         let (parts, watches) = Parts::open(&config, source, clock).await?;
         let audit = open_audit(&config.store.path.join("audit.ndjson"), &parts.clock)?;
         let engine = parts.clone().engine(audit);
@@ -150,7 +159,7 @@ fn open_audit(path: &Path, clock: &Clock) -> Result<Audit, StartError> {
 
 /// What listeners, lanes and the API share.
 struct Parts {
-    source: Option<PathBuf>,
+    source: Source,
     settings: Settings,
     store: Arc<dyn Store>,
     delivery: Arc<Delivery>,
@@ -190,7 +199,7 @@ impl Settings {
 impl Parts {
     async fn open(
         config: &Config,
-        source: Option<PathBuf>,
+        source: Source,
         clock: Clock,
     ) -> Result<(Arc<Parts>, mpsc::UnboundedReceiver<Watch>), StartError> {
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
@@ -286,8 +295,10 @@ impl Parts {
     }
 
     async fn load_and_apply(&self) -> Result<usize, Vec<String>> {
-        let source = self.source.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(source.as_deref())).await;
+        let Source::Files(file) = self.source.clone() else {
+            return Err(vec!["this engine was started without files; there is nothing to load again".into()]);
+        };
+        let loaded = tokio::task::spawn_blocking(move || config::load(file.as_deref())).await;
         let loaded = loaded.map_err(|error| vec![error.to_string()])?;
         let config = loaded.map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         if Settings::of(&config) != self.settings {
@@ -297,15 +308,27 @@ impl Parts {
         let channels = config.channels.len();
         self.apply(config.channels).await.map_err(|error| vec![error.to_string()])?;
         self.nomenclature.store(config.nomenclature);
+        self.warn_of_orphans();
         Ok(channels)
+    }
+
+    /// Says what waits for destinations that are no longer configured.
+    fn warn_of_orphans(&self) {
+        for orphan in self.delivery.status().into_iter().filter(|destination| destination.state == "orphaned") {
+            let (channel, destination, waiting, dead) =
+                (orphan.channel, orphan.destination, orphan.waiting, orphan.dead);
+            warn!(%channel, %destination, waiting, dead, "no longer configured; configure it again to deliver what waits");
+        }
     }
 
     /// Watches the files this configuration was read from, in place of those watched before.
     fn watch_files(&self, config: &Config) {
-        match self.source.as_ref().map(|_| config::watch(config)) {
-            Some(Ok(watch)) => drop(self.watches.send(watch)),
-            Some(Err(error)) => warn!(error, "files are not watched; reload with POST /api/reload or SIGHUP"),
-            None => {}
+        if self.source == Source::Fixed {
+            return;
+        }
+        match config::watch(config) {
+            Ok(watch) => drop(self.watches.send(watch)),
+            Err(error) => warn!(error, "files are not watched; reload with POST /api/reload or SIGHUP"),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
     hl7::Message,
     intake::DeviceStatus,
     pcd,
-    store::{self, DeadLetter, Event, Sequence, Stats, Summary},
+    store::{self, DeadLetter, Event, Sequence, Stats, StoreError, Summary},
 };
 
 type Shared = State<Arc<Engine>>;
@@ -97,6 +97,20 @@ fn channel_named(engine: &Engine, name: &str) -> Answer<Arc<Channel>> {
     let channels = engine.channels.load();
     let found = channels.iter().find(|channel| &*channel.name == name);
     found.cloned().ok_or_else(|| Problem::not_found("no channel of that name; GET /api/channels lists them"))
+}
+
+/// A name that is neither configured nor has anything in the store is a mistake, and an empty list would hide it.
+fn known(engine: &Engine, channel: Option<&str>, destination: Option<&str>) -> Answer<()> {
+    let (channels, lanes) = (engine.channels.load(), engine.store.lanes());
+    let fits = |of: &str, name: &str| {
+        channel.is_none_or(|channel| channel == of) && destination.is_none_or(|destination| destination == name)
+    };
+    let configured = channels.iter().any(|of| of.destinations.iter().any(|to| fits(&of.name, &to.name)));
+    let nothing_asked = channel.is_none() && destination.is_none();
+    if nothing_asked || configured || lanes.iter().any(|known| fits(&known.lane.channel, &known.lane.destination)) {
+        return Ok(());
+    }
+    Err(Problem::not_found("no such channel or destination; GET /api/channels lists them"))
 }
 
 pub(super) async fn steer(
@@ -182,6 +196,7 @@ fn asked<T>(query: Asked<T>) -> Answer<T> {
 
 pub(super) async fn messages(State(engine): Shared, query: Asked<MessageQuery>) -> Answer<Json<Page<Summary>>> {
     let query = asked(query)?;
+    known(&engine, query.channel.as_deref(), query.destination.as_deref())?;
     let limit = query.page();
     if query.patient.is_some() || query.device.is_some() {
         // Whom was asked for is not written down: the log holds no patients.
@@ -228,6 +243,7 @@ pub(super) async fn replay_one(
     query: Asked<BTreeMap<String, String>>,
 ) -> Answer<Json<Value>> {
     let (id, destination) = (named(id)?, asked(query)?.remove("destination").map(Arc::from));
+    engine.store.read(Sequence::from_u64(id)).await?;
     audited(&engine, "message.replay", &id.to_string()).await?;
     let entries = engine.store.replay(vec![Sequence::from_u64(id)], destination).await?;
     info!(id, entries, "message replayed");
@@ -252,7 +268,7 @@ pub(super) async fn replay(
     request: Result<Json<ReplayRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Answer<Json<Value>> {
     let Json(request) = request.map_err(|error| Problem::bad_request(error.body_text()))?;
-    channel_named(&engine, &request.channel)?;
+    known(&engine, Some(&request.channel), request.destination.as_deref())?;
     let ids = replayed_ids(&engine, &request).await?;
     if request.dry_run {
         return Ok(Json(json!({ "messages": ids.len(), "entries": 0, "dry_run": true })));
@@ -302,6 +318,7 @@ pub(super) struct DeadQuery {
 
 pub(super) async fn dead(State(engine): Shared, query: Asked<DeadQuery>) -> Answer<Json<Page<DeadLetter>>> {
     let query = asked(query)?;
+    known(&engine, query.channel.as_deref(), None)?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let letters = engine.store.dead(query.channel, query.cursor.map(Sequence::from_u64), limit).await?;
     Ok(Page::new(letters, limit, |letter| letter.entry.as_u64()))
@@ -315,9 +332,13 @@ pub(super) async fn settle_dead(State(engine): Shared, path: Named<(u64, String)
     audited(&engine, &format!("dead.{action}"), &entry.to_string()).await?;
     let sequence = Sequence::from_u64(entry);
     match action.as_str() {
-        "retry" => engine.store.retry_dead(sequence).await?,
-        _ => engine.store.discard_dead(sequence).await?,
+        "retry" => engine.store.retry_dead(sequence).await,
+        _ => engine.store.discard_dead(sequence).await,
     }
+    .map_err(|error| match error {
+        StoreError::NotFound => Problem::not_found("no dead letter with this entry; GET /api/dead lists them"),
+        error => error.into(),
+    })?;
     info!(entry, action, "dead letter settled");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,9 @@
 //! Commands on files: `check`, `try`, `explain`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use clap::Args;
@@ -24,6 +27,9 @@ pub(super) struct TryArgs {
     /// Only this destination
     #[arg(long)]
     destination: Option<String>,
+    /// Print the body alone, byte for byte, as a sample's expected result wants it
+    #[arg(long, requires = "destination", conflicts_with = "json")]
+    body: bool,
 }
 
 pub(super) fn check(common: &Common, schema: bool) -> Outcome {
@@ -70,7 +76,9 @@ pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
     let message = read_message(&args.file)?;
     let accepted = channel.accepts(&message)?;
     let outcomes = outcomes_of(channel, &message, args.destination.as_deref())?;
-    if common.json {
+    if args.body {
+        print_body(&outcomes)
+    } else if common.json {
         print_json(accepted, &outcomes)
     } else {
         print_text(channel, accepted, &outcomes);
@@ -109,6 +117,17 @@ fn print_text(channel: &Channel, accepted: bool, outcomes: &[Tried]) {
             Some(Ok(Some(translated))) => print_translated(destination, translated),
         }
     }
+}
+
+fn print_body(outcomes: &[Tried]) -> Outcome {
+    for Tried { destination, outcome } in outcomes {
+        match outcome {
+            Some(Ok(Some(translated))) => std::io::stdout().write_all(&translated.body)?,
+            Some(Err(error)) => return Err(Failure::Failed(format!("{destination}: {error}"))),
+            Some(Ok(None)) | None => return Err(Failure::Failed(format!("{destination}: nothing would be sent"))),
+        }
+    }
+    Ok(())
 }
 
 fn print_translated(destination: &str, translated: &Translated) {

@@ -133,11 +133,19 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(Failure::Configuration(faults)) => {
+            if cli.common.json {
+                println!("{:#}", faults.iter().map(json_of).collect::<serde_json::Value>());
+            }
             faults.iter().for_each(|fault| eprintln!("{fault}"));
             eprintln!("cannula: {} in the configuration; nothing was started", count(faults.len(), "fault"));
             ExitCode::from(64)
         }
     }
+}
+
+fn json_of(fault: &config::Fault) -> serde_json::Value {
+    let config::Fault { file, line, column, what, remedy } = fault;
+    serde_json::json!({ "file": file, "line": line, "column": column, "what": what, "remedy": remedy })
 }
 
 fn dispatch(common: &Common, command: Command) -> Outcome {

@@ -7,15 +7,23 @@ use tracing::{error, info};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use super::{Common, Failure, Outcome, block_on};
-use crate::{app::App, clock::Clock, config::LogFormat};
+use crate::{
+    app::{App, Source},
+    clock::Clock,
+    config::LogFormat,
+};
+
+/// Open files wanted: every connection of several full listeners.
+const OPEN_FILES: u64 = 65_536;
 
 pub(super) fn run(common: &Common) -> Outcome {
     let config = common.load()?;
     log_to_stderr(config.log, "info");
-    let source = Some(config.file.clone());
+    let source = Source::Files(common.config.clone());
+    let open_files = raise_open_files();
     block_on(async {
         let app = App::start(config, source, Clock::system()).await?;
-        info!(version = env!("CARGO_PKG_VERSION"), admin = %app.admin_address(), "running");
+        info!(version = env!("CARGO_PKG_VERSION"), admin = %app.admin_address(), open_files, "running");
         serve_signals(&app).await?;
         info!("stopping; a second signal stops at once");
         let mut again = Signals::new()?;
@@ -24,6 +32,12 @@ pub(super) fn run(common: &Common) -> Outcome {
             () = again.stop() => Err(Failure::Failed("stopped at once by a second signal; the store recovers what was acknowledged".into())),
         }
     })
+}
+
+/// A connection and a segment each need an open file, and the usual soft limit of 1,024 is less than one listener's
+/// connections: raises it as far as the system allows. Answers the limit in force, 0 where it is not known.
+fn raise_open_files() -> u64 {
+    rlimit::increase_nofile_limit(OPEN_FILES).unwrap_or_default()
 }
 
 /// Logs as configured; `RUST_LOG` raises or lowers the level.

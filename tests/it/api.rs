@@ -131,3 +131,35 @@ async fn a_reload_keeps_connections_and_a_faulty_one_changes_nothing() {
     tokio::task::block_in_place(|| site.drained());
     assert_eq!((first.account().unnamed, second.account().unnamed), (2, 1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_cannula_toml_the_defaults_hold_and_a_channel_added_later_is_loaded() {
+    let sink = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();
+    let Some(mut site) = Site::without_configuration() else { return };
+    site.start();
+    site.write_channel("pumps", &to_legacy(&sink));
+    assert_eq!(site.post("/api/reload").0, 200, "{}", site.log());
+    send(&site, "1").await;
+    tokio::task::block_in_place(|| site.drained());
+    assert_eq!(sink.account().unnamed, 1);
+}
+
+#[test]
+fn a_name_nobody_knows_is_an_error_and_not_an_empty_list() {
+    let one =
+        "[listener]\naddress = \"LISTENER\"\n[[destination]]\nname = \"copy\"\ntype = \"file\"\ndirectory = \"out\"\n";
+    let mut site = Site::new(&[("pumps", one)]);
+    site.start();
+    for path in [
+        "/api/messages?channel=pmps",
+        "/api/dead?channel=pmps",
+        "/api/channels/pmps",
+        "/api/messages/7",
+        "/api/messages/x",
+    ] {
+        let (status, body) = site.get(path).unwrap();
+        assert!((status == 404 || status == 400) && body.contains("\"detail\""), "{path}: {status} {body}");
+    }
+    assert_eq!(site.post("/api/messages/7/replay").0, 404);
+    assert_eq!(site.get("/api/messages?channel=pumps").unwrap().0, 200);
+}

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU8, Ordering},
@@ -36,6 +36,18 @@ impl Site {
         fs::create_dir_all(site.path("channels/tables")).unwrap();
         channels.iter().for_each(|(name, text)| site.write_channel(name, text));
         site
+    }
+
+    /// A site with an empty channels folder and no cannula.toml; the admin address is the default one, if it is free.
+    pub fn without_configuration() -> Option<Site> {
+        if let Err(taken) = TcpListener::bind((Ipv4Addr::LOCALHOST, 8575)) {
+            println!("skipped: the default admin address 127.0.0.1:8575 cannot be had: {taken}");
+            return None;
+        }
+        let mut site = Site::new(&[]);
+        fs::remove_file(site.path("cannula.toml")).unwrap();
+        site.admin = SocketAddr::from((Ipv4Addr::LOCALHOST, 8575));
+        Some(site)
     }
 
     pub fn path(&self, name: &str) -> std::path::PathBuf {

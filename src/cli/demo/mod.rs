@@ -17,7 +17,12 @@ use mllp_test::{
 use serde_json::Value;
 
 use super::{Failure, Outcome, block_on, run};
-use crate::{app::App, clock::Clock, config, store::Store};
+use crate::{
+    app::{App, Source},
+    clock::Clock,
+    config,
+    store::Store,
+};
 use site::{Addresses, Site};
 
 const PUMPS: u32 = 40;
@@ -72,7 +77,7 @@ impl Demo {
         let addresses = Addresses::of(ehr.address(), legacy.address(), alarm_manager.address())?;
         let site = Site::make(&addresses)?;
         let config = config::load(Some(&site.configuration())).map_err(Failure::Configuration)?;
-        let app = App::start(config, None, Clock::system()).await?;
+        let app = App::start(config, Source::Fixed, Clock::system()).await?;
         let simulated = SimulationConfig {
             pumps: PUMPS,
             cgms: CGMS,
