@@ -49,10 +49,6 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Limits of the address, the same in every channel that shares it.
     pub limits: Limits,
-    /// When the answer is due.
-    pub ack: AckMode,
-    /// The longest wait for destinations with `AckMode::Delivered`.
-    pub ack_timeout: Duration,
     /// What conformance findings do.
     pub conformance: Conformance,
     /// None: MSH-18 per message.
@@ -63,15 +59,6 @@ pub struct Listener {
     pub processing_ids: Vec<String>,
     /// MSH-12 prefixes taken.
     pub versions: Vec<String>,
-}
-
-/// When a message is acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AckMode {
-    /// Once it is durable here.
-    Stored,
-    /// Once every destination has accepted it.
-    Delivered,
 }
 
 /// What IHE PCD conformance findings do.

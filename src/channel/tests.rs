@@ -60,8 +60,6 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
                 write_timeout: Duration::ZERO,
                 allow: Vec::new(),
             },
-            ack: AckMode::Stored,
-            ack_timeout: Duration::ZERO,
             conformance: Conformance::Off,
             charset: None,
             charset_default: Charset::UTF_8,

@@ -4,7 +4,6 @@ use std::{
     cell::RefCell,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
     value,
 };
 use crate::{
-    channel::{AckMode, Channel, Condition, Conformance, Expression, Filter, Listener, Repeat, stable_hash},
+    channel::{Channel, Condition, Conformance, Expression, Filter, Listener, Repeat, stable_hash},
     hl7::Charset,
     mllp::server::{Limits, Network},
 };
@@ -88,14 +87,12 @@ fn listener(table: &Reader<'_>) -> Option<Listener> {
     let charset_default = table.text("charset_default", charset);
     let processing_ids = table.texts("processing_ids", value::filled);
     let versions = table.texts("versions", value::filled);
-    let ack = table.choice("ack", &[AckMode::Stored, AckMode::Delivered]);
+    let is_delivered = table.choice("ack", &[false, true]);
     let conformance = table.choice("conformance", &[Conformance::Off, Conformance::Report, Conformance::Reject]);
-    refuse_unsupported(table, ack);
+    refuse_unsupported(table, is_delivered == Some(true));
     let listener = Listener {
         address: address?,
         limits: limits?,
-        ack: ack?,
-        ack_timeout: Duration::from_secs(30),
         conformance: conformance?,
         charset: fixed?,
         charset_default: charset_default?,
@@ -106,9 +103,9 @@ fn listener(table: &Reader<'_>) -> Option<Listener> {
     Some(listener)
 }
 
-fn refuse_unsupported(table: &Reader<'_>, ack: Option<AckMode>) {
+fn refuse_unsupported(table: &Reader<'_>, is_delivered: bool) {
     let unsupported = |what: &str| Problem::new(format!("{what} is not supported by this version"), "remove the key");
-    if ack == Some(AckMode::Delivered) {
+    if is_delivered {
         table.problem("ack", unsupported("\"delivered\""));
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use super::{super::*, bench::BOUND, peers::delivery_of};
 use crate::{
-    channel::{self, AckMode, Conformance, Filter, Listener, OnReject, Order, Repeat},
+    channel::{self, Conformance, Filter, Listener, OnReject, Order, Repeat},
     destination::{FhirSettings, MllpSettings},
     hl7::{Charset, Message},
     mllp::server::Limits,
@@ -34,8 +34,6 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
                 write_timeout: Duration::ZERO,
                 allow: Vec::new(),
             },
-            ack: AckMode::Stored,
-            ack_timeout: Duration::ZERO,
             conformance: Conformance::Off,
             charset: None,
             charset_default: Charset::UTF_8,

@@ -7,7 +7,7 @@ mod rows;
 
 use super::*;
 use crate::{
-    channel::{AckMode, Condition, Filter, Listener, Repeat},
+    channel::{Condition, Filter, Listener, Repeat},
     hl7::{Charset, Path},
     mllp::server::{Budget, Limits, Server},
     store::{MemoryStore, Query, Sequence},
@@ -44,8 +44,6 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
         listener: Listener {
             address: "127.0.0.1:0".parse().unwrap(),
             limits: limits(),
-            ack: AckMode::Stored,
-            ack_timeout: Duration::ZERO,
             conformance: Conformance::Report,
             charset: None,
             charset_default: Charset::from_label("8859/1").unwrap(),

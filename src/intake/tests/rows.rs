@@ -4,6 +4,7 @@ use super::*;
 
 /// One row: what is made of the usual message, and what it gets: the code in original and in enhanced mode, and ERR-3.
 /// A code of `-` is silence.
+#[derive(Clone)]
 struct Row {
     number: &'static str,
     bytes: Vec<u8>,
@@ -23,10 +24,12 @@ fn row(
 }
 
 fn rows() -> Vec<Row> {
+    [rows_of_the_beginning(), rows_of_msh(), rows_of_segments(), rows_of_content(), rows_of_text_and_size()].concat()
+}
+
+fn rows_of_the_beginning() -> Vec<Row> {
     let usual = message("BAD");
     let utf16: Vec<u8> = usual.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let patient = format!("||{CANARY}^ANN");
-    let many_obx = format!("{usual}{}", "OBX|2\r".repeat(100_000));
     vec![
         row("11", with("ANN", "A\x1cN"), "AE", "CE", "102"),
         row("31", [b"\xEF\xBB\xBF", usual.as_bytes()].concat(), "AA", "CA", ""),
@@ -51,6 +54,11 @@ fn rows() -> Vec<Row> {
         row("41", usual.replace('|', "1"), "AE", "AE", "102"),
         row("41", usual.replace('|', "\0"), "AE", "AE", "102"),
         row("41", with_latin(&usual.replace('|', "*")), "AE", "AE", "102"),
+    ]
+}
+
+fn rows_of_msh() -> Vec<Row> {
+    vec![
         row("42", with("ORU^R01^ORU_R01", ""), "AR", "CR", "200"),
         row("43", with("ORU^R01^ORU_R01", "ZZZ^Z99"), "AR", "CR", "200"),
         row("44", with("ORU^R01^ORU_R01", "ORU^R99"), "AR", "CR", "201"),
@@ -70,6 +78,13 @@ fn rows() -> Vec<Row> {
         row("55", with("|||||||\r", "||||||KLINGON\r"), "AE", "CE", "103"),
         row("56", with_latin(&with("|||||||\r", "||||||UNICODE UTF-8\r").replacen("ANN", "*", 1)), "AE", "CE", "102"),
         row("57", with_latin(&with("ANN", "*")), "AA", "CA", ""),
+    ]
+}
+
+fn rows_of_segments() -> Vec<Row> {
+    let usual = message("BAD");
+    let patient = format!("||{CANARY}^ANN");
+    vec![
         row("61", usual.replace('\r', "\n"), "AA", "CA", ""),
         row("61", usual.replace('\r', "\r\n"), "AA", "CA", ""),
         row("62", usual.replacen('\r', "\r\r\n\r", 1), "AA", "CA", ""),
@@ -84,6 +99,11 @@ fn rows() -> Vec<Row> {
         row("68", with(&format!("PID|||7^^^H{patient}\r"), ""), "AA", "CA", ""),
         row("69", with("7^^^H", ""), "AA", "CA", ""),
         row("70", format!("{usual}ZXY|1|anything^at~all\r"), "AA", "CA", ""),
+    ]
+}
+
+fn rows_of_content() -> Vec<Row> {
+    vec![
         row("71", with("|NM|", "||"), "AA", "CA", ""),
         row("72", with("|80|", "|NaN|"), "AA", "CA", ""),
         row("73", with("|80|", &format!("|{}|", "9".repeat(400))), "AA", "CA", ""),
@@ -93,6 +113,12 @@ fn rows() -> Vec<Row> {
         row("77", with("|||||R|", "|||||Q|"), "AA", "CA", ""),
         row("78", with("OBR|1||||||20260314", "OBR|1||||||20261301"), "AA", "CA", ""),
         row("79", with("|||20260314101500+0000\r", "|||20360314101500+0000\r"), "AA", "CA", ""),
+    ]
+}
+
+fn rows_of_text_and_size() -> Vec<Row> {
+    let many_obx = format!("{}{}", message("BAD"), "OBX|2\r".repeat(100_000));
+    vec![
         row("80", with("ANN", "\\X4\\ \\Q\\ \\ \\X0D\\PID|"), "AA", "CA", ""),
         row("81", with("ANN", "A\0N"), "AE", "CE", "102"),
         row("81", with("ANN", "A\x1b[31mN"), "AE", "CE", "102"),
