@@ -322,6 +322,22 @@ mod tests {
     }
 
     #[test]
+    fn what_glucose_monitors_send_beside_the_glucose_is_known() {
+        let tables = Nomenclature::built_in();
+        for (number, refid, kind) in [
+            ("528409", "MDC_DEV_SPEC_PROFILE_CGM", Kind::Mds),
+            ("8418008", "MDC_CONC_GLU_TREND", Kind::Metric),
+            ("8418040", "MDC_CGM_SENSOR_RUN_TIME", Kind::Metric),
+            ("8418044", "MDC_CGM_SENSOR_SAMPLE_INTERVAL", Kind::Metric),
+            ("8418060", "MDC_CGM_DEV_STAT", Kind::Metric),
+        ] {
+            let resolved = tables.resolve(number, refid);
+            let known = resolved.term.map(|term| (&*term.refid, term.kind));
+            assert_eq!((known, resolved.mismatch), (Some((refid, kind)), false), "{number}");
+        }
+    }
+
+    #[test]
     fn a_number_and_an_identifier_that_disagree_are_noted() {
         let tables = Nomenclature::built_in();
         assert!(tables.resolve("157985", "MDC_FLOW_FLUID_PUMP").mismatch);
