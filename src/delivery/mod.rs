@@ -84,8 +84,8 @@ pub struct DestinationStatus {
     pub channel: Arc<str>,
     /// Destination name.
     pub destination: Arc<str>,
-    /// `running`, `retrying` (cannot be reached), `held` (a refused message stands first, until the operator acts),
-    /// `paused`, `failed` (the store failed: restart), `orphaned` (messages for it, but not configured).
+    /// `running`, `retrying` (a message does not get through, or cannot be read from the store now), `held` (a refused
+    /// message stands first, until the operator acts), `paused`, `failed` (the store failed: restart), `orphaned` (messages for it, but not configured).
     pub state: String,
     /// Messages waiting.
     pub waiting: u64,

@@ -8,8 +8,8 @@
 //! | 2xx, a body longer than the limit, typed as JSON | Accepted: a transaction is all or nothing, so the status speaks for it |
 //! | 2xx, anything else (a portal's page, a proxy's greeting) | Ambiguous |
 //! | 3xx, 401, 403, 405, 406, 407, 415, 421, 431; 404 and 410 without an OperationOutcome | Unavailable: the address or the credentials are wrong, not the message |
-//! | 425, 429, 503, other 5xx | Unavailable, after `Retry-After` |
-//! | 408, 500, 502, 504 | Ambiguous: the server, or the one behind it, may have stored the message before it failed |
+//! | 425, 429, 501, 503, 505, 511 | Unavailable, after `Retry-After` |
+//! | 408, other 5xx | Ambiguous: the server, or the one behind a gateway, may have stored the message before it failed |
 //! | 409 | Unavailable, the [`CONFLICTS_MAX`]nd time Rejected: it may be a version conflict that passes |
 //! | other 4xx | Rejected |
 //!
@@ -124,11 +124,11 @@ impl Answer {
             405 | 406 | 407 | 415 | 421 | 431 => {
                 Verdict::unavailable(self.reason("the server does not take transactions there: check url"))
             }
-            408 | 500 => Verdict::ambiguous(self.reason("the server failed on the message, or lost it half-way")),
-            502 | 504 => Verdict::ambiguous(self.reason("a gateway lost the server behind it")),
-            425 | 429 | 501..=599 => {
+            425 | 429 | 501 | 503 | 505 | 511 => {
                 Verdict::Unavailable { reason: self.reason("the server asks to wait"), retry_after: self.retry_after }
             }
+            502 | 504 => Verdict::ambiguous(self.reason("a gateway lost the server behind it")),
+            408 | 500..=599 => Verdict::ambiguous(self.reason("the server failed on the message, or lost it half-way")),
             409 => refusals.another(id, CONFLICTS_MAX, self.reason("conflict")),
             412 => {
                 Verdict::rejected(self.reason("several resources match a conditional create: mend them on the server"))
@@ -330,6 +330,9 @@ mod tests {
             (502, "", "ambiguous"),
             (503, "", "unavailable"),
             (504, "", "ambiguous"),
+            (507, "", "ambiguous"),
+            (511, "", "unavailable"),
+            (524, "", "ambiguous"),
         ];
         for (status, body, expected) in table {
             assert_eq!(name(&verdict(*status, body)), *expected, "{status} {body}");
