@@ -96,7 +96,7 @@ impl Inner {
     }
 
     fn commit(&mut self, request: Request) -> Result<Answer, StoreError> {
-        let mut batch = Batch::new(&self.state, true);
+        let mut batch = Batch::new(&self.state, true, usize::MAX);
         let Decided::Answer(answer) = batch.decide(&self.state, request) else { return Err(StoreError::NotFound) };
         for planned in batch.planned {
             let position = Position { segment: 0, offset: self.records.len() as u32 };
@@ -164,7 +164,7 @@ impl Inner {
         let mut letters = Vec::new();
         for (entry, dead) in self.state.dead.range(after + 1..) {
             let (told, _) = self.recorded(dead.told)?;
-            let letter = view::dead_letter(&self.state, *entry, dead, &told);
+            let letter = view::dead_letter(&self.state, *entry, dead, view::reason(*entry, &told));
             letters.extend(letter.filter(|letter| channel.is_none_or(|channel| *letter.channel == *channel)));
             if letters.len() >= limit {
                 break;

@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Attempt, LaneId, Receipt, Settlement, journal::Position};
 use crate::hl7::ack::Code;
 
+/// Repeats carried by one record.
+const CARRIED_REPEATS: usize = 10_000;
+/// Bytes kept of a reason or an answer, which others word.
+const WORDS_MAX: usize = 1_024;
+
 /// One record's meaning.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Recorded {
@@ -89,6 +94,12 @@ pub(super) struct ReplayItem {
     pub position: Position,
     pub received_at: i64,
 }
+impl ReplayItem {
+    /// More than it takes in a record: numbers at their longest.
+    pub fn bytes_max(&self) -> usize {
+        64 + self.lane.channel.len() + self.lane.destination.len()
+    }
+}
 /// A dead letter retried (the record's sequence is its new entry) or given up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct DeadChange {
@@ -113,6 +124,12 @@ pub(super) struct Carried {
     pub dead: Vec<CarriedDead>,
     /// What happened to it up to now, oldest first.
     pub events: Vec<CarriedEvent>,
+}
+impl Carried {
+    /// Length of its record's payload.
+    pub fn encoded_bytes(&self, message: &[u8]) -> usize {
+        join(self, &[]).len() + message.len()
+    }
 }
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct CarriedEntry {
@@ -142,6 +159,15 @@ pub(super) struct CarriedState {
     /// All destinations paused at this point.
     pub paused: Vec<(Arc<str>, Arc<str>)>,
     pub repeats: Vec<CarriedRepeat>,
+}
+impl CarriedState {
+    /// Repeats a record of `payload_max` bytes has room for beside these pauses.
+    pub fn repeats_max(paused: &[(Arc<str>, Arc<str>)], payload_max: usize) -> usize {
+        const PAUSE: usize = 20;
+        const REPEAT: usize = 48;
+        let paused: usize = paused.iter().map(|(channel, name)| PAUSE + channel.len() + name.len()).sum();
+        (payload_max.saturating_sub(64 + paused) / REPEAT).clamp(1, CARRIED_REPEATS)
+    }
 }
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct CarriedRepeat {
@@ -248,9 +274,9 @@ impl Outcome {
     pub fn of(settlement: Settlement) -> Outcome {
         match settlement {
             Settlement::Accepted(Receipt { sent_sha256, configuration, answer, attempts, at }) => {
-                Outcome::Accepted { sent_sha256, configuration, answer, attempts, at: nanos(at) }
+                Outcome::Accepted { sent_sha256, configuration, answer: short(answer), attempts, at: nanos(at) }
             }
-            Settlement::Dead { reason, attempts } => Outcome::Dead { reason, attempts },
+            Settlement::Dead { reason, attempts } => Outcome::Dead { reason: short(reason), attempts },
         }
     }
     pub fn what(&self) -> What {
@@ -263,8 +289,15 @@ impl Outcome {
 
 impl Attempted {
     pub fn of(lane: LaneId, entry: u64, id: u64, attempt: Attempt) -> Attempted {
-        Attempted { lane, entry, id, at: nanos(attempt.at), outcome: attempt.outcome, reason: attempt.reason }
+        let (outcome, reason) = (short(attempt.outcome), short(attempt.reason));
+        Attempted { lane, entry, id, at: nanos(attempt.at), outcome, reason }
     }
+}
+
+/// A record must fit a segment whatever a receiver answers; an end that could not be recorded would block its lane.
+fn short(mut words: String) -> String {
+    words.truncate(words.floor_char_boundary(WORDS_MAX));
+    words
 }
 
 /// Answer codes by their place in a record.

@@ -20,6 +20,8 @@ use super::{
     },
 };
 
+/// Places queued again by one record: a large replay is many records, none near what a segment holds.
+const REPLAY_ITEMS: usize = 1_000;
 /// Identities of one kind kept of a message; a rack of pumps has a few dozen.
 const HASHES_MAX: usize = 64;
 
@@ -55,6 +57,7 @@ pub(super) enum Answer {
 pub(super) struct Batch {
     next: u64,
     accepting: bool,
+    payload_max: usize,
     pub planned: Vec<Planned>,
     repeats: HashMap<u64, CarriedRepeat>,
     touched: HashSet<u64>,
@@ -103,9 +106,11 @@ fn hashes(keyed: &Keyed, kind: Kind, values: &[Vec<u8>]) -> Vec<u64> {
 }
 
 impl Batch {
-    /// A batch that takes new messages only if `accepting`; repeats of stored ones are answered in any case.
-    pub fn new(state: &State, accepting: bool) -> Batch {
-        Batch { next: state.next, accepting, planned: Vec::new(), repeats: HashMap::new(), touched: HashSet::new() }
+    /// A batch that takes new messages only if `accepting`; repeats of stored ones are answered in any case. A record may
+    /// be of `payload_max` bytes: whatever needs a longer one is answered `TooLarge`, and nobody else is.
+    pub fn new(state: &State, accepting: bool, payload_max: usize) -> Batch {
+        let (planned, repeats, touched) = (Vec::new(), HashMap::new(), HashSet::new());
+        Batch { next: state.next, accepting, payload_max, planned, repeats, touched }
     }
 
     /// Decides one request.
@@ -122,27 +127,28 @@ impl Batch {
             Request::Replay { at, items } => self.replay(state, at, items),
             Request::RetryDead { entry, at } => self.change_dead(state, entry, at, Recorded::DeadRetried),
             Request::DiscardDead { entry, at } => self.change_dead(state, entry, at, Recorded::DeadDiscarded),
-            Request::Pause(paused) => {
-                self.plan(Recorded::Paused(paused));
-                Ok(Answer::Done)
-            }
+            Request::Pause(paused) => self.plan(Recorded::Paused(paused)).map(|()| Answer::Done),
         })
     }
 
     /// Adds a record of the store's own, such as one carried forward.
-    pub fn plan(&mut self, recorded: Recorded) {
-        self.plan_message(recorded, Bytes::new());
+    pub fn plan(&mut self, recorded: Recorded) -> Result<(), StoreError> {
+        self.plan_message(recorded, Bytes::new())
     }
 
     /// The same, with the message it carries.
-    pub fn plan_message(&mut self, recorded: Recorded, message: Bytes) {
+    pub fn plan_message(&mut self, recorded: Recorded, message: Bytes) -> Result<(), StoreError> {
         let payload = recorded.encode(&message);
-        self.push(Planned { sequence: self.next, recorded, payload, message });
+        self.push(Planned { sequence: self.next, recorded, payload, message })
     }
 
-    fn push(&mut self, planned: Planned) {
+    fn push(&mut self, planned: Planned) -> Result<(), StoreError> {
+        if planned.payload.len() > self.payload_max {
+            return Err(StoreError::TooLarge);
+        }
         self.next += planned.recorded.sequences();
         self.planned.push(planned);
+        Ok(())
     }
 
     fn append(&mut self, state: &State, new: NewMessage) -> Result<Appended, StoreError> {
@@ -156,11 +162,12 @@ impl Batch {
             _ if !self.accepting => return Err(StoreError::Full),
             seen => seen == Seen::Reused,
         };
-        if let Some(mark) = header.repeat {
-            self.repeats.insert(mark.key, CarriedRepeat { mark, sequence, at: header.at });
+        let (mark, at) = (header.repeat, header.at);
+        self.push(Planned { sequence, recorded: Recorded::Received(header), payload, message })?;
+        if let Some(mark) = mark {
+            self.repeats.insert(mark.key, CarriedRepeat { mark, sequence, at });
         }
-        let at = timestamp(header.at);
-        self.push(Planned { sequence, recorded: Recorded::Received(header), payload, message });
+        let at = timestamp(at);
         Ok(Appended::New(Stored { sequence: Sequence(sequence), at, reused }))
     }
 
@@ -180,7 +187,7 @@ impl Batch {
         outcome: Outcome,
     ) -> Result<Answer, StoreError> {
         let id = head(state, &lane, entry).ok_or(StoreError::NotFound)?;
-        self.plan(Recorded::Settled(Settled { lane, entry, id, at, outcome }));
+        self.plan(Recorded::Settled(Settled { lane, entry, id, at, outcome }))?;
         Ok(Answer::Done)
     }
 
@@ -190,7 +197,7 @@ impl Batch {
             return Err(StoreError::Full);
         }
         let id = head(state, &lane, entry).ok_or(StoreError::NotFound)?;
-        self.plan(Recorded::Attempted(Attempted::of(lane, entry, id, attempt)));
+        self.plan(Recorded::Attempted(Attempted::of(lane, entry, id, attempt)))?;
         Ok(Answer::Done)
     }
 
@@ -200,8 +207,12 @@ impl Batch {
         }
         items.retain(|item| item.position.segment >= state.oldest_segment);
         let added = items.len() as u64;
-        if added > 0 {
-            self.plan(Recorded::Replayed(Replayed { at, items }));
+        let longest = items.iter().map(ReplayItem::bytes_max).max().unwrap_or(1);
+        let most = (self.payload_max / 2 / longest).clamp(1, REPLAY_ITEMS);
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let items = items.by_ref().take(most).collect();
+            self.plan(Recorded::Replayed(Replayed { at, items }))?;
         }
         Ok(Answer::Added(added))
     }
@@ -215,7 +226,7 @@ impl Batch {
     ) -> Result<Answer, StoreError> {
         let dead = state.dead.get(&entry).ok_or(StoreError::NotFound)?;
         let lane = state.lanes[dead.lane as usize].id.clone();
-        self.plan(record(DeadChange { at, entry, id: dead.id, lane }));
+        self.plan(record(DeadChange { at, entry, id: dead.id, lane }))?;
         Ok(Answer::Done)
     }
 }

@@ -192,10 +192,13 @@ pub(super) fn shown(lines: &[CarriedEvent]) -> impl Iterator<Item = Event> {
     })
 }
 
-/// A dead letter as shown, `told` being the record that tells its reason.
-pub(super) fn dead_letter(state: &State, entry: u64, dead: &Dead, told: &Recorded) -> Option<DeadLetter> {
+/// Said in place of a reason that cannot be read any more.
+pub(super) const UNREADABLE: &str = "its record is damaged";
+
+/// A dead letter as shown, `told` being its reason and attempts where they can still be read.
+pub(super) fn dead_letter(state: &State, entry: u64, dead: &Dead, told: Option<(String, u32)>) -> Option<DeadLetter> {
     let lane = &state.lanes.get(dead.lane as usize)?.id;
-    let (reason, attempts) = reason(entry, told)?;
+    let (reason, attempts) = told.unwrap_or_else(|| (UNREADABLE.to_owned(), 0));
     Some(DeadLetter {
         entry: Sequence(entry),
         id: Sequence(dead.id),

@@ -111,34 +111,41 @@ impl Shared {
     pub(super) fn lines(&self, happened: &[Happened]) -> Result<Vec<CarriedEvent>, StoreError> {
         let mut lines = Vec::with_capacity(happened.len());
         for each in happened {
-            let (recorded, _) = self.recorded(each.position)?;
-            let lane = self.state().lanes.get(each.lane as usize).map(|lane| lane.id.clone());
-            lines.extend(lane.and_then(|lane| view::line_of(&recorded, each, &lane)));
+            lines.extend(self.line(each)?);
         }
         Ok(lines)
     }
 
-    pub(super) fn dead(&self, channel: Option<&str>, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    /// The line of history that this record tells.
+    pub(super) fn line(&self, happened: &Happened) -> Result<Option<CarriedEvent>, StoreError> {
+        let (recorded, _) = self.recorded(happened.position)?;
+        let lane = self.state().lanes.get(happened.lane as usize).map(|lane| lane.id.clone());
+        Ok(lane.and_then(|lane| view::line_of(&recorded, happened, &lane)))
+    }
+
+    pub(super) fn dead(&self, channel: Option<&str>, after: u64, limit: usize) -> Vec<DeadLetter> {
         let entries: Vec<u64> = {
             let state = self.state();
             let of_channel = |lane: u32| channel.is_none_or(|name| *state.lanes[lane as usize].id.channel == *name);
             let entries = state.dead.range(after.saturating_add(1)..).filter(|(_, dead)| of_channel(dead.lane));
             entries.map(|(entry, _)| *entry).take(limit).collect()
         };
-        let mut letters = Vec::with_capacity(entries.len());
-        for entry in entries {
-            letters.extend(self.dead_letter(entry)?);
-        }
-        Ok(letters)
+        entries.into_iter().filter_map(|entry| self.dead_letter(entry)).collect()
     }
 
-    /// `None` where it was retried, discarded or carried since it was listed.
-    fn dead_letter(&self, entry: u64) -> Result<Option<DeadLetter>, StoreError> {
-        let Some(dead) = self.state().dead.get(&entry).copied() else { return Ok(None) };
-        match self.recorded(dead.told) {
-            Ok((told, _)) => Ok(view::dead_letter(&self.state(), entry, &dead, &told)),
-            Err(StoreError::NotFound) => Ok(None),
-            Err(fault) => Err(fault),
+    /// `None` where it was retried or discarded since it was listed. One that cannot be read is shown as that: it can still
+    /// be given up, and hides no other.
+    fn dead_letter(&self, entry: u64) -> Option<DeadLetter> {
+        loop {
+            let dead = self.state().dead.get(&entry).copied()?;
+            let told = self.recorded(dead.told);
+            let state = self.state();
+            // Carried forward between the look and the read: look again.
+            if told == Err(StoreError::NotFound) && state.dead.get(&entry) != Some(&dead) {
+                continue;
+            }
+            let told = told.ok().and_then(|(told, _)| view::reason(entry, &told));
+            return view::dead_letter(&state, entry, &dead, told);
         }
     }
 

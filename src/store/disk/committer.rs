@@ -20,14 +20,14 @@ use super::{
     retention::Releasing,
 };
 use crate::store::{
-    LaneId, StoreError,
+    Appended, LaneId, StoreError,
     journal::{Journal, JournalError, Position, Record},
     records::Recorded,
     request::{Answer, Batch, Decided, Planned, Request},
 };
 
 /// How long it rests at most before it looks whether something can be given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
@@ -37,8 +37,12 @@ pub(super) struct Committer {
     /// The last record folded.
     pub(super) applied: Option<(Position, u64)>,
     pub(super) releasing: Releasing,
-    /// A message that must be kept cannot be read: its segment stays, and with it all after it.
-    pub(super) stuck: bool,
+    /// Dead letters of a message in the oldest segment that cannot be read any more.
+    pub(super) unreadable: Vec<u64>,
+    /// When to try again what could not be copied forward.
+    pub(super) again_at: Option<Instant>,
+    /// There was no room for what must be copied forward; said once.
+    pub(super) no_room: bool,
     forgotten_repeats: u64,
 }
 
@@ -46,7 +50,30 @@ pub(super) struct Committer {
 struct Due {
     answerer: Answerer,
     answer: Result<Answer, StoreError>,
-    append: bool,
+}
+
+impl Due {
+    /// Whether its answer holds only once the batch, which begins at sequence `first`, is durable. An earlier message's
+    /// repeat needs nothing more; a repeat of one in the batch stands or falls with it.
+    fn needs_a_record(&self, first: u64) -> bool {
+        match &self.answer {
+            Ok(Answer::Appended(Appended::Repeat(known))) => known.sequence().as_u64() >= first,
+            Ok(Answer::Added(added)) => *added > 0,
+            Ok(_) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Whether it asks for deliveries, which a store without room refuses.
+    fn is_new_work(&self, first: u64) -> bool {
+        matches!(self.answer, Ok(Answer::Appended(_) | Answer::Added(_))) && self.needs_a_record(first)
+    }
+}
+
+impl Planned {
+    fn is_new_work(&self) -> bool {
+        matches!(self.recorded, Recorded::Received(_) | Recorded::Replayed(_))
+    }
 }
 
 impl Committer {
@@ -57,9 +84,18 @@ impl Committer {
         checkpoints: Checkpoints,
         applied: Option<(Position, u64)>,
     ) -> Committer {
-        let releasing = Releasing::default();
-        let committer =
-            Committer { shared, options, journal, checkpoints, applied, releasing, stuck: false, forgotten_repeats: 0 };
+        let committer = Committer {
+            shared,
+            options,
+            journal,
+            checkpoints,
+            applied,
+            releasing: Releasing::default(),
+            unreadable: Vec::new(),
+            again_at: None,
+            no_room: false,
+            forgotten_repeats: 0,
+        };
         committer.measure();
         committer
     }
@@ -92,8 +128,8 @@ impl Committer {
             if !work.asked.is_empty() {
                 self.commit(work.asked.into())?;
             }
-            if work.stop || !work.close.is_empty() {
-                return Ok(work.close);
+            if let Some(close) = self.shared.queue.ending() {
+                return Ok(close);
             }
             patience = if self.keep_house()? { Duration::ZERO } else { PATIENCE };
         }
@@ -123,11 +159,10 @@ impl Committer {
         let mut later = Vec::new();
         let mut dues = Vec::with_capacity(asked.len());
         let state = self.shared.state();
-        let mut batch = Batch::new(&state, self.journal.room_for_messages());
+        let mut batch = Batch::new(&state, self.journal.room_for_messages(), self.shared.payload_max);
         for (request, answerer) in asked {
-            let append = matches!(request, Request::Append(_));
             match batch.decide(&state, request) {
-                Decided::Answer(answer) => dues.push(Due { answerer, answer, append }),
+                Decided::Answer(answer) => dues.push(Due { answerer, answer }),
                 Decided::Later(request) => later.push((request, answerer)),
             }
         }
@@ -136,29 +171,30 @@ impl Committer {
         (batch.planned, dues)
     }
 
-    /// Makes the batch durable and folds it in. Where there is no room for messages the rest is written without them.
+    /// Makes the batch durable and folds it in. Where there is no room for new work the rest is written without it.
     fn write(&mut self, mut planned: Vec<Planned>, due: &mut [Due]) -> Result<(), StoreError> {
-        let messages = planned.iter().any(|each| matches!(each.recorded, Recorded::Received(_)));
-        let mut positions = self.append(&planned, messages);
-        if messages && matches!(positions, Err(JournalError::Full)) {
-            planned.retain(|each| !matches!(each.recorded, Recorded::Received(_)));
-            due.iter_mut().filter(|due| due.append).for_each(|due| due.answer = Err(StoreError::Full));
+        let first = planned.first().map_or(0, |planned| planned.sequence);
+        let new_work = planned.iter().any(Planned::is_new_work);
+        let mut positions = self.append(&planned, new_work);
+        if new_work && matches!(positions, Err(JournalError::Full)) {
+            planned.retain(|each| !each.is_new_work());
+            due.iter_mut().filter(|due| due.is_new_work(first)).for_each(|due| due.answer = Err(StoreError::Full));
             positions = self.append(&planned, false);
         }
-        match positions {
+        let refused = match positions {
             Ok(positions) => {
                 self.fold(planned, positions);
-                Ok(())
+                return Ok(());
             }
-            Err(JournalError::Full) => {
-                due.iter_mut().for_each(|due| due.answer = Err(StoreError::Full));
-                Ok(())
-            }
-            Err(fault) => Err(failed(&fault)),
-        }
+            // Nothing of the batch was written.
+            Err(fault @ (JournalError::Full | JournalError::TooLarge)) => failed(&fault),
+            Err(fault) => return Err(failed(&fault)),
+        };
+        due.iter_mut().filter(|due| due.needs_a_record(first)).for_each(|due| due.answer = Err(refused.clone()));
+        Ok(())
     }
 
-    fn append(&mut self, planned: &[Planned], messages: bool) -> Result<Vec<Position>, JournalError> {
+    fn append(&mut self, planned: &[Planned], new_work: bool) -> Result<Vec<Position>, JournalError> {
         if planned.is_empty() {
             return Ok(Vec::new());
         }
@@ -168,7 +204,7 @@ impl Committer {
             payload: each.payload.clone(),
         };
         let records: Vec<Record> = planned.iter().map(record).collect();
-        let positions = match messages {
+        let positions = match new_work {
             true => self.journal.append(&records)?,
             false => self.journal.append_essential(&records)?,
         };
@@ -269,5 +305,27 @@ pub(super) fn failed(fault: &JournalError) -> StoreError {
         JournalError::Full => StoreError::Full,
         JournalError::TooLarge => StoreError::TooLarge,
         fault => StoreError::Failed(fault.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+    use crate::store::{Sequence, Stored};
+
+    #[test]
+    fn a_repeat_of_what_is_durable_needs_no_room_and_one_of_its_own_batch_does() {
+        let stored = |sequence| Stored { sequence: Sequence(sequence), at: jiff::Timestamp::UNIX_EPOCH, reused: false };
+        let due = |answer| Due { answerer: Answerer::Nobody, answer };
+        let appended = |appended| due(Ok(Answer::Appended(appended)));
+        let first = 10;
+        assert!(!appended(Appended::Repeat(stored(9))).needs_a_record(first));
+        assert!(appended(Appended::Repeat(stored(10))).is_new_work(first));
+        assert!(appended(Appended::New(stored(12))).is_new_work(first));
+        assert!(due(Ok(Answer::Done)).needs_a_record(first) && !due(Ok(Answer::Done)).is_new_work(first));
+        assert!(!due(Ok(Answer::Added(0))).needs_a_record(first));
+        assert!(!due(Err(StoreError::NotFound)).needs_a_record(first));
     }
 }

@@ -192,3 +192,54 @@ async fn a_damaged_journal_opens_only_on_purpose_and_keeps_what_can_be_proved() 
         assert_eq!(settle_head(&*rebuilt, 0, accepted()).await.id, id);
     }
 }
+
+fn segmented() -> Options {
+    Options { segment_bytes: 64 << 10, bytes_max: 16 << 20, cache_bytes: 0, ..Options::default() }
+}
+
+fn long(number: usize, lanes: &[u16]) -> crate::store::Received {
+    received(&format!("message {number} {}", "pad ".repeat(200)), lanes)
+}
+
+#[tokio::test]
+async fn a_dead_letter_whose_record_is_damaged_is_listed_and_hides_no_other() {
+    let directory = TempDir::new().unwrap();
+    let store = super::tests::try_open(directory.path(), segmented()).unwrap();
+    for number in 0..200 {
+        stored(&*store, long(number, &[0])).await;
+        match number {
+            0 => drop(settle_head(&*store, 0, crate::store::conformance::dead("unlucky reason")).await),
+            1 => drop(settle_head(&*store, 0, crate::store::conformance::dead("other reason")).await),
+            _ => {}
+        }
+    }
+    within(store.close()).await.unwrap();
+    damage(directory.path(), b"unlucky reason");
+    let store = super::tests::try_open(directory.path(), segmented()).unwrap();
+    let letters = within(store.dead(None, None, 10)).await.unwrap();
+    let reasons: Vec<_> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons, ["its record is damaged", "other reason"]);
+    within(store.discard_dead(letters[0].entry)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_message_holds_its_segment_only_until_its_dead_letters_are_discarded() {
+    let directory = TempDir::new().unwrap();
+    let store = super::tests::try_open(directory.path(), segmented()).unwrap();
+    stored(&*store, long(0, &[0, 7])).await;
+    settle_head(&*store, 0, crate::store::conformance::dead("refused")).await;
+    for number in 1..300 {
+        stored(&*store, long(number, &[0])).await;
+        settle_head(&*store, 0, accepted()).await;
+    }
+    within(store.close()).await.unwrap();
+    damage(directory.path(), b"message 0 ");
+    let store = super::tests::try_open(directory.path(), Options { retain: Duration::ZERO, ..segmented() }).unwrap();
+    super::tests::until(&store, |store| store.stats().dead == 2).await;
+    assert!(store.stats().segments > 4, "nothing is given back");
+    for letter in within(store.dead(None, None, 10)).await.unwrap() {
+        within(store.discard_dead(letter.entry)).await.unwrap();
+    }
+    super::tests::until(&store, |store| store.stats().segments <= 2).await;
+    assert_eq!(store.health(), Ok(()));
+}

@@ -56,6 +56,9 @@ use super::{
 };
 use crate::{clock::Clock, metrics::Metrics};
 
+/// Why a damaged message is a dead letter.
+const DAMAGED: &str = "its stored copy is damaged: ask the sender for it, or restore a backup";
+
 /// How the store keeps.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -303,7 +306,7 @@ impl Shared {
         }
         error!(id = entry.id, %fault, "a stored message is damaged: it is a dead letter; ask its sender for it");
         let (answerer, answer) = oneshot::channel();
-        let reason = "its stored copy is damaged: ask the sender for it, or restore a backup".to_owned();
+        let reason = DAMAGED.to_owned();
         let request = Request::Settle {
             lane: lane.clone(),
             entry: entry.entry,
@@ -427,7 +430,7 @@ impl Store for DiskStore {
     ) -> BoxFuture<'static, Result<Vec<DeadLetter>, StoreError>> {
         let after = cursor.map_or(0, Sequence::as_u64);
         let limit = limit.clamp(1, view::LIMIT_MAX);
-        self.blocking(move |shared| shared.dead(channel.as_deref(), after, limit))
+        self.blocking(move |shared| Ok(shared.dead(channel.as_deref(), after, limit)))
     }
 
     fn retry_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>> {

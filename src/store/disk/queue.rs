@@ -52,8 +52,6 @@ pub(super) enum Checkpointed {
 pub(super) struct Work {
     pub asked: VecDeque<Asked>,
     pub checkpointed: Option<Checkpointed>,
-    pub close: Vec<oneshot::Sender<Result<(), StoreError>>>,
-    pub stop: bool,
 }
 
 pub(super) struct Queue {
@@ -137,14 +135,14 @@ impl Queue {
         let batch = batch_length(&waiting.asked);
         let rest = waiting.asked.split_off(batch);
         let asked = mem::replace(&mut waiting.asked, rest);
-        // The end is for when everything asked before was done.
-        let last = waiting.asked.is_empty();
-        Work {
-            asked,
-            checkpointed: waiting.checkpointed.take(),
-            close: if last { mem::take(&mut waiting.close) } else { Vec::new() },
-            stop: waiting.stop && last,
-        }
+        Work { asked, checkpointed: waiting.checkpointed.take() }
+    }
+
+    /// Who asked for the end, if it was asked for and everything asked before is done; nobody where it is not a proper one.
+    pub fn ending(&self) -> Option<Vec<oneshot::Sender<Result<(), StoreError>>>> {
+        let mut waiting = lock(&self.waiting);
+        let ends = waiting.asked.is_empty() && (waiting.stop || !waiting.close.is_empty());
+        ends.then(|| mem::take(&mut waiting.close))
     }
 
     /// Puts back, in front, what the next batch must decide.
@@ -164,4 +162,25 @@ fn batch_length(asked: &VecDeque<Asked>) -> usize {
         before == 0 || bytes <= BATCH_BYTES
     };
     asked.iter().take(BATCH_REQUESTS).take_while(fits).count()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_was_postponed_is_done_before_the_end() {
+        let queue = Queue::new(10);
+        queue.push(Request::RetryDead { entry: 1, at: 0 }, Answerer::Nobody);
+        queue.push(Request::DiscardDead { entry: 1, at: 0 }, Answerer::Nobody);
+        queue.close(oneshot::channel().0);
+        let mut asked = queue.take(Duration::ZERO).asked;
+        assert_eq!(asked.len(), 2);
+        queue.put_back(asked.split_off(1).into());
+        assert!(queue.ending().is_none(), "one request is still to be decided");
+        assert_eq!(queue.take(Duration::ZERO).asked.len(), 1);
+        assert_eq!(queue.ending().map(|close| close.len()), Some(1));
+    }
 }

@@ -4,18 +4,21 @@
 //! wanted. What is wanted is copied forward first; then a checkpoint that covers the copies is made safe; only then is it
 //! released. So a rebuild from what is left of the journal knows all that still holds, and one dead letter pins nothing.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use tracing::{debug, error, warn};
 
 use super::{
-    committer::{Committer, failed},
+    DAMAGED,
+    committer::{Committer, PATIENCE, failed},
     queue::Checkpointed,
 };
 use crate::store::{
     LaneId, StoreError,
     journal::JournalError,
-    records::{Carried, CarriedDead, CarriedEntry, CarriedEvent, CarriedState, Header, Recorded, What, nanos},
+    records::{
+        Carried, CarriedDead, CarriedEntry, CarriedEvent, CarriedState, Header, Outcome, Recorded, Settled, What, nanos,
+    },
     request::Batch,
     state::{Dead, State},
     view::{self, Told},
@@ -42,19 +45,40 @@ pub(super) enum Releasing {
 impl Committer {
     /// One step of giving space back; answers whether the next can follow at once.
     pub(super) fn release_some(&mut self) -> Result<bool, StoreError> {
-        if self.checkpoints.writing || self.checkpoints.broken || self.stuck {
+        if self.checkpoints.writing || self.checkpoints.broken || self.hindered() {
             return Ok(false);
         }
         let Some(segments) = self.releasable() else { return Ok(false) };
         let wanted = wanted(&self.shared.state(), segments.clone(), CARRY_MESSAGES);
-        let step = if wanted.is_empty() { self.release(segments.end) } else { self.carry(&wanted).map(|()| true) };
+        let step = match wanted.is_empty() {
+            false => self.carry(&wanted),
+            true => match self.release(segments.end) {
+                // One is told in less than it gives back.
+                Err(JournalError::Full) => self.release(segments.start + 1),
+                step => step,
+            },
+        };
         match step {
-            Err(JournalError::Full) => {
-                warn!("no room to copy forward what the oldest segment still holds: free disk space");
+            Err(fault @ (JournalError::Full | JournalError::TooLarge)) => {
+                if !std::mem::replace(&mut self.no_room, true) {
+                    warn!(%fault, "no room to copy forward what the oldest segment still holds: free disk space");
+                }
                 Ok(false)
             }
-            step => step.map_err(|fault| failed(&fault)),
+            step => {
+                let busy = step.map_err(|fault| failed(&fault))?;
+                self.no_room = false;
+                Ok(busy)
+            }
         }
+    }
+
+    /// Whether what stopped the last step still stands. A dead letter whose message cannot be read any more holds its
+    /// segment, and with it all after it, until a person gives it up.
+    fn hindered(&mut self) -> bool {
+        let state = self.shared.state();
+        self.unreadable.retain(|entry| state.dead.contains_key(entry));
+        !self.unreadable.is_empty() || self.again_at.is_some_and(|at| Instant::now() < at)
     }
 
     /// The writer's word; what waited for it is released.
@@ -103,32 +127,65 @@ impl Committer {
         (end > state.oldest_segment).then_some(state.oldest_segment..end)
     }
 
-    /// Copies messages forward with all that is true of them.
-    fn carry(&mut self, ids: &[u64]) -> Result<(), JournalError> {
-        let mut batch = Batch::new(&self.shared.state(), true);
+    /// Copies messages forward with all that is true of them; answers whether the next step can follow at once.
+    fn carry(&mut self, ids: &[u64]) -> Result<bool, JournalError> {
+        let mut batch = Batch::new(&self.shared.state(), true, self.shared.payload_max);
         for id in ids {
-            match self.carried(*id) {
-                Ok((carried, message)) => batch.plan_message(Recorded::CarriedMessage(carried), message),
-                Err(fault) => {
-                    error!(id, %fault, "a message cannot be read to be copied forward: no space is given back until a restart");
-                    self.stuck = true;
-                    return Ok(());
+            let planned = self.carried(*id).and_then(|(mut carried, message)| {
+                if carried.encoded_bytes(&message) > self.shared.payload_max {
+                    carried.events.clear();
                 }
+                batch.plan_message(Recorded::CarriedMessage(carried), message)
+            });
+            if let Err(fault) = planned {
+                return self.cannot_carry(*id, &fault);
             }
         }
-        self.write_own(batch.planned)
+        self.write_own(batch.planned)?;
+        self.again_at = None;
+        Ok(true)
+    }
+
+    /// A damaged message is a dead letter wherever it waits, and a person must give it up; any other fault may pass.
+    fn cannot_carry(&mut self, id: u64, fault: &StoreError) -> Result<bool, JournalError> {
+        let told = self.shared.told(id).ok().filter(|told| self.shared.is_damaged(told.row.position));
+        let Some(told) = told else {
+            if self.again_at.replace(Instant::now() + PATIENCE).is_none() {
+                error!(id, %fault, "a message cannot be copied forward now: no space is given back until it can");
+            }
+            return Ok(false);
+        };
+        let (waiting, dead) = standing(&self.shared.state(), &told);
+        let entries = waiting.iter().map(|each| each.entry).chain(dead.iter().map(|(_, entry, _)| *entry)).collect();
+        let mut batch = Batch::new(&self.shared.state(), true, self.shared.payload_max);
+        let at = nanos(self.shared.clock.now());
+        for CarriedEntry { lane, entry, .. } in waiting {
+            let outcome = Outcome::Dead { reason: DAMAGED.to_owned(), attempts: 0 };
+            let settled = Settled { lane, entry, id, at, outcome };
+            batch.plan(Recorded::Settled(settled)).map_err(|_| JournalError::TooLarge)?;
+        }
+        self.write_own(batch.planned)?;
+        error!(id, entries = ?entries, %fault, "a stored message is damaged and holds all space behind it: ask its sender for it, \
+            then discard these dead letters");
+        self.unreadable = entries;
+        Ok(false)
     }
 
     /// Notes what else the segments said, and has a checkpoint made after which they can go.
     fn release(&mut self, before: u64) -> Result<bool, JournalError> {
         let first = self.journal.segments().into_iter().find(|segment| segment.segment >= before);
         let first_sequence = first.and_then(|first| first.first_sequence).unwrap_or(u64::MAX);
+        let payload_max = self.shared.payload_max;
         let state = self.shared.state();
-        let paused = state.paused.iter().cloned().collect();
-        let carried = CarriedState { paused, repeats: state.repeats.live_before(first_sequence) };
-        let mut batch = Batch::new(&state, true);
+        let paused: Vec<_> = state.paused.iter().cloned().collect();
+        let most = CarriedState::repeats_max(&paused, payload_max);
+        let runs = state.only_said_before(before, first_sequence, most);
+        let mut batch = Batch::new(&state, true, payload_max);
         drop(state);
-        batch.plan(Recorded::CarriedState(carried));
+        for repeats in runs {
+            let carried = CarriedState { paused: paused.clone(), repeats };
+            batch.plan(Recorded::CarriedState(carried)).map_err(|_| JournalError::TooLarge)?;
+        }
         self.write_own(batch.planned)?;
         self.checkpoint();
         debug!(before, "segments are given back once a checkpoint covers what was copied");
@@ -144,13 +201,14 @@ impl Committer {
             Recorded::CarriedMessage(carried) => (carried.header, carried.events),
             _ => return Err(StoreError::NotFound),
         };
-        events.extend(self.shared.lines(&told.happened)?);
+        // History that cannot be read any more must not hold the message back.
+        events.extend(told.happened.iter().filter_map(|each| self.shared.line(each).ok()).flatten());
         let (waiting, dead) = standing(&self.shared.state(), &told);
         let mut carried = Carried { id, header, waiting, dead: Vec::new(), events };
         thin_out(&mut carried.events);
         for (lane, entry, dead) in dead {
-            let (told, _) = self.shared.recorded(dead.told)?;
-            let (reason, attempts) = view::reason(entry, &told).unwrap_or_default();
+            let told = self.shared.recorded(dead.told).ok().and_then(|(told, _)| view::reason(entry, &told));
+            let (reason, attempts) = told.unwrap_or_else(|| (view::UNREADABLE.to_owned(), 0));
             carried.dead.push(CarriedDead { lane, entry, at: dead.at, reason, attempts });
         }
         Ok((carried, message))

@@ -245,7 +245,7 @@ async fn a_message_larger_than_a_segment_is_refused() {
 }
 
 /// Goes round with the committer until what it does by itself has come this far.
-async fn until(store: &DiskStore, reached: impl Fn(&DiskStore) -> bool) {
+pub(super) async fn until(store: &DiskStore, reached: impl Fn(&DiskStore) -> bool) {
     within(async {
         while !reached(store) {
             store.pause("none".into(), "none".into(), false).await.unwrap();
@@ -396,4 +396,86 @@ async fn without_its_key_a_store_keeps_its_messages_and_its_key_is_its_owners_on
     let store = open(directory.path(), small());
     assert_eq!(head(&*store, 0).await.id, id);
     assert!(matches!(within(store.append(with_key("message", "key"))).await, Ok(Appended::New(_))));
+}
+
+/// A short message that goes nowhere, and its repeat rule.
+fn short(number: usize) -> Received {
+    Received { routes: vec![], ..with_key(&format!("{number}"), &format!("key {number}")) }
+}
+
+async fn all_repeats(store: &DiskStore, numbers: std::ops::Range<usize>) {
+    let answers: Vec<_> = numbers.map(|number| store.append(short(number))).collect();
+    for answer in answers {
+        assert!(matches!(within(answer).await, Ok(Appended::Repeat(_))));
+    }
+}
+
+#[tokio::test]
+async fn more_repeats_than_a_segment_holds_are_carried_forward_and_told_after_a_rebuild() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path(), eager());
+    for round in 0..8 {
+        let answers: Vec<_> = (0..1000).map(|number| store.append(short(round * 1000 + number))).collect();
+        for answer in answers {
+            assert!(matches!(within(answer).await, Ok(Appended::New(_))));
+        }
+    }
+    until(&store, |store| store.stats().segments <= 9).await;
+    all_repeats(&store, 0..8000).await;
+    drop(store);
+    fs::remove_dir_all(directory.path().join("ledger")).unwrap();
+    let store = open(directory.path(), small());
+    assert!(store.shared.state().oldest_segment > 1, "segments were given back");
+    all_repeats(&store, 0..8000).await;
+}
+
+#[tokio::test]
+async fn a_replay_larger_than_a_segment_is_queued_in_order_and_stops_nothing() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path(), small());
+    let answers: Vec<_> = (0..3000).map(|number| store.append(received(&number.to_string(), &[0]))).collect();
+    let mut ids = Vec::new();
+    for answer in answers {
+        let Appended::New(stored) = within(answer).await.unwrap() else { panic!("no repeat rule was given") };
+        ids.push(stored.sequence());
+    }
+    assert_eq!(within(store.replay(ids.clone(), None)).await, Ok(3000));
+    let before = picture(&store);
+    let expected: Vec<u64> = ids.iter().chain(&ids).map(|id| id.as_u64()).collect();
+    assert_eq!(before.waiting_ids()[&lane(0)], expected);
+    drop(store);
+    fs::remove_dir_all(directory.path().join("ledger")).unwrap();
+    assert_eq!(picture(&open(directory.path(), small())), before);
+}
+
+#[tokio::test]
+async fn what_no_record_holds_is_refused_to_its_asker_alone() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path(), small());
+    stored(&*store, received("a", &[0])).await;
+    let long: Arc<str> = "x".repeat(70 << 10).into();
+    assert_eq!(within(store.pause(Arc::clone(&long), long, true)).await, Err(StoreError::TooLarge));
+    settle_head(&*store, 0, dead(&"wordy ".repeat(20 << 10))).await;
+    assert_eq!(within(store.dead(None, None, 10)).await.unwrap()[0].reason.len(), 1024);
+    stored(&*store, received("b", &[0])).await;
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_as_one_while_the_store_fills_up() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path(), Options { bytes_max: 640 << 10, ..small() });
+    stored(&*store, padded(0, &[0])).await;
+    let mut number = 0;
+    let mut full = false;
+    while !full {
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            number += 1;
+            answers.push((store.append(padded(number, &[0])), store.append(padded(0, &[0]))));
+        }
+        for (new, repeat) in answers {
+            full |= within(new).await == Err(StoreError::Full);
+            assert!(matches!(within(repeat).await, Ok(Appended::Repeat(_))));
+        }
+    }
 }

@@ -8,13 +8,13 @@ use super::page;
 use crate::store::{
     LaneId,
     journal::Position,
-    state::{SegmentUse, State, history::page_of},
+    state::{CarriedRange, SegmentUse, State, history::page_of},
 };
 
 /// Repeats to a block.
 pub(super) const BLOCK: u64 = 512;
 /// Written into every proof; another number is another layout, and the ledger is rebuilt.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 
 /// Keys to write and to remove, all at once.
 pub(in crate::store) struct Image {
@@ -44,6 +44,7 @@ pub(super) struct Proof {
     pub dead: u64,
     pub moved: u64,
     pub repeats: (u64, u64),
+    pub carried: Vec<CarriedRange>,
     /// Pages before this one were removed.
     pub first_page: u64,
 }
@@ -176,6 +177,7 @@ fn proof(state: &State, covered: &Covered, applied: Option<(Position, u64)>) -> 
         dead: state.dead.len() as u64,
         moved: state.moved.len() as u64,
         repeats: covered.repeats,
+        carried: state.carried.clone(),
         first_page: covered.first_page,
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn load(ledger: &Ledger, store: u64, repeats_max: usize) -> Result<Op
     lanes(ledger, &proof, &mut state)?;
     dead(ledger, &mut state)?;
     moved(ledger, &mut state)?;
+    state.carried = proof.carried.clone();
     state.repeats = repeats(ledger, &proof, repeats_max)?;
     let open_page = page_of(proof.next);
     if let Some(rows) = ledger.value(&key(b'h', &[open_page]))? {

@@ -42,6 +42,8 @@ pub(super) struct State {
     channel_numbers: HashMap<Arc<str>, u32>,
     pub dead: BTreeMap<u64, Dead>,
     pub repeats: Repeats,
+    /// Where repeats are told by a later record than their message's own, oldest first.
+    pub carried: Vec<CarriedRange>,
     pub paused: BTreeSet<(Arc<str>, Arc<str>)>,
     pub history: History,
     /// Messages copied forward, by id: where they are now. They are in no page.
@@ -97,6 +99,14 @@ pub(super) struct SegmentUse {
     pub last_at: i64,
 }
 
+/// The repeats a record carried forward: all that were live from the first of these sequences to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CarriedRange {
+    pub segment: u64,
+    pub first: u64,
+    pub last: u64,
+}
+
 /// Keys changed since the last checkpoint.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Dirty {
@@ -115,6 +125,7 @@ impl State {
             channel_numbers: HashMap::new(),
             dead: BTreeMap::new(),
             repeats: Repeats::new(repeats_max),
+            carried: Vec::new(),
             paused: BTreeSet::new(),
             history: History::default(),
             moved: BTreeMap::new(),
@@ -138,7 +149,7 @@ impl State {
             Recorded::DeadDiscarded(change) => self.dead_discarded(position, change),
             Recorded::Paused(paused) => self.pause(paused),
             Recorded::CarriedMessage(carried) => self.carried(position, carried, bytes),
-            Recorded::CarriedState(carried) => self.carried_state(carried),
+            Recorded::CarriedState(carried) => self.carried_state(position, carried),
         }
     }
 
@@ -188,6 +199,7 @@ impl State {
         let gone: u64 = self.segments.values().map(|each| each.messages).sum();
         self.segments = kept;
         self.messages = self.messages.saturating_sub(gone);
+        self.carried.retain(|range| range.segment >= segment);
         self.history.release(history::page_of(first_sequence), segment);
         let gone: Vec<u64> =
             self.moved.iter().filter(|(_, each)| each.row.position.segment < segment).map(|(id, _)| *id).collect();
@@ -195,6 +207,33 @@ impl State {
             self.moved.remove(&id);
             self.dirty.moved.insert(id);
         }
+    }
+
+    /// Live repeats that no record from `segment` on tells, whose first sequence is `first_sequence`; in runs of at most
+    /// `most`, none of which has another live repeat within its range. At least one run, which may be empty.
+    pub fn only_said_before(&self, segment: u64, first_sequence: u64, most: usize) -> Vec<Vec<CarriedRepeat>> {
+        let mut live = self.repeats.live_before(first_sequence);
+        live.sort_unstable_by_key(|repeat| repeat.sequence);
+        let mut later: Vec<_> = self.carried.iter().filter(|range| range.segment >= segment).collect();
+        later.sort_unstable_by_key(|range| range.first);
+        let (mut later, mut told_to) = (later.into_iter().peekable(), 0);
+        let (mut runs, mut run) = (Vec::new(), Vec::new());
+        for repeat in live {
+            while let Some(range) = later.next_if(|range| range.first <= repeat.sequence) {
+                told_to = range.last.max(told_to);
+            }
+            let told = repeat.sequence <= told_to;
+            if run.len() == most || told && !run.is_empty() {
+                runs.push(std::mem::take(&mut run));
+            }
+            if !told {
+                run.push(repeat);
+            }
+        }
+        if !run.is_empty() || runs.is_empty() {
+            runs.push(run);
+        }
+        runs
     }
 
     /// Total waiting entries.
@@ -415,10 +454,14 @@ impl State {
         self.segments.entry(position.segment).or_default().live += 1;
     }
 
-    fn carried_state(&mut self, carried: &CarriedState) {
+    fn carried_state(&mut self, position: Position, carried: &CarriedState) {
         self.paused = carried.paused.iter().cloned().collect();
         for repeat in &carried.repeats {
             self.repeats.insert(*repeat);
+        }
+        let sequences = || carried.repeats.iter().map(|repeat| repeat.sequence);
+        if let (Some(first), Some(last)) = (sequences().min(), sequences().max()) {
+            self.carried.push(CarriedRange { segment: position.segment, first, last });
         }
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
+    State,
     lane::{CHUNK, Entry, Queue},
     repeats::{Repeats, Seen},
 };
 use crate::store::{
     journal::Position,
-    records::{CarriedRepeat, RepeatMark},
+    records::{CarriedRepeat, CarriedState, Header, Recorded, RepeatMark},
 };
 
 fn entry(number: u64) -> Entry {
@@ -133,4 +134,43 @@ fn a_clock_set_back_forgets_no_repeat() {
     repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 1, at: 1_000_000_000_000 });
     repeats.insert(CarriedRepeat { mark: mark(2, 20), sequence: 2, at: 0 });
     assert_eq!(repeats.check(mark(1, 10), 0), Seen::Repeat { sequence: 1, at: 1_000_000_000_000 });
+}
+
+/// Sequences in each run.
+fn runs(state: &State, segment: u64, first_sequence: u64, most: usize) -> Vec<Vec<u64>> {
+    let runs = state.only_said_before(segment, first_sequence, most);
+    runs.iter().map(|run| run.iter().map(|repeat| repeat.sequence).collect()).collect()
+}
+
+#[test]
+fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
+    let mut state = State::new(100);
+    for number in 1..=9 {
+        let header = Header {
+            channel: "pumps".into(),
+            at: 0,
+            routes: vec![],
+            ack: 0,
+            control: 0,
+            patient: vec![],
+            device: vec![],
+            repeat: Some(mark(number, number)),
+        };
+        let position = Position { segment: 1 + (number - 1) / 3, offset: 128 };
+        state.apply(number, position, &Recorded::Received(header), 1);
+    }
+    let carry = |state: &mut State, before: u64, first: u64, segment: u64| {
+        for repeats in state.only_said_before(before, first, 2) {
+            let carried = Recorded::CarriedState(CarriedState { paused: vec![], repeats });
+            let sequence = state.next;
+            state.apply(sequence, Position { segment, offset: 128 }, &carried, 0);
+        }
+    };
+    assert_eq!(runs(&state, 2, 4, 2), [vec![1, 2], vec![3]]);
+    carry(&mut state, 2, 4, 3);
+    assert_eq!(runs(&state, 2, 4, 2), [Vec::<u64>::new()], "they are told already");
+    assert_eq!(runs(&state, 3, 7, 9), [vec![4, 5, 6]]);
+    carry(&mut state, 3, 7, 5);
+    state.release_before(3, 7);
+    assert_eq!(runs(&state, 4, 10, 9), [vec![1, 2, 3], vec![7, 8, 9]], "4 to 6 are told in a later segment");
 }
