@@ -11,6 +11,7 @@
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod conformance;
+mod debug;
 mod disk;
 pub mod journal;
 mod keyed;
@@ -69,7 +70,7 @@ pub struct Route {
 }
 
 /// What tells a sender's repeat: the key's values, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RepeatCheck {
     /// Values of the channel's repeat key, joined unambiguously; hashed by the store.
     pub key: Vec<u8>,
@@ -78,7 +79,7 @@ pub struct RepeatCheck {
 }
 
 /// A message as intake hands it over.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Received {
     /// Channel that took it.
     pub channel: Arc<str>,
@@ -96,7 +97,7 @@ pub struct Received {
     pub keys: SearchKeys,
 }
 /// What a message can be found by.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct SearchKeys {
     /// MSH-10.
     pub control_id: Vec<u8>,
@@ -137,7 +138,7 @@ pub enum Appended {
 }
 
 /// The head of a lane.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Waiting {
     /// Identity of this place in the lane (a replayed message has a new one).
     pub entry: Sequence,
@@ -210,7 +211,7 @@ pub enum StoreError {
 }
 
 /// A query over kept messages; all given parts must hold. Newest first.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Query {
     /// Channel name.
     pub channel: Option<String>,
@@ -289,7 +290,7 @@ pub struct Event {
     pub detail: String,
 }
 /// A message read back.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Kept {
     /// What it is and what became of it.
     pub summary: Summary,

@@ -38,7 +38,6 @@ pub(super) enum Request {
 }
 
 /// A message ready to be stored: hashed and encoded on its caller's thread.
-#[derive(Debug)]
 pub(super) struct NewMessage {
     pub header: Header,
     pub message: Bytes,
