@@ -1,12 +1,12 @@
 //! Opening: the ledger's image, if it proves itself, and the journal's records after it, folded by the same code as ever.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use tracing::{info, warn};
 
 use super::{OpenError, Options, secret};
 use crate::store::{
-    journal::{self, Journal, JournalError, Position},
+    journal::{self, Journal, JournalError, Position, files},
     keyed::{Keyed, Kind},
     ledger::{self, Covered, Image, Ledger, LedgerError},
     records::Recorded,
@@ -26,7 +26,7 @@ pub(super) struct Recovered {
 }
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Recovered, OpenError> {
-    fs::create_dir_all(path).map_err(|error| OpenError::Io { action: "make", path: path.to_owned(), error })?;
+    files::make_directory(path).map_err(|error| OpenError::Io { action: "make", path: path.to_owned(), error })?;
     let journal = open_journal(&path.join("journal"), options)?;
     around(path, journal, options)
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::OpenError;
+use crate::store::journal::files::OWNER_ONLY;
 
 /// Reads the key, or makes it where there is none; answers whether it was made.
 pub(super) fn read_or_make(directory: &Path) -> Result<([u8; 32], bool), OpenError> {
@@ -33,7 +34,7 @@ fn make(directory: &Path, path: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut key)?;
     let unfinished = directory.join("key.tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(&unfinished)?;
     file.write_all(&key)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;

@@ -398,6 +398,41 @@ async fn without_its_key_a_store_keeps_its_messages_and_its_key_is_its_owners_on
     assert!(matches!(within(store.append(with_key("message", "key"))).await, Ok(Appended::New(_))));
 }
 
+/// Everything below `path`, itself included, that others than its owner may use.
+fn open_to_others(path: &Path) -> Vec<std::path::PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let metadata = fs::metadata(path).unwrap();
+    let mut open = Vec::new();
+    if metadata.permissions().mode() & 0o077 != 0 {
+        open.push(path.to_owned());
+    }
+    if metadata.is_dir() {
+        open.extend(fs::read_dir(path).unwrap().flat_map(|entry| open_to_others(&entry.unwrap().path())));
+    }
+    open
+}
+
+#[tokio::test]
+async fn a_store_is_its_owners_only() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("new/store");
+    let store = open(&path, small());
+    live_a_little(&store).await;
+    within(store.close()).await.unwrap();
+    drop(store);
+    let store = open(&path, small());
+    within(store.close()).await.unwrap();
+    drop(store);
+    let found: Vec<_> = open_to_others(&path).into_iter().filter(|each| !is_of_sled(each)).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
+/// What sled makes while it runs is guarded by the ledger's directory alone.
+fn is_of_sled(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent.ends_with("ledger")) && !path.ends_with("db")
+}
+
 /// A short message that goes nowhere, and its repeat rule.
 fn short(number: usize) -> Received {
     Received { routes: vec![], ..with_key(&format!("{number}"), &format!("key {number}")) }

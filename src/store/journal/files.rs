@@ -3,11 +3,19 @@
 
 use super::JournalError;
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::Path,
 };
+
+/// Of every file of the store, since it holds patients' data.
+pub(in crate::store) const OWNER_ONLY: u32 = 0o600;
+
+/// Makes a directory, where there is none, that its owner alone may enter; its parents too.
+pub(in crate::store) fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
 
 /// Every change the journal makes to the disk. Reads are not among them: they go through `std` directly.
 pub(in crate::store) trait Files: Send + Sync + 'static {
@@ -32,7 +40,7 @@ pub(in crate::store) struct Disk;
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).open(path)
+        OpenOptions::new().read(true).write(true).create_new(true).mode(OWNER_ONLY).open(path)
     }
     fn open(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(path)

@@ -74,6 +74,7 @@ use spares::{Need, Spares};
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -234,8 +235,9 @@ impl Journal {
         accept_damage: bool,
     ) -> Result<(Journal, Vec<Damage>), JournalError> {
         check(&options)?;
-        fs::create_dir_all(directory).map_err(fault("create", directory))?;
-        let lock = lock_file(directory, File::options().create(true).truncate(false).write(true))?;
+        files::make_directory(directory).map_err(fault("create", directory))?;
+        let lock =
+            lock_file(directory, File::options().create(true).truncate(false).write(true).mode(files::OWNER_ONLY))?;
         let found = Found::in_directory(directory)?;
         let mut examined = if found.is_new() { Examined::default() } else { recover::examine(directory, &found)? };
         if !examined.damage.is_empty() && !accept_damage {

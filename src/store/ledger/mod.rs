@@ -17,14 +17,21 @@ mod page;
 mod tests;
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
+    os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
 pub(super) use self::image::{Covered, Image, first_page};
-use super::{journal::Position, state::State};
+use super::{
+    journal::{
+        Position,
+        files::{OWNER_ONLY, make_directory},
+    },
+    state::State,
+};
 
 const PART: usize = 48 << 10;
 const CACHE_BYTES: u64 = 16 << 20;
@@ -79,12 +86,20 @@ impl Ledger {
     }
 
     fn open_as_is(path: &Path) -> Result<Ledger, LedgerError> {
+        // sled asks for no mode of its own; what it makes later is behind the directory's.
+        make_directory(path)?;
         let config = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .mode(sled::Mode::HighThroughput);
         let db = guarded(|| Ok(config.open()?))?;
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::set_permissions(entry.path(), Permissions::from_mode(OWNER_ONLY))?;
+            }
+        }
         let file = File::options().write(true).open(path.join("db"))?;
         Ok(Ledger { db, file })
     }
