@@ -22,6 +22,7 @@ macro_rules! conformance {
                 next_waits_for_a_message_and_is_woken_by_it
                 a_repeat_is_answered_with_the_first_sequence_and_stored_once
                 a_key_used_again_for_other_content_is_stored_and_marked
+                content_that_comes_back_under_its_key_after_another_is_stored_again
                 a_repeat_outside_its_window_is_a_new_message
                 only_the_head_of_a_lane_can_be_settled
                 a_settled_entry_cannot_be_settled_again
@@ -162,6 +163,13 @@ pub(super) async fn a_key_used_again_for_other_content_is_stored_and_marked(stor
     let again = within(store.append(with_key("other", "k"))).await.expect("answered");
     assert!(matches!(again, Appended::Repeat(known) if known.sequence() == other.sequence()));
     assert_eq!(waiting(&*store, 0), 2);
+}
+
+pub(super) async fn content_that_comes_back_under_its_key_after_another_is_stored_again(store: Arc<dyn Store>) {
+    for (content, reused) in [("one", false), ("other", true), ("one", true)] {
+        assert_eq!(stored(&*store, with_key(content, "k")).await.reused(), reused);
+    }
+    assert_eq!(waiting(&*store, 0), 3);
 }
 
 pub(super) async fn a_repeat_outside_its_window_is_a_new_message(store: Arc<dyn Store>) {

@@ -70,6 +70,9 @@ pub struct Route {
 }
 
 /// What tells a sender's repeat: the key's values, and for how long.
+///
+/// A message is a repeat if key and content are those of the latest message with that key: of contents A, B, A under one
+/// key within the window all three are stored, the second and the third marked as [reused](Stored::reused).
 #[derive(Clone, PartialEq, Eq)]
 pub struct RepeatCheck {
     /// Values of the channel's repeat key, joined unambiguously; hashed by the store.
@@ -349,6 +352,7 @@ pub struct Stats {
 /// Durable, ordered, shared. All futures may be dropped without harm; none holds a lock across an await.
 pub trait Store: Send + Sync + 'static {
     /// Queues the message in the call itself, so calls made in order are stored in order; the future answers when it is durable.
+    /// What counts as a repeat is [`RepeatCheck`]'s; a repeat of a durable message is answered also by a full store.
     fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>>;
     /// The head of the lane; waits while it is empty. The same head is given again until it is settled.
     fn next(&self, lane: &LaneId) -> BoxFuture<'static, Result<Waiting, StoreError>>;
@@ -361,7 +365,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<(), StoreError>>;
     /// Notes an attempt that did not end the delivery, for the timeline; not waited for. `ambiguous` ones mark later sends as possible repeats.
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt);
-    /// Puts messages again at the tail of their lanes (of one destination, or of all routed). Answers how many entries were added.
+    /// Puts messages again at the tail of their lanes (of one destination, or of all routed). Answers how many entries were
+    /// added. Refused like a new message while the store is full.
     fn replay(&self, ids: Vec<Sequence>, destination: Option<Arc<str>>) -> BoxFuture<'static, Result<u64, StoreError>>;
     /// Kept messages.
     fn find(&self, query: Query) -> BoxFuture<'static, Result<Vec<Summary>, StoreError>>;

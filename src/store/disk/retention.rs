@@ -20,7 +20,7 @@ use crate::store::{
         Carried, CarriedDead, CarriedEntry, CarriedEvent, CarriedState, Header, Outcome, Recorded, Settled, What, nanos,
     },
     request::Batch,
-    state::{Dead, State},
+    state::{Dead, SegmentUse, State},
     view::{self, Told},
 };
 
@@ -109,7 +109,7 @@ impl Committer {
         let mut end = state.oldest_segment;
         while end < last {
             let segment = state.segments.get(&end).copied().unwrap_or_default();
-            let old = segment.last_at.saturating_add(retain) <= now;
+            let old = received_at(&state, end, now).saturating_add(retain) <= now;
             let share = if pressed { WANTED_MAX_FULL } else { WANTED_MAX };
             let may_go = old || pressed && !self.options.retain_when_full;
             if !may_go || segment.live * share > segment.messages && !worth_it(&state, last, share) {
@@ -230,6 +230,16 @@ fn standing(state: &State, told: &Told) -> (Vec<CarriedEntry>, Vec<(LaneId, u64,
         dead.extend(state.dead.get(&entry).map(|found| (lane.id.clone(), entry, *found)));
     }
     (waiting, dead)
+}
+
+/// When the last of a segment's messages was received. Times ahead of the clock are of a clock that was wrong then: the
+/// messages are as old as those received after them.
+fn received_at(state: &State, segment: u64, now: i64) -> i64 {
+    let believed = |(_, each): (&u64, &SegmentUse)| (each.messages > 0 && each.last_at <= now).then_some(each.last_at);
+    match state.segments.get(&segment) {
+        Some(each) if each.last_at > now => state.segments.range(segment + 1..).find_map(believed).unwrap_or(now),
+        each => each.map_or(0, |each| each.last_at),
+    }
 }
 
 /// Whether copying a segment that is mostly wanted pays, since little is wanted in those behind it, which it pins.

@@ -1,7 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::atomic::{AtomicI64, Ordering},
+};
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
@@ -331,17 +336,56 @@ async fn order_within_a_lane_survives_carrying_forward_and_a_rebuild() {
     }
 }
 
-#[tokio::test]
-async fn delivered_messages_are_kept_for_retain() {
-    let directory = TempDir::new().unwrap();
-    let store = open(directory.path(), Options { retain: Duration::from_secs(1), ..small() });
+/// A clock to be set, in seconds from noon.
+fn settable() -> (Clock, Arc<AtomicI64>) {
+    let seconds = Arc::new(AtomicI64::new(0));
+    let told = Arc::clone(&seconds);
+    (Clock::of(move || noon() + jiff::SignedDuration::from_secs(told.load(Ordering::SeqCst))), seconds)
+}
+
+/// Stores messages received at this time, and has them delivered.
+async fn delivered(store: &DiskStore, numbers: std::ops::Range<usize>, at: Timestamp) -> Vec<Sequence> {
     let mut ids = Vec::new();
-    for number in 0..300 {
-        ids.push(stored(&*store, padded(number, &[0])).await.sequence());
-        settle_head(&*store, 0, accepted()).await;
+    for number in numbers {
+        ids.push(stored(store, Received { at, ..padded(number, &[0]) }).await.sequence());
+        settle_head(store, 0, accepted()).await;
+    }
+    ids
+}
+
+#[tokio::test]
+async fn delivered_messages_are_kept_for_retain_and_not_much_longer() {
+    let directory = TempDir::new().unwrap();
+    let (clock, seconds) = settable();
+    let options = Options { retain: Duration::from_secs(3600), ..small() };
+    let store = DiskStore::open(directory.path(), options, Arc::new(Metrics::new().unwrap()), clock).unwrap();
+    let ids = delivered(&store, 0..300, noon()).await;
+    seconds.store(3599, Ordering::SeqCst);
+    for _ in 0..10 {
+        within(store.pause("none".into(), "none".into(), false)).await.unwrap();
     }
     assert_eq!(store.stats().messages, 300);
     assert_eq!(within(store.read(ids[0])).await.unwrap().summary.state, crate::store::State::Delivered);
+    seconds.store(3600, Ordering::SeqCst);
+    until(&store, |store| store.stats().segments <= 2).await;
+    assert_eq!(within(store.read(ids[0])).await.err(), Some(StoreError::NotFound));
+}
+
+#[tokio::test]
+async fn messages_from_a_clock_once_far_ahead_are_given_back_like_those_after_them() {
+    let directory = TempDir::new().unwrap();
+    let (clock, seconds) = settable();
+    let options = Options { retain: Duration::from_secs(3600), ..small() };
+    let store = DiskStore::open(directory.path(), options, Arc::new(Metrics::new().unwrap()), clock).unwrap();
+    delivered(&store, 0..100, "2199-01-01T00:00:00Z".parse().unwrap()).await;
+    delivered(&store, 100..300, noon()).await;
+    seconds.store(3599, Ordering::SeqCst);
+    for _ in 0..10 {
+        within(store.pause("none".into(), "none".into(), false)).await.unwrap();
+    }
+    assert_eq!(store.stats().messages, 300);
+    seconds.store(3600, Ordering::SeqCst);
+    until(&store, |store| store.stats().segments <= 2).await;
 }
 
 #[tokio::test]
