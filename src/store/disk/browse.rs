@@ -50,6 +50,11 @@ impl Shared {
         matches!(self.reader.read(position), Err(JournalError::Damaged(_)))
     }
 
+    /// Whether nothing is kept at `position` any more.
+    pub(super) fn is_gone(&self, position: Position) -> bool {
+        matches!(self.reader.read(position), Err(JournalError::NotFound(_)))
+    }
+
     fn upcoming(&self, lane: &LaneId, head: &Entry) -> Vec<Entry> {
         let state = self.state();
         let Some(lane) = state.lane(lane) else { return Vec::new() };

@@ -18,6 +18,7 @@ mod faults;
 #[cfg(test)]
 mod model;
 mod queue;
+mod rebuild;
 mod recovery;
 mod retention;
 mod secret;
@@ -35,6 +36,8 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
+
+pub use self::rebuild::Rebuilt;
 
 use self::{
     cache::Cache,
@@ -80,7 +83,7 @@ pub struct Options {
     pub cache_bytes: usize,
     /// Appends waiting for the disk at most; more are refused as if the store were full.
     pub queue_max: usize,
-    /// Open although the journal is damaged, keeping what can be proved: what `store rebuild` does.
+    /// Open although the journal is damaged, keeping what can be proved: what [`DiskStore::rebuild`] does.
     pub accept_damage: bool,
 }
 
@@ -292,8 +295,8 @@ impl Shared {
         Some((entry, repeat))
     }
 
-    /// A message that cannot be proved any more is never given out; it is a dead letter, so that its lane goes on and a person
-    /// sees it. Any other fault stays a fault.
+    /// A message that cannot be proved any more, or is gone with its segment though nobody released it, is never given out;
+    /// it is a dead letter, so that its lane goes on and a person sees it. Any other fault stays a fault.
     async fn bury_if_damaged(
         self: &Arc<Shared>,
         lane: &LaneId,
@@ -301,7 +304,8 @@ impl Shared {
         fault: StoreError,
     ) -> Result<(), StoreError> {
         let position = entry.position;
-        if !blocking(Arc::clone(self), move |shared| Ok(shared.is_damaged(position))).await? {
+        let gone = fault == StoreError::NotFound;
+        if !gone && !blocking(Arc::clone(self), move |shared| Ok(shared.is_damaged(position))).await? {
             return Err(fault);
         }
         error!(id = entry.id, %fault, "a stored message is damaged: it is a dead letter; ask its sender for it");

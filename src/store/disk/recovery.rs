@@ -1,12 +1,15 @@
 //! Opening: the ledger's image, if it proves itself, and the journal's records after it, folded by the same code as ever.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tracing::{info, warn};
 
 use super::{OpenError, Options, secret};
 use crate::store::{
-    journal::{self, Journal, JournalError, Position, files},
+    journal::{self, Damage, Journal, JournalError, Position, files},
     keyed::{Keyed, Kind},
     ledger::{self, Covered, Image, Ledger, LedgerError},
     records::Recorded,
@@ -23,12 +26,21 @@ pub(super) struct Recovered {
     pub keyed: Keyed,
     /// Records folded that the ledger does not cover.
     pub uncovered: u64,
+    /// Stretches of the journal given up.
+    pub damage: Vec<Damage>,
+    /// Where a ledger that was not used is now.
+    pub ledger_aside: Option<PathBuf>,
 }
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Recovered, OpenError> {
     files::make_directory(path).map_err(|error| OpenError::Io { action: "make", path: path.to_owned(), error })?;
-    let journal = open_journal(&path.join("journal"), options)?;
-    around(path, journal, options)
+    let (journal, damage) = open_journal(&path.join("journal"), options)?;
+    let mut recovered = around(path, journal, options)?;
+    // What opening finds reading may find again.
+    recovered.damage.extend(damage);
+    recovered.damage.sort_by_key(|lost| (lost.from, std::cmp::Reverse(lost.to)));
+    recovered.damage.dedup_by_key(|lost| lost.from);
+    Ok(recovered)
 }
 
 /// The store around a journal that is open.
@@ -54,20 +66,17 @@ pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result
     recover(journal, image, keyed, options)
 }
 
-fn open_journal(path: &Path, options: &Options) -> Result<Journal, OpenError> {
+fn open_journal(path: &Path, options: &Options) -> Result<(Journal, Vec<Damage>), OpenError> {
     let sizes = journal::Options { segment_bytes: options.segment_bytes, bytes_max: options.bytes_max };
-    let journal = match options.accept_damage {
-        false => Journal::open(path, sizes)?,
-        true => {
-            let (journal, damage) = Journal::open_accepting_damage(path, sizes)?;
-            damage.iter().for_each(|lost| warn!(%lost, "the journal is damaged: this stretch is lost"));
-            journal
-        }
+    let (journal, damage) = match options.accept_damage {
+        false => (Journal::open(path, sizes)?, Vec::new()),
+        true => Journal::open_accepting_damage(path, sizes)?,
     };
+    damage.iter().for_each(|lost| warn!(%lost, "the journal is damaged: this stretch is lost"));
     if let Some(cut) = journal.cut() {
         warn!(%cut, "a batch that was being written when the engine stopped was cut off; nobody was answered for it");
     }
-    Ok(journal)
+    Ok((journal, damage))
 }
 
 /// A ledger and what it holds.
@@ -76,13 +85,14 @@ struct Opened {
     state: State,
     applied: Option<(Position, u64)>,
     covered: Covered,
+    aside: Option<PathBuf>,
 }
 
 fn open_ledger(path: &Path, journal: &Journal, store: u64, repeats_max: usize) -> Result<Opened, LedgerError> {
     let ledger = Ledger::open(path)?;
     let covered = ledger.covered(store)?;
     let Some(loaded) = ledger.load(store, repeats_max)? else {
-        return Ok(Opened { ledger, state: State::new(repeats_max), applied: None, covered });
+        return Ok(Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None });
     };
     if let Some((position, sequence)) = loaded.applied {
         let found = journal.reader().read(position);
@@ -90,14 +100,16 @@ fn open_ledger(path: &Path, journal: &Journal, store: u64, repeats_max: usize) -
             return Err(LedgerError::Unproved("the journal does not hold the record it goes up to"));
         }
     }
-    Ok(Opened { ledger, state: loaded.state, applied: loaded.applied, covered })
+    Ok(Opened { ledger, state: loaded.state, applied: loaded.applied, covered, aside: None })
 }
 
 fn rebuild(path: &Path, store: u64, options: &Options, reason: &LedgerError) -> Result<Opened, OpenError> {
     let fault = |action| move |error| OpenError::Io { action, path: path.to_owned(), error };
+    let mut aside = None;
     if path.exists() {
-        let aside = ledger::move_aside(path).map_err(fault("move aside"))?;
-        warn!(%reason, aside = %aside.display(), "the ledger is not used: rebuilding it from the journal");
+        let moved = ledger::move_aside(path).map_err(fault("move aside"))?;
+        warn!(%reason, aside = %moved.display(), "the ledger is not used: rebuilding it from the journal");
+        aside = Some(moved);
     }
     let ledger = Ledger::open(path).map_err(|error| OpenError::Io {
         action: "make",
@@ -105,11 +117,12 @@ fn rebuild(path: &Path, store: u64, options: &Options, reason: &LedgerError) -> 
         error: std::io::Error::other(error),
     })?;
     let covered = Covered { store, ..Covered::default() };
-    Ok(Opened { ledger, state: State::new(options.repeats_max), applied: None, covered })
+    Ok(Opened { ledger, state: State::new(options.repeats_max), applied: None, covered, aside })
 }
 
 fn recover(journal: Journal, opened: Opened, keyed: Keyed, options: &Options) -> Result<Recovered, OpenError> {
-    let Opened { ledger, mut state, mut applied, mut covered } = opened;
+    let Opened { ledger, mut state, mut applied, mut covered, aside } = opened;
+    let mut lost = Vec::new();
     let segments = journal.segments();
     let (oldest, first_sequence) = segments.first().map_or((0, None), |first| (first.segment, first.first_sequence));
     state.oldest_segment = oldest;
@@ -123,6 +136,7 @@ fn recover(journal: Journal, opened: Opened, keyed: Keyed, options: &Options) ->
             Ok(scanned) => scanned,
             Err(JournalError::Damaged(damage)) if options.accept_damage => {
                 damage.iter().for_each(|lost| warn!(%lost, "the journal is damaged: this stretch is lost"));
+                lost.extend(damage);
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -144,7 +158,19 @@ fn recover(journal: Journal, opened: Opened, keyed: Keyed, options: &Options) ->
     state.take_woken();
     state.suspect_heads();
     info!(messages = state.messages, waiting = state.waiting(), dead = state.dead.len(), folded, "store opened");
-    Ok(Recovered { journal, ledger: Arc::new(ledger), state, applied, covered, keyed, uncovered })
+    let ledger = Arc::new(ledger);
+    Ok(Recovered { journal, ledger, state, applied, covered, keyed, uncovered, damage: lost, ledger_aside: aside })
+}
+
+impl Recovered {
+    /// Writes what was recovered as a checkpoint and gives the files up.
+    pub fn close(mut self) -> Result<(), OpenError> {
+        let first_sequence = self.journal.segments().first().and_then(|first| first.first_sequence);
+        let first_page = ledger::first_page(first_sequence);
+        let image = Image::of(&mut self.state, &mut self.covered, self.applied, first_page);
+        self.ledger.write(&image).map_err(unwritten)?;
+        Ok(self.journal.close()?)
+    }
 }
 
 fn fold(state: &mut State, position: Position, record: &journal::Record) -> Result<(), OpenError> {

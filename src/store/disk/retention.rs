@@ -15,7 +15,7 @@ use super::{
 };
 use crate::store::{
     LaneId, StoreError,
-    journal::JournalError,
+    journal::{JournalError, Position},
     records::{
         Carried, CarriedDead, CarriedEntry, CarriedEvent, CarriedState, Header, Outcome, Recorded, Settled, What, nanos,
     },
@@ -148,15 +148,16 @@ impl Committer {
 
     /// A damaged message is a dead letter wherever it waits, and a person must give it up; any other fault may pass.
     fn cannot_carry(&mut self, id: u64, fault: &StoreError) -> Result<bool, JournalError> {
-        let told = self.shared.told(id).ok().filter(|told| self.shared.is_damaged(told.row.position));
-        let Some(told) = told else {
+        let (waiting, dead, position) = places(&self.shared.state(), id);
+        // This thread alone releases: what is not found now is lost.
+        let Some(_) = position.filter(|position| self.shared.is_damaged(*position) || self.shared.is_gone(*position))
+        else {
             if self.again_at.replace(Instant::now() + PATIENCE).is_none() {
                 error!(id, %fault, "a message cannot be copied forward now: no space is given back until it can");
             }
             return Ok(false);
         };
-        let (waiting, dead) = standing(&self.shared.state(), &told);
-        let entries = waiting.iter().map(|each| each.entry).chain(dead.iter().map(|(_, entry, _)| *entry)).collect();
+        let entries = waiting.iter().map(|each| each.entry).chain(dead).collect();
         let mut batch = Batch::new(&self.shared.state(), true, self.shared.payload_max);
         let at = nanos(self.shared.clock.now());
         for CarriedEntry { lane, entry, .. } in waiting {
@@ -230,6 +231,22 @@ fn standing(state: &State, told: &Told) -> (Vec<CarriedEntry>, Vec<(LaneId, u64,
         dead.extend(state.dead.get(&entry).map(|found| (lane.id.clone(), entry, *found)));
     }
     (waiting, dead)
+}
+
+/// Every place a message has, looked for in all lanes: entries that wait, entries that are dead, where the message is.
+fn places(state: &State, id: u64) -> (Vec<CarriedEntry>, Vec<u64>, Option<Position>) {
+    let (mut waiting, mut dead, mut position) = (Vec::new(), Vec::new(), None);
+    for lane in &state.lanes {
+        for each in lane.queue.iter().filter(|each| each.id == id) {
+            waiting.push(CarriedEntry { lane: lane.id.clone(), entry: each.entry, again: each.again });
+            position = Some(state.position_of(id, each.position));
+        }
+    }
+    for (entry, each) in state.dead.iter().filter(|(_, each)| each.id == id) {
+        dead.push(*entry);
+        position = Some(state.position_of(id, each.message));
+    }
+    (waiting, dead, position)
 }
 
 /// When the last of a segment's messages was received. Times ahead of the clock are of a clock that was wrong then: the
