@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{Attempt, LaneId, Receipt, Settlement, journal::Position};
 use crate::hl7::ack::Code;
 
+/// The reason, with no attempts made, of a dead letter that is one because its message cannot be read any more. Records are
+/// known by it: never changed.
+pub(super) const DAMAGED: &str = "its stored copy is damaged: ask the sender for it, or restore a backup";
 /// Repeats carried by one record.
 const CARRIED_REPEATS: usize = 10_000;
 /// Bytes kept of a reason or an answer, which others word.
@@ -278,6 +281,10 @@ impl Outcome {
             }
             Settlement::Dead { reason, attempts } => Outcome::Dead { reason: short(reason), attempts },
         }
+    }
+    /// The end of a delivery whose message cannot be read any more.
+    pub fn damaged() -> Outcome {
+        Outcome::Dead { reason: DAMAGED.to_owned(), attempts: 0 }
     }
     pub fn what(&self) -> What {
         match self {

@@ -307,3 +307,29 @@ async fn a_place_in_a_lane_whose_message_is_gone_with_its_segment_is_a_dead_lett
     let letters = within(store.dead(None, None, 10)).await.unwrap();
     assert_eq!((letters.len(), letters[0].id), (1, first));
 }
+
+#[tokio::test]
+async fn a_damaged_message_sent_again_is_stored_and_not_taken_for_a_repeat() {
+    let directory = TempDir::new().unwrap();
+    let store = super::tests::try_open(directory.path(), segmented()).unwrap();
+    let again = || crate::store::conformance::with_key("message to be damaged", "key");
+    let first = stored(&*store, again()).await.sequence();
+    for number in 0..200 {
+        stored(&*store, long(number, &[1])).await;
+    }
+    within(store.close()).await.unwrap();
+    drop(store);
+    damage(directory.path(), b"message to be damaged");
+    let store = super::tests::try_open(directory.path(), segmented()).unwrap();
+    let waiting = tokio::spawn(store.next(&lane(0)));
+    super::tests::until(&store, |store| store.stats().dead == 1).await;
+    within(store.close()).await.unwrap();
+    drop(store);
+    assert!(within(waiting).await.unwrap().is_err());
+    let store = super::tests::try_open(directory.path(), segmented()).unwrap();
+    let second = stored(&*store, again()).await.sequence();
+    assert!(second > first);
+    assert_eq!(head(&*store, 0).await.id, second);
+    let repeat = within(store.append(again())).await.unwrap();
+    assert!(matches!(repeat, Appended::Repeat(known) if known.sequence() == second));
+}

@@ -59,9 +59,6 @@ use super::{
 };
 use crate::{clock::Clock, metrics::Metrics};
 
-/// Why a damaged message is a dead letter.
-const DAMAGED: &str = "its stored copy is damaged: ask the sender for it, or restore a backup";
-
 /// How the store keeps.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -310,12 +307,11 @@ impl Shared {
         }
         error!(id = entry.id, %fault, "a stored message is damaged: it is a dead letter; ask its sender for it");
         let (answerer, answer) = oneshot::channel();
-        let reason = DAMAGED.to_owned();
         let request = Request::Settle {
             lane: lane.clone(),
             entry: entry.entry,
             at: nanos(self.clock.now()),
-            outcome: Outcome::Dead { reason, attempts: 0 },
+            outcome: Outcome::damaged(),
         };
         self.queue.push(request, Answerer::To(answerer));
         match answer.await.unwrap_or_else(|_| Err(self.gone())) {

@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, ops::Range, time::Instant};
 use tracing::{debug, error, warn};
 
 use super::{
-    DAMAGED,
     committer::{Committer, PATIENCE, failed},
     queue::Checkpointed,
 };
@@ -161,8 +160,7 @@ impl Committer {
         let mut batch = Batch::new(&self.shared.state(), true, self.shared.payload_max);
         let at = nanos(self.shared.clock.now());
         for CarriedEntry { lane, entry, .. } in waiting {
-            let outcome = Outcome::Dead { reason: DAMAGED.to_owned(), attempts: 0 };
-            let settled = Settled { lane, entry, id, at, outcome };
+            let settled = Settled { lane, entry, id, at, outcome: Outcome::damaged() };
             batch.plan(Recorded::Settled(settled)).map_err(|_| JournalError::TooLarge)?;
         }
         self.write_own(batch.planned)?;

@@ -142,7 +142,7 @@ impl State {
         self.next = self.next.max(sequence + recorded.sequences());
         match recorded {
             Recorded::Received(header) => self.received(sequence, position, header, bytes),
-            Recorded::Settled(settled) => self.settled(position, settled),
+            Recorded::Settled(settled) => self.settled(sequence, position, settled),
             Recorded::Attempted(attempted) => self.attempted(position, attempted),
             Recorded::Replayed(replayed) => self.replayed(sequence, position, replayed),
             Recorded::DeadRetried(change) => self.dead_retried(sequence, position, change),
@@ -323,7 +323,7 @@ impl State {
         }
     }
 
-    fn settled(&mut self, position: Position, settled: &Settled) {
+    fn settled(&mut self, sequence: u64, position: Position, settled: &Settled) {
         let lane = self.lane_number(&settled.lane);
         let Some(entry) = self.dequeue(lane, settled.entry) else { return };
         let message = self.position_of(entry.id, entry.position);
@@ -334,6 +334,10 @@ impl State {
                 let dead = Dead { id: entry.id, lane, message, received_at, at: settled.at, told: position };
                 self.bury(entry.entry, dead);
             }
+        }
+        if settled.outcome == Outcome::damaged() {
+            // What its sender sends again, having been asked to, must be stored.
+            self.repeats.distrust(entry.id, sequence);
         }
         self.happened(Happened { id: entry.id, entry: entry.entry, lane, what: settled.outcome.what(), position });
     }

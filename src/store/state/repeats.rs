@@ -63,6 +63,16 @@ impl Repeats {
         }
     }
 
+    /// The message `id` is lost: from record `sequence` on its repeat counts as other content under its key.
+    pub fn distrust(&mut self, id: u64, sequence: u64) {
+        let current = |number: u64, each: &CarriedRepeat| self.index.get(&each.mark.key) == Some(&number);
+        let mut found = (self.first..).zip(&self.ring).filter(|(_, each)| each.sequence == id);
+        let lost = found.find(|(number, each)| current(*number, each)).map(|(_, each)| *each);
+        if let Some(CarriedRepeat { mark, at, .. }) = lost {
+            self.insert(CarriedRepeat { mark: RepeatMark { body: !mark.body, ..mark }, sequence, at });
+        }
+    }
+
     /// Entries that still tell a repeat, of messages before `sequence`.
     pub fn live_before(&self, sequence: u64) -> Vec<CarriedRepeat> {
         let at = self.ring.back().map_or(0, |last| last.at);

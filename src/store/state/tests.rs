@@ -174,3 +174,16 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
     state.release_before(3, 7);
     assert_eq!(runs(&state, 4, 10, 9), [vec![1, 2, 3], vec![7, 8, 9]], "4 to 6 are told in a later segment");
 }
+
+#[test]
+fn a_lost_message_is_told_as_no_repeat_unless_its_key_told_another_since() {
+    let mut repeats = Repeats::new(10);
+    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 1, at: 0 });
+    repeats.insert(CarriedRepeat { mark: mark(2, 20), sequence: 2, at: 0 });
+    repeats.distrust(1, 3);
+    assert_eq!(repeats.check(mark(1, 10), 0), Seen::Reused);
+    assert_eq!(repeats.check(mark(2, 20), 0), Seen::Repeat { sequence: 2, at: 0 });
+    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 4, at: 0 });
+    repeats.distrust(1, 5);
+    assert_eq!(repeats.check(mark(1, 10), 0), Seen::Repeat { sequence: 4, at: 0 });
+}
