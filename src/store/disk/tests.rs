@@ -539,22 +539,43 @@ async fn what_no_record_holds_is_refused_to_its_asker_alone() {
     stored(&*store, received("b", &[0])).await;
 }
 
+/// Asks for all of these at once, so that one batch takes most of them.
+async fn in_one_batch(store: &DiskStore, all: Vec<Received>) -> Vec<Result<Appended, StoreError>> {
+    let made: Vec<_> = all.into_iter().map(|each| NewMessage::new(each, &store.shared.keyed)).collect();
+    // While this one is written the others gather.
+    let busy = store.pause("none".into(), "none".into(), false);
+    let mut answers = Vec::new();
+    for new in made {
+        let (answerer, answer) = oneshot::channel();
+        store.shared.queue.push(Request::Append(Box::new(new)), Answerer::To(answerer));
+        answers.push(answer);
+    }
+    within(busy).await.unwrap();
+    let mut answered = Vec::new();
+    for answer in answers {
+        answered.push(within(answer).await.unwrap().map(|answer| match answer {
+            Answer::Appended(appended) => appended,
+            other => panic!("{other:?}"),
+        }));
+    }
+    answered
+}
+
 #[tokio::test]
-async fn a_repeat_is_answered_as_one_while_the_store_fills_up() {
+async fn a_repeat_in_a_batch_there_is_no_room_for_is_still_answered_as_one() {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path(), Options { bytes_max: 640 << 10, ..small() });
-    stored(&*store, padded(0, &[0])).await;
-    let mut number = 0;
-    let mut full = false;
-    while !full {
-        let mut answers = Vec::new();
-        for _ in 0..100 {
-            number += 1;
-            answers.push((store.append(padded(number, &[0])), store.append(padded(0, &[0]))));
-        }
-        for (new, repeat) in answers {
-            full |= within(new).await == Err(StoreError::Full);
-            assert!(matches!(within(repeat).await, Ok(Appended::Repeat(_))));
+    stored(&*store, short(0)).await;
+    let mut full = 0;
+    for number in 1..60 {
+        // Larger than what is left of a segment where messages are still taken.
+        let large = with_key(&"x".repeat(40 << 10), &format!("key {number}"));
+        let answers = in_one_batch(&store, vec![large.clone(), short(0), large, short(0)]).await;
+        full += usize::from(answers[0] == Err(StoreError::Full));
+        assert_eq!(answers[2].is_ok(), answers[0].is_ok(), "a repeat of what is not stored is not stored");
+        for place in [1, 3] {
+            assert!(matches!(answers[place], Ok(Appended::Repeat(_))), "{:?}", answers[place]);
         }
     }
+    assert!(full > 20 && store.health().is_ok(), "it was full for the large ones alone");
 }
