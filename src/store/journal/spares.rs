@@ -16,6 +16,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use tracing::error;
 
 /// Zeros written and synced at a time: small enough that an append beside it hardly waits for the disk.
 pub(super) const CHUNK: u32 = 1024 * 1024;
@@ -53,10 +54,10 @@ struct State {
     wanted: usize,
     /// The thread is at it; its bytes count already.
     making: bool,
-    /// When the disk last had no space for another.
+    /// When another could last not be made. No record is at risk by that: messages wait, and it is tried again.
     refused: Option<Instant>,
-    /// A fault other than lack of space, for the writer to report.
-    failed: Option<io::Error>,
+    /// What was said of it last, so that it is logged once.
+    told: Option<io::ErrorKind>,
     /// Bytes given to live segments.
     live: u64,
     stop: bool,
@@ -98,9 +99,6 @@ impl Spares {
     pub(super) fn secure(&self, need: Need) -> Result<(), JournalError> {
         let mut state = self.shared.lock();
         loop {
-            if let Some(error) = state.failed.take() {
-                return Err(fault("prepare a segment in", &self.shared.directory)(error));
-            }
             if state.ready.len() < need.segments {
                 state = self.shared.make_or_wait(state, need.bytes)?;
             } else if !need.keeps_reserve || self.shared.reserve_stands(&mut state, need)? {
@@ -141,7 +139,7 @@ impl Spares {
         let mut state = self.shared.lock();
         let rolls = left < self.shared.options.segment_bytes / 4;
         let need = Need { segments: usize::from(rolls), bytes: 0, left, keeps_reserve: true };
-        state.failed.is_none() && self.shared.reserve_stands(&mut state, need).is_ok()
+        self.shared.reserve_stands(&mut state, need).is_ok()
     }
 
     /// Bytes of all files, the one in the making included.
@@ -217,10 +215,7 @@ impl Shared {
                     state.ready.extend(spare);
                     return Ok(state);
                 }
-                Err(error) if !is_no_space(&error) => {
-                    return Err(fault("prepare a segment in", &self.directory)(error));
-                }
-                Err(_) => state.refused = Some(Instant::now()),
+                Err(error) => self.refuse(&mut state, &error),
             }
         }
         if state.making { Ok(self.wait(state)) } else { Err(JournalError::Full) }
@@ -232,7 +227,7 @@ impl Shared {
         while !state.stop {
             let wanted =
                 self.whole(&state) < state.wanted.max(1) && state.refused.is_none() && self.admits_another(&state);
-            if !wanted || state.failed.is_some() {
+            if !wanted {
                 state = self.wait(state);
                 continue;
             }
@@ -242,11 +237,23 @@ impl Shared {
             state = self.lock();
             state.making = false;
             match made {
-                Ok(spare) => state.ready.extend(spare),
-                Err(error) if is_no_space(&error) => state.refused = Some(Instant::now()),
-                Err(error) => state.failed = Some(error),
+                Ok(spare) => {
+                    state.told = None;
+                    state.ready.extend(spare);
+                }
+                Err(error) => self.refuse(&mut state, &error),
             }
             self.changed.notify_all();
+        }
+    }
+
+    /// Notes that no spare could be made, and says why where that is not plain lack of space.
+    fn refuse(&self, state: &mut State, error: &io::Error) {
+        state.refused = Some(Instant::now());
+        if !is_no_space(error) && state.told != Some(error.kind()) {
+            let directory = self.directory.display();
+            error!(%directory, %error, "no segment can be prepared; messages are refused until one can: look at the disk");
+            state.told = Some(error.kind());
         }
     }
 
