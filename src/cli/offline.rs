@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     config::Config,
     metrics::Metrics,
-    store::{DiskStore, Stats, Store, journal},
+    store::{DiskStore, Stats, Store},
 };
 
 #[derive(Subcommand)]
@@ -20,6 +20,8 @@ pub(super) enum StoreAction {
     Stats,
     /// Read every record of a stopped engine's journal and prove its checksum
     Verify,
+    /// Keep what can be proved of a stopped engine's damaged store, and say what is lost; copy its folder first
+    Rebuild,
 }
 
 #[derive(Subcommand)]
@@ -33,6 +35,11 @@ pub(super) fn store(common: &Common, action: &StoreAction) -> Outcome {
     match action {
         StoreAction::Stats => stats(common, &config),
         StoreAction::Verify => verify(common, &config.store.path),
+        StoreAction::Rebuild => {
+            existing(&config.store.path)?;
+            print!("{}", DiskStore::rebuild(&config.store.path, config.store.options())?);
+            Ok(())
+        }
     }
 }
 
@@ -52,9 +59,7 @@ fn stats(common: &Common, config: &Config) -> Outcome {
 
 fn stopped_stats(config: &Config) -> Result<Stats, Failure> {
     let path = &config.store.path;
-    if !path.is_dir() {
-        return Err(Failure::Failed(format!("{}: there is no store here", path.display())));
-    }
+    existing(path)?;
     let metrics = Arc::new(Metrics::new()?);
     let store = DiskStore::open(path, config.store.options(), metrics, Clock::system())?;
     let stats = store.stats();
@@ -62,9 +67,15 @@ fn stopped_stats(config: &Config) -> Result<Stats, Failure> {
     Ok(stats)
 }
 
+fn existing(path: &Path) -> Outcome {
+    let nothing = || Failure::Failed(format!("{}: there is no store here", path.display()));
+    if path.is_dir() { Ok(()) } else { Err(nothing()) }
+}
+
 fn verify(common: &Common, path: &Path) -> Outcome {
+    existing(path)?;
     let report = DiskStore::verify(path, |_, _| {})?;
-    let damage: Vec<String> = report.damage.iter().map(describe).collect();
+    let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
     if common.json {
         let (first, last) = report.sequences;
         println!(
@@ -72,33 +83,19 @@ fn verify(common: &Common, path: &Path) -> Outcome {
             json!({
                 "segments": report.segments, "records": report.records, "bytes": report.bytes,
                 "first_sequence": first, "last_sequence": last,
-                "torn": report.torn.as_ref().map(describe), "damage": damage,
+                "torn": report.torn.as_ref().map(ToString::to_string), "damage": damage,
             })
         );
     } else {
         let (segments, records) = (count(report.segments, "segment"), count(report.records, "record"));
         println!("{}: {segments}, {records}, {} bytes read", path.display(), report.bytes);
-        report.torn.iter().for_each(|torn| println!("never durable, cut at the next start: {}", describe(torn)));
+        report.torn.iter().for_each(|torn| println!("never durable, cut at the next start: {}", torn));
         damage.iter().for_each(|damage| println!("damaged: {damage}"));
     }
     match damage.len() {
         0 => Ok(()),
         _ => Err(Failure::Failed("the journal is damaged; copy its folder before anything else is done to it".into())),
     }
-}
-
-fn describe(damage: &journal::Damage) -> String {
-    let (before, after) = damage.sequences;
-    let shown = |sequence: Option<u64>| sequence.map_or("none".to_owned(), |sequence| sequence.to_string());
-    format!(
-        "{} bytes {} to {}: {}; last record before {}, first after {}",
-        damage.path.display(),
-        damage.from.offset,
-        damage.to.offset,
-        damage.what,
-        shown(before),
-        shown(after)
-    )
 }
 
 pub(super) fn audit(common: &Common, action: &AuditAction) -> Outcome {

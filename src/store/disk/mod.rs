@@ -117,6 +117,15 @@ pub enum OpenError {
         /// As the system said.
         error: std::io::Error,
     },
+    /// The store was used before, and its journal is not there.
+    #[error(
+        "{} is missing though this store was used before: mount or restore it; if it is lost for good, go on with what is left by `cannula store rebuild`",
+        .path.display()
+    )]
+    JournalMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A record that does not read.
     #[error("the journal does not read at segment {segment}, byte {offset}: {what}")]
     Unreadable {

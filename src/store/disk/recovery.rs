@@ -34,6 +34,11 @@ pub(super) struct Recovered {
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Recovered, OpenError> {
     files::make_directory(path).map_err(|error| OpenError::Io { action: "make", path: path.to_owned(), error })?;
+    // The journal is made first: a key without one is a store whose journal is elsewhere, such as on a volume that is not
+    // mounted, and must not be taken for a new one.
+    if !options.accept_damage && secret::exists(path) && !path.join("journal").is_dir() {
+        return Err(OpenError::JournalMissing { path: path.join("journal") });
+    }
     let (journal, damage) = open_journal(&path.join("journal"), options)?;
     let mut recovered = around(path, journal, options)?;
     // What opening finds reading may find again.

@@ -10,6 +10,11 @@ use std::{
 use super::OpenError;
 use crate::store::journal::files::OWNER_ONLY;
 
+/// Whether a store was made here before.
+pub(super) fn exists(directory: &Path) -> bool {
+    directory.join("key").exists()
+}
+
 /// Reads the key, or makes it where there is none; answers whether it was made.
 pub(super) fn read_or_make(directory: &Path) -> Result<([u8; 32], bool), OpenError> {
     let path = directory.join("key");

@@ -579,3 +579,15 @@ async fn a_repeat_in_a_batch_there_is_no_room_for_is_still_answered_as_one() {
     }
     assert!(full > 20 && store.health().is_ok(), "it was full for the large ones alone");
 }
+
+#[test]
+fn a_store_whose_journal_is_not_mounted_is_not_taken_for_a_new_one() {
+    let directory = TempDir::new().unwrap();
+    let open = || try_open(directory.path(), small());
+    drop(open().unwrap());
+    fs::rename(directory.path().join("journal"), directory.path().join("elsewhere")).unwrap();
+    assert!(matches!(open(), Err(OpenError::JournalMissing { .. })));
+    assert!(!directory.path().join("journal").exists(), "a new journal was begun");
+    fs::rename(directory.path().join("elsewhere"), directory.path().join("journal")).unwrap();
+    assert!(open().is_ok());
+}
