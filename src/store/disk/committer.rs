@@ -41,8 +41,8 @@ pub(super) struct Committer {
     pub(super) unreadable: Vec<u64>,
     /// When to try again what could not be copied forward.
     pub(super) again_at: Option<Instant>,
-    /// There was no room for what must be copied forward; said once.
-    pub(super) no_room: bool,
+    /// There was no room for what must be copied forward, which is said once; when to look again.
+    pub(super) no_room: Option<Instant>,
     forgotten_repeats: u64,
 }
 
@@ -93,7 +93,7 @@ impl Committer {
             releasing: Releasing::default(),
             unreadable: Vec::new(),
             again_at: None,
-            no_room: false,
+            no_room: None,
             forgotten_repeats: 0,
         };
         committer.measure();

@@ -4,7 +4,11 @@
 //! wanted. What is wanted is copied forward first; then a checkpoint that covers the copies is made safe; only then is it
 //! released. So a rebuild from what is left of the journal knows all that still holds, and one dead letter pins nothing.
 
-use std::{collections::BTreeMap, ops::Range, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, error, warn};
 
@@ -25,6 +29,8 @@ use crate::store::{
 
 /// Messages copied forward between two batches.
 const CARRY_MESSAGES: usize = 64;
+/// How long what found no room rests: looking for what must be copied takes time that settlements need.
+const ROOM_AGAIN: Duration = Duration::from_secs(1);
 /// Attempts kept in a carried message's history.
 const CARRY_ATTEMPTS: usize = 16;
 /// A segment is copied from when at most one in so many of its messages is still wanted.
@@ -59,14 +65,14 @@ impl Committer {
         };
         match step {
             Err(fault @ (JournalError::Full | JournalError::TooLarge)) => {
-                if !std::mem::replace(&mut self.no_room, true) {
+                if self.no_room.replace(Instant::now() + ROOM_AGAIN).is_none() {
                     warn!(%fault, "no room to copy forward what the oldest segment still holds: free disk space");
                 }
                 Ok(false)
             }
             step => {
                 let busy = step.map_err(|fault| failed(&fault))?;
-                self.no_room = false;
+                self.no_room = None;
                 Ok(busy)
             }
         }
@@ -77,7 +83,8 @@ impl Committer {
     fn hindered(&mut self) -> bool {
         let state = self.shared.state();
         self.unreadable.retain(|entry| state.dead.contains_key(entry));
-        !self.unreadable.is_empty() || self.again_at.is_some_and(|at| Instant::now() < at)
+        let waits = |at: Option<Instant>| at.is_some_and(|at| Instant::now() < at);
+        !self.unreadable.is_empty() || waits(self.again_at) || waits(self.no_room)
     }
 
     /// The writer's word; what waited for it is released.
