@@ -322,7 +322,11 @@ impl Shared {
     fn refuse(&self, channel: &Arc<str>, refusal: &Refusal, asked: &Asked, header: &Header<'_>) -> Answer {
         let at = self.clock.now();
         self.metrics.bad_frames.with_label_values(&[&**channel, refusal.reason]).inc();
-        debug!(%channel, reason = refusal.reason, code = refusal.fault.code, "message refused");
+        let (reason, code, place) = (refusal.reason, refusal.fault.code, &refusal.fault.location);
+        debug!(%channel, reason, code, place, "message refused");
+        if self.is_news(channel, reason) {
+            warn!(%channel, reason, code, place, "messages are refused; the sender's operator must mend them (its ACK says why)");
+        }
         let number = self.refused.fetch_add(1, Ordering::Relaxed) & 0xFF_FFFF;
         let own_control_id = format!("N{:x}{number:06x}", at.as_millisecond());
         Answer { channel: Some(channel.clone()), ..reply::negative(refusal, header, asked, at, &own_control_id) }

@@ -92,7 +92,7 @@ pub struct Received {
     pub message: Bytes,
     /// Destinations; empty is recorded as "routed nowhere".
     pub routes: Vec<Route>,
-    /// Repeat rule; `None` where the channel has none or a key value is missing.
+    /// Repeat rule; `None` where the channel has none or the message has no value of its key.
     pub repeat: Option<RepeatCheck>,
     /// MSA-1 of the answer due once stored; `None` where none is asked for. Kept for the timeline.
     pub ack: Option<crate::hl7::ack::Code>,
