@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::{DeviceDetail, Output, Translation, concept};
 use crate::{
     fhir::{self, Coding, Device, DeviceName, DeviceVersion, Identifier, Reference, Text, systems},
-    pcd::{self, Authority, Identity, Role, Row},
+    pcd::{self, Authority, Identity, Place, Report, Role, Row},
 };
 
 /// What is known of the devices of one report.
@@ -41,7 +41,10 @@ impl<'a> Devices<'a> {
                 DeviceDetail::Device => {
                     let parent = std::iter::successors(report.rows[i].parent, |&up| report.rows[up].parent)
                         .find_map(|up| full_urls.get(&up));
-                    Reference::to(write(translation, i, &identity, parent, output))
+                    let giver =
+                        std::iter::successors(Some(i), |&up| report.rows[up].parent).find(|at| own.contains_key(at));
+                    let (place, inherited) = (given_at(report, giver.unwrap_or(i)), giver != Some(i));
+                    Reference::to(write(translation, i, &identity, parent, (place, inherited), output))
                 }
             };
             devices.known.insert(i, Known { key: identity.key(), reference });
@@ -125,11 +128,22 @@ fn full_url(identity: &Identity) -> String {
     fhir::urn_uuid(["Device", identifier.system.as_deref().unwrap_or_default(), &identifier.value])
 }
 
+/// Where a device row says who it is: OBX-18, or an attribute below it.
+fn given_at(report: &Report<'_>, i: usize) -> Place {
+    let row = &report.rows[i];
+    let system_id = |at: &&usize| report.rows[**at].term.term.is_some_and(|term| &*term.refid == "MDC_ATTR_SYS_ID");
+    match row.attributes.iter().find(system_id) {
+        Some(&attribute) if row.obx.field(18).is_empty() => report.rows[attribute].place_of(5),
+        _ => row.place_of(18),
+    }
+}
+
 fn write<'a>(
     translation: &Translation<'a>,
     i: usize,
     identity: &Identity,
     parent: Option<&String>,
+    (given_at, inherited): (Place, bool),
     output: &mut Output<'a>,
 ) -> String {
     let row = &translation.report.rows[i];
@@ -143,7 +157,10 @@ fn write<'a>(
         ..Device::default()
     };
     let mut trace = output.trace();
-    trace.note("identifier[0]", row.place_of(18));
+    trace.note("identifier[0]", given_at);
+    if inherited {
+        trace.note("identifier[0].value", row.place_of(4));
+    }
     if !device.kind.is_empty() {
         trace.note("type", row.place_of(3));
     }

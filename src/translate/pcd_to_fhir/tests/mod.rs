@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use self::r4::check_r4;
 use super::*;
 use crate::pcd::Nomenclature;
+use crate::translate::Plan;
 
 fn settings() -> PcdToFhir {
     let mut settings = PcdToFhir::new(Nomenclature::built_in());
@@ -525,4 +526,23 @@ fn text_is_decoded_by_the_character_set_of_the_message() {
     let translated = apply(&settings(), &Message::parse(bytes).unwrap(), context()).unwrap().unwrap();
     let bundle: Value = serde_json::from_slice(&translated.body).unwrap();
     assert_eq!(observations(&bundle)[0]["valueString"], "Zürich");
+}
+
+#[test]
+fn every_element_is_said_to_come_from_a_field_that_was_sent() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("channels/bedside-pumps");
+    let mut origins = 0;
+    for name in ["01-running-infusion", "02-occluded", "04-two-infusions-one-rack"] {
+        let message = parse(&std::fs::read_to_string(folder.join(format!("{name}.in.hl7"))).unwrap());
+        let mut settings = settings();
+        settings.identifier_systems.insert("GENHOSP".into(), "urn:oid:2.999.1.1".into());
+        let context = Context { origins: true, ..context() };
+        let translated = Plan::PcdToFhir(settings).apply(&message, context).unwrap().unwrap();
+        for (element, source) in &translated.origins {
+            let path = crate::hl7::Path::parse(source).unwrap_or_else(|_| panic!("{element}: {source} is no path"));
+            assert!(message.first(&path).is_some(), "{name}: {element} is said to come from {source}, which is empty");
+            origins += 1;
+        }
+    }
+    assert!(origins > 100, "{origins}");
 }
