@@ -126,6 +126,15 @@ pub enum OpenError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The journal has lost durable records at its end.
+    #[error(
+        "{} ends before what was acknowledged: the disk or someone has cut it; restore a backup, or go on with what is left by `cannula store rebuild`",
+        .path.display()
+    )]
+    JournalShort {
+        /// The journal.
+        path: PathBuf,
+    },
     /// A record that does not read.
     #[error("the journal does not read at segment {segment}, byte {offset}: {what}")]
     Unreadable {

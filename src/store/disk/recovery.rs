@@ -66,6 +66,8 @@ pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result
     };
     let image = match image {
         Ok(image) => image,
+        // A checkpoint follows the sync of what it covers: the journal has lost what it had.
+        Err(LedgerError::BeyondJournal) => return Err(OpenError::JournalShort { path: path.join("journal") }),
         Err(reason) => rebuild(&ledger_path, store, options, &reason)?,
     };
     recover(journal, image, keyed, options)
@@ -79,7 +81,7 @@ fn open_journal(path: &Path, options: &Options) -> Result<(Journal, Vec<Damage>)
     };
     damage.iter().for_each(|lost| warn!(%lost, "the journal is damaged: this stretch is lost"));
     if let Some(cut) = journal.cut() {
-        warn!(%cut, "a batch that was being written when the engine stopped was cut off; nobody was answered for it");
+        warn!(%cut, "a batch at the journal's end was cut off: torn by the last stop, and then nobody was answered for it, or lost by the disk since");
     }
     Ok((journal, damage))
 }
@@ -100,6 +102,9 @@ fn open_ledger(path: &Path, journal: &Journal, store: u64, repeats_max: usize) -
         return Ok(Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None });
     };
     if let Some((position, sequence)) = loaded.applied {
+        if position >= journal.end() {
+            return Err(LedgerError::BeyondJournal);
+        }
         let found = journal.reader().read(position);
         if !found.is_ok_and(|record| record.sequence == sequence) {
             return Err(LedgerError::Unproved("the journal does not hold the record it goes up to"));

@@ -50,6 +50,9 @@ pub(super) enum LedgerError {
     Panicked,
     #[error("it does not prove itself: {0}")]
     Unproved(&'static str),
+    /// What it covers was durable, and the journal ends before it.
+    #[error("the journal ends before what was known durable")]
+    BeyondJournal,
 }
 
 /// An open ledger.
