@@ -210,6 +210,16 @@ fn expression(text: &str) -> Result<Expression, Problem> {
     Expression::compile(text).map_err(|error| {
         let line_start: usize = text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
         let before = text[line_start..].chars().take(error.column - 1).map(char::len_utf8).sum::<usize>();
-        Problem { what: error.what, remedy: "mend the expression".to_owned(), at: line_start + before }
+        let remedy = remedy_for(&error.what).to_owned();
+        Problem { what: error.what, remedy, at: line_start + before }
     })
+}
+
+/// What is wrong most often: one sign of equality, and a path without quotes.
+fn remedy_for(what: &str) -> &'static str {
+    match what {
+        _ if what.contains("'='") => "compare with ==",
+        _ if what.contains("undefined variable") => "write paths and texts in quotes, such as msg[\"PV1-3.1\"]",
+        _ => "mend the expression",
+    }
 }

@@ -195,7 +195,7 @@ impl<'d> Reader<'d> {
                 items.iter().filter_map(|item| self.table_at(name, table, item)).collect()
             }
             Some((value, _)) => {
-                let _: Option<()> = self.wrong_type(name, value, &format!("[[{name}]], a table each"));
+                let _: Option<()> = self.wrong_type(name, value, &format!("[[{}]], a table each", self.key(name)));
                 Vec::new()
             }
         }
@@ -228,7 +228,16 @@ impl<'d> Reader<'d> {
     pub fn string(&self, name: &str, value: &'d Spanned<DeValue<'d>>) -> Option<Written<'d>> {
         match value.get_ref() {
             DeValue::String(text) => Some(Written { text: Cow::Borrowed(text), span: value.span() }),
-            _ => self.wrong_type(name, value, "a string in quotes"),
+            _ => self.wrong_type(name, value, self.quoted(name)),
+        }
+    }
+
+    /// The form of a key's string, as a person would write it.
+    fn quoted(&self, name: &str) -> &'static str {
+        match self.described(name).map(|key| &key.kind) {
+            Some(Kind::Text("duration")) => "a duration in quotes like \"30s\"",
+            Some(Kind::Text("size")) => "a size in quotes like \"16MiB\"",
+            _ => "a string in quotes",
         }
     }
 

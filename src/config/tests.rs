@@ -120,7 +120,7 @@ fn every_fault_of_every_file_is_reported_at_once_with_its_place() {
         "cannula.toml:6:10: log.format: \"jason\" is none of text, json; write `json`",
         "channels/one.toml:1:1: listener.address is missing in [listener]; add `address`, IP address and port",
         "channels/one.toml:2:1: unknown key \"adress\" in [listener]; write `address`",
-        "channels/one.toml:3:17: listener.frame_timeout: a whole number where a string in quotes was expected; write",
+        "channels/one.toml:3:17: listener.frame_timeout: a whole number where a duration in quotes like \"30s\" was expected; write",
         "channels/one.toml:4:19: listener.max_connections: the number is out of range; write one from 1 to 65535",
         "channels/one.toml:6:",
         "channels/one.toml:8:8: destination.name: \"a b\" is not a name; use 1 to 64 letters",
