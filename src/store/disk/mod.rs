@@ -16,6 +16,8 @@ mod committer;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod loss_tests;
+#[cfg(test)]
 mod model;
 mod queue;
 mod rebuild;
