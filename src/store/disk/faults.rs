@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
-    fs::File,
     io,
     sync::atomic::{AtomicU8, Ordering},
 };
@@ -15,7 +14,7 @@ use crate::store::{
     conformance::{accepted, head, lane, noon, received, settle_head, stored, within},
     journal::{
         Journal,
-        files::{Disk, Files},
+        files::{Disk, Files, Handle},
     },
 };
 
@@ -36,17 +35,17 @@ impl Failing {
 }
 
 impl Files for Failing {
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &Path) -> io::Result<Handle> {
         Disk.create(path)
     }
-    fn open(&self, path: &Path) -> io::Result<File> {
+    fn open(&self, path: &Path) -> io::Result<Handle> {
         Disk.open(path)
     }
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_at(&self, file: &Handle, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.check(WRITE_FAILS)?;
         Disk.write_at(file, bytes, offset)
     }
-    fn sync(&self, file: &File) -> io::Result<()> {
+    fn sync(&self, file: &Handle) -> io::Result<()> {
         self.check(SYNC_FAILS)?;
         Disk.sync(file)
     }

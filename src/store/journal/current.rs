@@ -3,7 +3,7 @@
 
 use super::{
     JournalError, Options, Record,
-    files::{Files, fault, is_no_space},
+    files::{Files, Handle, fault, is_no_space},
     layout::{self, Key, SEGMENT_HEADER, SegmentHeader, record_bytes},
     mark::MarkFile,
     read::Extent,
@@ -11,14 +11,11 @@ use super::{
     segment_path,
     spares::{self, CHUNK, Need, Spares},
 };
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// The segment being written.
 pub(super) struct Current {
-    pub(super) file: File,
+    pub(super) file: Handle,
     pub(super) path: PathBuf,
     pub(super) extent: Extent,
     pub(super) key: Key,
@@ -40,7 +37,7 @@ impl Current {
     ) -> Result<Current, JournalError> {
         let path = segment_path(directory, extent.header.number);
         let file = recover::mend(files, &path, tail)?;
-        let bytes = file.metadata().map_err(fault("measure", &path))?.len();
+        let bytes = file.length().map_err(fault("measure", &path))?;
         let size = extent.header.size;
         let prepared = u32::try_from(bytes).unwrap_or(size).min(size);
         Ok(Current { file, path, key: extent.header.key(), durable_to: extent.end, prepared, limit: size, extent })

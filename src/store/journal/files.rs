@@ -1,12 +1,14 @@
-//! The system calls the journal changes the disk with, behind a trait so that tests can let each of them fail and can
-//! cut the power between them. Nothing here decides anything.
+//! What the journal asks of the machine's file system, behind a trait so that tests can let each call fail, cut the power
+//! between them, or stand a disk in memory in its place. Nothing here decides anything.
 
 use super::JournalError;
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    any::Any,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Of every file of the store, since it holds patients' data.
@@ -17,39 +19,91 @@ pub(in crate::store) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Every change the journal makes to the disk. Reads are not among them: they go through `std` directly.
+/// An open file.
+pub(in crate::store) type Handle = Arc<dyn Opened>;
+
+/// Keeps others out until it is dropped.
+pub(in crate::store) type Lock = Box<dyn Any + Send + Sync>;
+
+/// What can be done with a file that is open.
+pub(in crate::store) trait Opened: Any + Send + Sync {
+    /// Some of the bytes from `offset` on; 0 at the end of the file.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// All of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// fdatasync.
+    fn sync(&self) -> io::Result<()>;
+    /// Bytes of the file.
+    fn length(&self) -> io::Result<u64>;
+}
+
+/// Everything the journal does with files. What has a body here reads, or is done by the file itself; where files are the
+/// machine's own it need not be written again.
 pub(in crate::store) trait Files: Send + Sync + 'static {
     /// A new empty file for reading and writing; an existing one is a fault.
-    fn create(&self, path: &Path) -> io::Result<File>;
+    fn create(&self, path: &Path) -> io::Result<Handle>;
     /// An existing file for reading and writing.
-    fn open(&self, path: &Path) -> io::Result<File>;
+    fn open(&self, path: &Path) -> io::Result<Handle>;
     /// All of `bytes` at `offset`.
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    fn write_at(&self, file: &Handle, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_at(bytes, offset)
+    }
     /// fdatasync.
-    fn sync(&self, file: &File) -> io::Result<()>;
+    fn sync(&self, file: &Handle) -> io::Result<()> {
+        file.sync()
+    }
     /// Atomic within one directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Unlinks a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// fsync of a directory: its names survive power loss.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// An existing file for reading alone.
+    fn open_to_read(&self, path: &Path) -> io::Result<Handle> {
+        Ok(Arc::new(File::open(path)?))
+    }
+    /// Paths of everything in a directory.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+    }
+    /// Bytes of the file.
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+    /// Whether there is such a file.
+    fn exists(&self, path: &Path) -> bool {
+        self.length(path).is_ok()
+    }
+    /// Makes a directory, where there is none, that its owner alone may enter; its parents too.
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        make_directory(path)
+    }
+    /// Locks the file, which is made where there is none if `make`.
+    fn lock(&self, path: &Path, make: bool) -> Result<Lock, TryLockError> {
+        let mut options = File::options();
+        match make {
+            true => options.create(true).truncate(false).write(true).mode(OWNER_ONLY),
+            false => options.read(true),
+        };
+        let file = options.open(path).map_err(TryLockError::Error)?;
+        file.try_lock()?;
+        Ok(Box::new(file))
+    }
+    /// Whether a thread makes segments ready ahead of need. Where none does, whoever needs one waits for its making.
+    fn prepares_ahead(&self) -> bool {
+        true
+    }
 }
 
 /// The machine's own file system.
 pub(in crate::store) struct Disk;
 
 impl Files for Disk {
-    fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).mode(OWNER_ONLY).open(path)
+    fn create(&self, path: &Path) -> io::Result<Handle> {
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).create_new(true).mode(OWNER_ONLY).open(path)?))
     }
-    fn open(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(path)
-    }
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.write_all_at(bytes, offset)
-    }
-    fn sync(&self, file: &File) -> io::Result<()> {
-        file.sync_data()
+    fn open(&self, path: &Path) -> io::Result<Handle> {
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
@@ -60,6 +114,40 @@ impl Files for Disk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
     }
+}
+
+impl Opened for File {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, bytes, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+}
+
+/// Fills `bytes` from `offset` on, as far as the file goes; answers how far that was.
+pub(super) fn read_full(file: &dyn Opened, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Fills `bytes` from `offset` on; a file that does not go so far is a fault.
+pub(super) fn read_exact(file: &dyn Opened, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    if read_full(file, bytes, offset)? < bytes.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
 /// Names what was tried on which file, for `map_err`.

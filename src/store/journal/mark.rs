@@ -3,12 +3,11 @@
 
 use super::{
     JournalError, Position,
-    files::{Files, fault},
+    files::{self, Files, Handle, fault},
     layout::{u32_at, u64_at},
 };
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -67,7 +66,7 @@ impl Mark {
 
 /// The open file.
 pub(super) struct MarkFile {
-    file: File,
+    file: Handle,
     path: PathBuf,
     pub(super) mark: Mark,
 }
@@ -97,16 +96,17 @@ impl MarkFile {
 }
 
 /// What is marked in `directory`; `None` where no mark can be read.
-pub(super) fn read(directory: &Path) -> Result<Option<Mark>, JournalError> {
+pub(super) fn read(files: &dyn Files, directory: &Path) -> Result<Option<Mark>, JournalError> {
     let path = path(directory);
-    let mut bytes = Vec::new();
-    match File::open(&path) {
+    let mut bytes = [0; SLOT_APART as usize + SLOT];
+    let there = match files.open_to_read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fault("open", &path)(error)),
-        Ok(file) => file.take(2 * SLOT_APART).read_to_end(&mut bytes).map_err(fault("read", &path))?,
+        Ok(file) => files::read_full(&*file, &mut bytes, 0).map_err(fault("read", &path))?,
     };
+    let bytes = &bytes[..there];
     let second = bytes.get(SLOT_APART as usize..).unwrap_or_default();
-    Ok(Mark::decode(&bytes).into_iter().chain(Mark::decode(second)).max_by_key(|mark| mark.count))
+    Ok(Mark::decode(bytes).into_iter().chain(Mark::decode(second)).max_by_key(|mark| mark.count))
 }
 
 fn path(directory: &Path) -> PathBuf {

@@ -65,16 +65,15 @@ pub use verify::{Report, verify};
 
 use bytes::Bytes;
 use current::{Current, Plan, begin, next_header};
-use files::{Disk, Files, fault};
+use files::{Disk, Files, Lock, fault};
 use layout::{SEGMENT_HEADER, record_bytes};
 use mark::{Mark, MarkFile};
 use read::Extent;
 use recover::{Examined, Found};
 use spares::{Need, Spares};
 use std::{
-    fs::{self, File, TryLockError},
+    fs::TryLockError,
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -211,7 +210,7 @@ pub struct Journal {
     failed: bool,
     // Ends its thread before the lock is given up.
     spares: Spares,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Journal {
@@ -235,11 +234,11 @@ impl Journal {
         accept_damage: bool,
     ) -> Result<(Journal, Vec<Damage>), JournalError> {
         check(&options)?;
-        files::make_directory(directory).map_err(fault("create", directory))?;
-        let lock =
-            lock_file(directory, File::options().create(true).truncate(false).write(true).mode(files::OWNER_ONLY))?;
-        let found = Found::in_directory(directory)?;
-        let mut examined = if found.is_new() { Examined::default() } else { recover::examine(directory, &found)? };
+        files.make_directory(directory).map_err(fault("create", directory))?;
+        let lock = lock(&*files, directory, true)?;
+        let found = Found::in_directory(&*files, directory)?;
+        let is_new = found.is_new();
+        let mut examined = if is_new { Examined::default() } else { recover::examine(&*files, directory, &found)? };
         if !examined.damage.is_empty() && !accept_damage {
             return Err(JournalError::Damaged(examined.damage));
         }
@@ -256,7 +255,7 @@ impl Journal {
         files: Arc<dyn Files>,
         found: Found,
         examined: Examined,
-        lock: File,
+        lock: Lock,
     ) -> Result<Journal, JournalError> {
         let last = examined.extents.values().next_back().copied();
         let current = match (last, &examined.tail) {
@@ -267,7 +266,7 @@ impl Journal {
         let live = examined.extents.values().map(|extent| u64::from(extent.header.size)).sum();
         let ready = found.stock(&*files, &options)?;
         let spares = Spares::start(Arc::clone(&files), directory, &options, ready, live)?;
-        let reader = Arc::new(Reader::new(directory, examined.extents));
+        let reader = Arc::new(Reader::new(directory, Arc::clone(&files), examined.extents));
         let current = match current {
             Some((current, false)) => current,
             _ => {
@@ -498,12 +497,11 @@ fn check(options: &Options) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Taken for as long as the file is open.
-fn lock_file(directory: &Path, open: &fs::OpenOptions) -> Result<File, JournalError> {
+/// Keeps others out for as long as it is held; `make` its file where there is none.
+fn lock(files: &dyn Files, directory: &Path, make: bool) -> Result<Lock, JournalError> {
     let path = directory.join("LOCK");
-    let file = open.open(&path).map_err(fault("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    match files.lock(&path, make) {
+        Ok(lock) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(JournalError::Locked(path)),
         Err(TryLockError::Error(error)) => Err(fault("lock", &path)(error)),
     }

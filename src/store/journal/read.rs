@@ -3,14 +3,13 @@
 
 use super::{
     Damage, JournalError, Position, Record, SegmentInfo,
-    files::fault,
+    files::{Files, Handle, fault},
     layout::{SEGMENT_HEADER, SegmentHeader},
     segment_path,
     walk::Walk,
 };
 use std::{
     collections::BTreeMap,
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -31,14 +30,15 @@ pub(super) struct Extent {
 /// Reads by position, from any thread; blocking.
 pub struct Reader {
     directory: PathBuf,
+    files: Arc<dyn Files>,
     live: RwLock<BTreeMap<u64, Extent>>,
     /// Most recently used last.
-    open: Mutex<Vec<(u64, Arc<File>)>>,
+    open: Mutex<Vec<(u64, Handle)>>,
 }
 
 impl Reader {
-    pub(super) fn new(directory: &Path, live: BTreeMap<u64, Extent>) -> Reader {
-        Reader { directory: directory.to_owned(), live: RwLock::new(live), open: Mutex::default() }
+    pub(super) fn new(directory: &Path, files: Arc<dyn Files>, live: BTreeMap<u64, Extent>) -> Reader {
+        Reader { directory: directory.to_owned(), files, live: RwLock::new(live), open: Mutex::default() }
     }
 
     /// The record at `position`, its checksum proved. `NotFound` where its segment was released or nothing was written
@@ -90,7 +90,7 @@ impl Reader {
         segment_path(&self.directory, segment)
     }
 
-    fn file(&self, segment: u64) -> Result<Arc<File>, JournalError> {
+    fn file(&self, segment: u64) -> Result<Handle, JournalError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = open.iter().position(|(number, _)| *number == segment) {
             let entry = open.remove(at);
@@ -99,11 +99,11 @@ impl Reader {
             return Ok(file);
         }
         let path = self.path(segment);
-        let file = match File::open(&path) {
+        let file = match self.files.open_to_read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.extent(segment).is_none() => {
                 return Err(JournalError::NotFound(Position { segment, offset: 0 }));
             }
-            opened => Arc::new(opened.map_err(fault("open", &path))?),
+            opened => opened.map_err(fault("open", &path))?,
         };
         if open.len() == OPEN_MAX {
             open.remove(0);
@@ -138,7 +138,7 @@ struct Scan<'a> {
     reader: &'a Reader,
     at: Position,
     /// Of the segment `at` is in, and how far it goes.
-    walk: Option<(Walk<Arc<File>>, Extent)>,
+    walk: Option<(Walk, Extent)>,
     last: Option<u64>,
     ended: bool,
 }
@@ -210,7 +210,7 @@ impl Scan<'_> {
 
     fn record(
         reader: &Reader,
-        walk: &mut Walk<Arc<File>>,
+        walk: &mut Walk,
         extent: Extent,
         at: &mut Position,
         last: &mut Option<u64>,

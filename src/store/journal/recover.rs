@@ -4,7 +4,7 @@
 
 use super::{
     Damage, JournalError, Options, Position,
-    files::{Files, fault},
+    files::{self, Files, Handle, fault},
     layout::{self, SEGMENT_HEADER, SegmentHeader},
     mark::{self, Mark},
     read::Extent,
@@ -14,11 +14,7 @@ use super::{
 };
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 /// The files of a journal's directory by what they are for.
@@ -34,11 +30,10 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(super) fn in_directory(directory: &Path) -> Result<Found, JournalError> {
-        let mut found = Found { mark: mark::read(directory)?, ..Found::default() };
+    pub(super) fn in_directory(files: &dyn Files, directory: &Path) -> Result<Found, JournalError> {
+        let mut found = Found { mark: mark::read(files, directory)?, ..Found::default() };
         let first = found.mark.map_or(0, |mark| mark.first);
-        for entry in fs::read_dir(directory).map_err(fault("list", directory))? {
-            let path = entry.map_err(fault("list", directory))?.path();
+        for path in files.list(directory).map_err(fault("list", directory))? {
             let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
             match (path.extension().and_then(|extension| extension.to_str()), number) {
                 (Some("journal"), Some(number)) if number < first => found.released.push(path),
@@ -55,7 +50,7 @@ impl Found {
     pub(super) fn stock(&self, files: &dyn Files, options: &Options) -> Result<Vec<Spare>, JournalError> {
         let mut ready = Vec::new();
         for path in self.spares.iter().chain(&self.released) {
-            let whole = fs::metadata(path).is_ok_and(|file| file.len() == u64::from(options.segment_bytes));
+            let whole = files.length(path).is_ok_and(|bytes| bytes == u64::from(options.segment_bytes));
             if !whole || ready.len() >= spares::KEPT_MAX {
                 files.remove(path).map_err(fault("delete", path))?;
                 continue;
@@ -104,7 +99,7 @@ pub(super) struct Tail {
 }
 
 /// Examines all that was found; reads headers, and the records of the last segment alone.
-pub(super) fn examine(directory: &Path, found: &Found) -> Result<Examined, JournalError> {
+pub(super) fn examine(files: &dyn Files, directory: &Path, found: &Found) -> Result<Examined, JournalError> {
     let mut examined = Examined::default();
     let last_found = found.segments.keys().next_back().copied().unwrap_or(0);
     let first_found = found.segments.keys().next().copied().unwrap_or(1);
@@ -116,23 +111,23 @@ pub(super) fn examine(directory: &Path, found: &Found) -> Result<Examined, Journ
     }
     for number in first..=last {
         match found.segments.get(&number) {
-            Some(path) => examined.header(number, path)?,
+            Some(path) => examined.header(files, number, path)?,
             None => examined.lose(number, &segment_path(directory, number), "the segment is missing"),
         }
     }
     examined.seal();
-    examined.survey_before_lost(directory)?;
-    examined.examine_tail(directory, last, found.mark.and_then(|mark| mark.closed_at))?;
+    examined.survey_before_lost(files, directory)?;
+    examined.examine_tail(files, directory, last, found.mark.and_then(|mark| mark.closed_at))?;
     Ok(examined)
 }
 
 impl Examined {
-    fn header(&mut self, number: u64, path: &Path) -> Result<(), JournalError> {
-        let mut bytes = Vec::with_capacity(SEGMENT_HEADER as usize);
-        let file = File::open(path).map_err(fault("open", path))?;
-        let length = file.metadata().map_err(fault("measure", path))?.len();
-        file.take(u64::from(SEGMENT_HEADER)).read_to_end(&mut bytes).map_err(fault("read", path))?;
-        match SegmentHeader::decode(&bytes) {
+    fn header(&mut self, files: &dyn Files, number: u64, path: &Path) -> Result<(), JournalError> {
+        let mut bytes = [0; SEGMENT_HEADER as usize];
+        let file = files.open_to_read(path).map_err(fault("open", path))?;
+        let length = file.length().map_err(fault("measure", path))?;
+        let there = files::read_full(&*file, &mut bytes, 0).map_err(fault("read", path))?;
+        match SegmentHeader::decode(&bytes[..there]) {
             Ok(header) if header.number != number => self.lose(number, path, "the header names another segment"),
             Ok(header) => {
                 if header.whole && length < u64::from(header.size) {
@@ -167,26 +162,32 @@ impl Examined {
     }
 
     /// Nobody states where a segment before a lost one ends: it is surveyed as the last one is.
-    fn survey_before_lost(&mut self, directory: &Path) -> Result<(), JournalError> {
+    fn survey_before_lost(&mut self, files: &dyn Files, directory: &Path) -> Result<(), JournalError> {
         for number in self.lost.clone() {
             let Some(extent) = number.checked_sub(1).and_then(|before| self.extents.get(&before).copied()) else {
                 continue;
             };
             let path = segment_path(directory, extent.header.number);
-            let (_, survey) = survey(&path, &extent.header, extent.header.size)?;
+            let (_, survey) = survey(files, &path, &extent.header, extent.header.size)?;
             self.damage.extend(survey.gaps.iter().map(|gap| gap_damage(&path, number - 1, gap)));
             self.note(number - 1, &survey);
         }
         Ok(())
     }
 
-    fn examine_tail(&mut self, directory: &Path, last: u64, closed_at: Option<Position>) -> Result<(), JournalError> {
+    fn examine_tail(
+        &mut self,
+        files: &dyn Files,
+        directory: &Path,
+        last: u64,
+        closed_at: Option<Position>,
+    ) -> Result<(), JournalError> {
         let Some(header) = self.extents.get(&last).map(|extent| extent.header) else { return Ok(()) };
         let path = segment_path(directory, last);
-        let (mut walk, whole) = survey(&path, &header, header.size)?;
+        let (mut walk, whole) = survey(files, &path, &header, header.size)?;
         let cut = whole.gaps.iter().map(|gap| gap.from).find(|from| *from >= whole.durable_to);
         let kept = match cut {
-            Some(cut) => survey(&path, &header, cut)?.1,
+            Some(cut) => survey(files, &path, &header, cut)?.1,
             None => whole.clone(),
         };
         let claimed = walk.claimed_at(kept.end).map_err(fault("read", &path))?;
@@ -216,7 +217,7 @@ impl Examined {
     pub(super) fn stand_in(&mut self, files: &dyn Files, directory: &Path, size: u32) -> Result<(), JournalError> {
         for number in self.lost.clone() {
             let path = segment_path(directory, number);
-            if path.exists() {
+            if files.exists(&path) {
                 files.rename(&path, &path.with_extension("damaged")).map_err(fault("rename", &path))?;
             }
             let before = number.checked_sub(1).and_then(|before| self.extents.get(&before));
@@ -255,7 +256,7 @@ fn write_stand_in(files: &dyn Files, path: &Path, header: &SegmentHeader) -> Res
 
 /// Cuts the torn batch off, durably, and writes again what was never known durable: after a failed sync the kernel may
 /// show bytes the disk does not have, and only a new write makes it try again.
-pub(super) fn mend(files: &dyn Files, path: &Path, tail: &Tail) -> Result<File, JournalError> {
+pub(super) fn mend(files: &dyn Files, path: &Path, tail: &Tail) -> Result<Handle, JournalError> {
     let file = files.open(path).map_err(fault("open", path))?;
     if let Some(torn) = &tail.torn {
         let zeros = vec![0; (torn.to.offset - tail.end) as usize];
@@ -263,7 +264,7 @@ pub(super) fn mend(files: &dyn Files, path: &Path, tail: &Tail) -> Result<File, 
     }
     let mut unproved = vec![0; (tail.end - tail.durable_to) as usize];
     let from = u64::from(tail.durable_to);
-    file.read_exact_at(&mut unproved, from).map_err(fault("read", path))?;
+    files::read_exact(&*file, &mut unproved, from).map_err(fault("read", path))?;
     files.write_at(&file, &unproved, from).map_err(fault("write", path))?;
     files.sync(&file).map_err(fault("sync", path))?;
     Ok(file)
@@ -271,12 +272,13 @@ pub(super) fn mend(files: &dyn Files, path: &Path, tail: &Tail) -> Result<File, 
 
 /// Surveys the segment up to `limit`, or to where its file ends.
 pub(super) fn survey(
+    files: &dyn Files,
     path: &Path,
     header: &SegmentHeader,
     limit: u32,
-) -> Result<(Walk<Arc<File>>, Survey), JournalError> {
-    let file = File::open(path).map_err(fault("open", path))?;
-    let mut walk = Walk::new(Arc::new(file), header.key(), limit);
+) -> Result<(Walk, Survey), JournalError> {
+    let file = files.open_to_read(path).map_err(fault("open", path))?;
+    let mut walk = Walk::new(file, header.key(), limit);
     let survey = Survey::of(&mut walk).map_err(fault("read", path))?;
     Ok((walk, survey))
 }

@@ -5,17 +5,17 @@
 
 use super::{
     JournalError, Options,
-    files::{Files, fault, is_no_space},
+    files::{Files, Handle, fault, is_no_space},
     layout,
 };
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
+use tokio::time::Instant;
 use tracing::error;
 
 /// Zeros written and synced at a time: small enough that an append beside it hardly waits for the disk.
@@ -89,10 +89,14 @@ impl Spares {
         let shared =
             Shared { files, directory: directory.to_owned(), options: options.clone(), state, changed: Condvar::new() };
         let shared = Arc::new(shared);
-        let worker = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("journal-spares".into()).spawn(move || worker.refill());
-        let thread = Some(thread.map_err(fault("start the thread that prepares segments in", directory))?);
-        Ok(Spares { shared, thread })
+        let mut spares = Spares { shared, thread: None };
+        if spares.shared.files.prepares_ahead() {
+            let worker = Arc::clone(&spares.shared);
+            let thread = std::thread::Builder::new().name("journal-spares".into()).spawn(move || worker.refill());
+            let thread = thread.map_err(fault("start the thread that prepares segments in", directory))?;
+            spares.thread = Some(thread);
+        }
+        Ok(spares)
     }
 
     /// Makes sure that what the batch needs is there before any of it is written; `Full` where it cannot be.
@@ -163,8 +167,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    /// Until the thread has done something, or the caller in its place.
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        match self.files.prepares_ahead() {
+            true => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            false => self.prepare(state),
+        }
     }
 
     fn bytes(&self, state: &State) -> u64 {
@@ -225,26 +233,30 @@ impl Shared {
     fn refill(&self) {
         let mut state = self.lock();
         while !state.stop {
-            let wanted =
-                self.whole(&state) < state.wanted.max(1) && state.refused.is_none() && self.admits_another(&state);
-            if !wanted {
-                state = self.wait(state);
-                continue;
-            }
-            state.making = true;
-            drop(state);
-            let made = self.make(self.options.segment_bytes, || self.lock().stop);
-            state = self.lock();
-            state.making = false;
-            match made {
-                Ok(spare) => {
-                    state.told = None;
-                    state.ready.extend(spare);
-                }
-                Err(error) => self.refuse(&mut state, &error),
-            }
-            self.changed.notify_all();
+            state = if self.wants_another(&state) { self.prepare(state) } else { self.wait(state) };
         }
+    }
+
+    fn wants_another(&self, state: &State) -> bool {
+        self.whole(state) < state.wanted.max(1) && state.refused.is_none() && self.admits_another(state)
+    }
+
+    /// Makes one whole spare, the lock given up meanwhile.
+    fn prepare<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.making = true;
+        drop(state);
+        let made = self.make(self.options.segment_bytes, || self.lock().stop);
+        let mut state = self.lock();
+        state.making = false;
+        match made {
+            Ok(spare) => {
+                state.told = None;
+                state.ready.extend(spare);
+            }
+            Err(error) => self.refuse(&mut state, &error),
+        }
+        self.changed.notify_all();
+        state
     }
 
     /// Notes that no spare could be made, and says why where that is not plain lack of space.
@@ -273,7 +285,7 @@ impl Shared {
     }
 
     fn recycle(&self, state: &mut State, path: &Path, size: u32) -> Result<(), JournalError> {
-        let whole = std::fs::metadata(path).is_ok_and(|file| file.len() == u64::from(self.options.segment_bytes));
+        let whole = self.files.length(path).is_ok_and(|bytes| bytes == u64::from(self.options.segment_bytes));
         if state.ready.len() >= KEPT_MAX || size != self.options.segment_bytes || !whole {
             return self.files.remove(path).map_err(fault("delete", path));
         }
@@ -287,7 +299,7 @@ impl Shared {
 /// Writes zeros to `file` from `from` to `to`, each chunk synced; `false` if told to stop before the end.
 pub(super) fn zero_fill(
     files: &dyn Files,
-    file: &File,
+    file: &Handle,
     from: u32,
     to: u32,
     stop: impl Fn() -> bool,

@@ -1,6 +1,10 @@
 //! Proving every record of a journal that no engine has open. Changes nothing.
 
-use super::{Damage, JournalError, Position, lock_file, recover, segment_path};
+use super::{
+    Damage, JournalError, Position,
+    files::{Disk, Files},
+    lock, recover, segment_path,
+};
 use recover::{Examined, Found};
 use std::path::Path;
 
@@ -24,16 +28,17 @@ pub struct Report {
 /// Proves every record in `directory`, telling `progress` after each segment how many bytes of how many are done.
 /// `Locked` while an engine has it open; damage is in the report, never an error.
 pub fn verify(directory: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Report, JournalError> {
-    let _lock = lock_file(directory, std::fs::File::options().read(true))?;
-    let found = Found::in_directory(directory)?;
+    let files: &dyn Files = &Disk;
+    let _lock = lock(files, directory, false)?;
+    let found = Found::in_directory(files, directory)?;
     let Examined { extents, damage, tail, .. } =
-        if found.is_new() { Examined::default() } else { recover::examine(directory, &found)? };
+        if found.is_new() { Examined::default() } else { recover::examine(files, directory, &found)? };
     let all = extents.values().map(|extent| u64::from(extent.end)).sum();
     let torn = tail.and_then(|tail| tail.torn);
     let mut report = Report { damage, torn, ..Report::default() };
     for (number, extent) in &extents {
         let path = segment_path(directory, *number);
-        let survey = recover::survey(&path, &extent.header, extent.end)?.1;
+        let survey = recover::survey(files, &path, &extent.header, extent.end)?.1;
         let short = (survey.end < extent.end).then(|| missing_end(&path, *number, survey.end, extent.end, survey.last));
         let gaps = survey.gaps.iter().map(|gap| recover::gap_damage(&path, *number, gap));
         for damage in gaps.chain(short) {

@@ -1,8 +1,11 @@
 //! Going through the records of one segment in order, and finding the way again behind a bad one.
 
-use super::layout::{ALIGN, Key, Proved, RECORD_HEADER, SEGMENT_HEADER, TAG};
+use super::{
+    files::{self, Handle},
+    layout::{ALIGN, Key, Proved, RECORD_HEADER, SEGMENT_HEADER, TAG},
+};
 use memchr::memmem;
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::io;
 
 /// Bytes read at a time when going through a segment; a longer record is read whole.
 const WINDOW: usize = 256 * 1024;
@@ -10,8 +13,8 @@ const WINDOW: usize = 256 * 1024;
 const WINDOW_OF_ONE: usize = 8 * 1024;
 
 /// Reads one segment's records between its header and `limit`.
-pub(super) struct Walk<F> {
-    file: F,
+pub(super) struct Walk {
+    file: Handle,
     key: Key,
     limit: u32,
     window: usize,
@@ -19,14 +22,14 @@ pub(super) struct Walk<F> {
     bytes: Vec<u8>,
 }
 
-impl<F: AsRef<File>> Walk<F> {
+impl Walk {
     /// No byte at or after `limit` is looked at.
-    pub(super) fn new(file: F, key: Key, limit: u32) -> Walk<F> {
+    pub(super) fn new(file: Handle, key: Key, limit: u32) -> Walk {
         Walk { file, key, limit, window: WINDOW, start: 0, bytes: Vec::new() }
     }
 
     /// The same for reading one record.
-    pub(super) fn of_one(file: F, key: Key, limit: u32) -> Walk<F> {
+    pub(super) fn of_one(file: Handle, key: Key, limit: u32) -> Walk {
         Walk { window: WINDOW_OF_ONE, ..Walk::new(file, key, limit) }
     }
 
@@ -103,20 +106,9 @@ impl<F: AsRef<File>> Walk<F> {
         let wanted = length.max(self.window).min(self.limit.saturating_sub(offset) as usize);
         self.bytes.resize(wanted, 0);
         self.start = offset;
-        let mut filled = 0;
-        while filled < wanted {
-            match self.file.as_ref().read_at(&mut self.bytes[filled..], u64::from(offset) + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.bytes.clear();
-                    return Err(error);
-                }
-            }
-        }
-        self.bytes.truncate(filled);
-        Ok(())
+        let filled = files::read_full(&*self.file, &mut self.bytes, u64::from(offset));
+        self.bytes.truncate(*filled.as_ref().unwrap_or(&0));
+        filled.map(|_| ())
     }
 }
 
@@ -145,7 +137,7 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Goes through the segment from its header to the walk's limit.
-    pub(super) fn of<F: AsRef<File>>(walk: &mut Walk<F>) -> io::Result<Survey> {
+    pub(super) fn of(walk: &mut Walk) -> io::Result<Survey> {
         let mut survey = Survey { end: SEGMENT_HEADER, durable_to: SEGMENT_HEADER, ..Survey::default() };
         loop {
             if let Some(record) = walk.record_at(survey.end)? {

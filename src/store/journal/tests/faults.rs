@@ -2,11 +2,12 @@
 //! power went now: the old bytes of every sector written and not synced, and the old names of files in a directory not
 //! synced. A cut puts any of the sectors back, and the last names, as they come.
 
-use super::*;
+use super::{files::Handle, *};
 use proptest::prelude::*;
 use std::{
+    any::Any,
     collections::HashMap,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     sync::{Mutex, MutexGuard},
 };
 
@@ -32,7 +33,7 @@ struct State {
 
 /// What the disk has of a sector that the kernel shows otherwise.
 struct Old {
-    file: File,
+    file: Handle,
     bytes: Vec<u8>,
     /// A sync of it failed: later ones do not write it, but another write to it makes them.
     dropped: bool,
@@ -72,7 +73,7 @@ impl Faulty {
         sectors.sort_by_key(|(place, _)| *place);
         for ((_, sector), old) in sectors {
             if chance() {
-                old.file.write_all_at(&old.bytes, sector * SECTOR).unwrap();
+                old.file.write_at(&old.bytes, sector * SECTOR).unwrap();
             }
         }
         while chance() {
@@ -87,43 +88,48 @@ impl Faulty {
 }
 
 impl State {
-    fn note(&mut self, file: &File, bytes: usize, offset: u64) {
-        let inode = file.metadata().unwrap().ino();
+    fn note(&mut self, file: &Handle, bytes: usize, offset: u64) {
+        let inode = inode(file);
         for sector in offset / SECTOR..(offset + bytes as u64).div_ceil(SECTOR) {
             let old = self.sectors.entry((inode, sector)).or_insert_with(|| {
                 let mut bytes = vec![0; SECTOR as usize];
                 let _ = file.read_at(&mut bytes, sector * SECTOR).unwrap();
-                Old { file: file.try_clone().unwrap(), bytes, dropped: false }
+                Old { file: Handle::clone(file), bytes, dropped: false }
             });
             old.dropped = false;
         }
     }
 }
 
+fn inode(file: &Handle) -> u64 {
+    let file: &dyn Any = &**file;
+    file.downcast_ref::<File>().unwrap().metadata().unwrap().ino()
+}
+
 impl Files for Faulty {
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &Path) -> io::Result<Handle> {
         let (mut state, result) = self.call();
         result?;
         state.names.push(Name::Created(path.to_owned()));
         Disk.create(path)
     }
-    fn open(&self, path: &Path) -> io::Result<File> {
+    fn open(&self, path: &Path) -> io::Result<Handle> {
         Disk.open(path)
     }
-    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn write_at(&self, file: &Handle, bytes: &[u8], offset: u64) -> io::Result<()> {
         let (mut state, mut result) = self.call();
-        if state.full && offset + bytes.len() as u64 > file.metadata()?.len() {
+        if state.full && offset + bytes.len() as u64 > file.length()? {
             result = Err(io::ErrorKind::StorageFull.into());
         }
         // A failing write may have written a part.
         let written = if result.is_err() { bytes.len() / 2 } else { bytes.len() };
         state.note(file, written, offset);
-        file.write_all_at(&bytes[..written], offset)?;
+        file.write_at(&bytes[..written], offset)?;
         result
     }
-    fn sync(&self, file: &File) -> io::Result<()> {
+    fn sync(&self, file: &Handle) -> io::Result<()> {
         let (mut state, result) = self.call();
-        let inode = file.metadata().unwrap().ino();
+        let inode = inode(file);
         if result.is_ok() {
             state.sectors.retain(|(of, _), old| *of != inode || old.dropped);
         } else {

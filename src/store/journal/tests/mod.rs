@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 
 use super::*;
+use std::fs::{self, File};
 use tempfile::TempDir;
 
 /// Segments so small that a few records roll.
