@@ -26,6 +26,7 @@ use crate::{
     metrics::Metrics,
     mllp::server::{Bound, Budget, Server},
     pcd::Nomenclature,
+    sabotage::{self, CrashPoint},
     store::{DiskStore, OpenError, Store, StoreError},
 };
 
@@ -246,6 +247,7 @@ impl Parts {
         }
         // Lanes first: nothing may be acknowledged for a channel that does not come into force.
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
+        sabotage::crash_at(CrashPoint::DuringReload);
         self.channels.store(Arc::new(channels));
         let mut listeners = self.listeners();
         for address in known {

@@ -7,7 +7,7 @@
 //!          ◀──────────── ACK, made from `Stored` ────┘         translate ┘
 //! ```
 //!
-//! Layers, low to high; a module uses only lower ones: `clock`, `metrics` < `hl7` < `mllp`, `pcd`, `fhir` < `translate` <
+//! Layers, low to high; a module uses only lower ones: `clock`, `metrics`, `sabotage` < `hl7` < `mllp`, `pcd`, `fhir` < `translate` <
 //! `store`, `destination` < `channel` < `intake`, `delivery` < `admin` < `config` < `app` < `cli`.
 //!
 //! What must never happen: a positive acknowledgement for a message that a power cut could still take; an acknowledged
@@ -28,5 +28,6 @@ pub mod intake;
 pub mod metrics;
 pub mod mllp;
 pub mod pcd;
+pub mod sabotage;
 pub mod store;
 pub mod translate;

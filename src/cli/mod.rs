@@ -15,11 +15,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::{
+    config::{self, Config},
+    sabotage,
+};
 
 /// Cannula: the line between bedside devices and the record.
 #[derive(Parser)]
-#[command(name = "cannula", version, about, max_term_width = 100)]
+#[command(name = "cannula", version = sabotage::VERSION, about, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -126,6 +129,18 @@ pub fn main() -> ExitCode {
             return if usage.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
+    #[cfg(feature = "sabotage")]
+    match sabotage::asked() {
+        Ok(None) => {}
+        Ok(Some(names)) => {
+            println!("{names}");
+            return ExitCode::SUCCESS;
+        }
+        Err(unknown) => {
+            eprintln!("cannula: {unknown}");
+            return ExitCode::from(64);
+        }
+    }
     match dispatch(&cli.common, cli.command.unwrap_or(Command::Run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => {

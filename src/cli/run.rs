@@ -19,6 +19,9 @@ const OPEN_FILES: u64 = 65_536;
 pub(super) fn run(common: &Common) -> Outcome {
     let config = common.load()?;
     log_to_stderr(config.log, "info");
+    if cfg!(feature = "sabotage") {
+        error!("this build is sabotaged for tests: stop it, and install a release build");
+    }
     let source = Source::Files(common.config.clone());
     let open_files = raise_open_files();
     block_on(async {

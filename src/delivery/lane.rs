@@ -22,6 +22,8 @@ use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::{select, sync::watch, time::sleep};
 
+#[cfg(feature = "sabotage")]
+use super::sabotaged::sabotaged;
 use super::{
     backoff::Backoff,
     board::Board,
@@ -32,6 +34,7 @@ use crate::{
     clock::Clock,
     destination::{Destination, Outgoing, Sender, Verdict},
     hl7::Header,
+    sabotage::{self, CrashPoint},
     store::{Attempt, LaneId, Receipt, Sequence, Settlement, Store, StoreError, Waiting},
     translate::{Format, Translated},
 };
@@ -210,7 +213,7 @@ impl Lane {
         let lane = self.id.lane;
         let kept = self.sender.get_or_insert_with(|| LaneSender {
             receiver: service.receiver.clone(),
-            sender: service.receiver.sender(lane),
+            sender: sabotaged(service.receiver.sender(lane)),
         });
         let _in_flight = self.board.sending();
         let sent = AssertUnwindSafe(kept.sender.send(outgoing)).catch_unwind();
@@ -231,6 +234,7 @@ impl Lane {
         let lane = self.id.lane;
         match verdict {
             Verdict::Accepted { answer } => {
+                sabotage::crash_at(CrashPoint::AfterSendBeforeSettle);
                 self.board.attempted("accepted");
                 self.board.reached(lane);
                 // Clocks may have been set back since; that is no time at all.
@@ -371,6 +375,7 @@ impl Lane {
     async fn park(&mut self, Stuck { entry, id, reason }: Stuck) -> Next {
         self.board.released(self.id.lane);
         self.board.parked(self.id.lane, id.as_u64(), &reason);
+        sabotage::crash_at(CrashPoint::DuringDead);
         self.settle(entry, self.head.dead(reason)).await
     }
 }
@@ -397,6 +402,12 @@ impl Head {
     fn dead(&self, reason: String) -> Settlement {
         Settlement::Dead { reason, attempts: self.attempts }
     }
+}
+
+/// As it is: only builds that break promises on purpose have something between.
+#[cfg(not(feature = "sabotage"))]
+fn sabotaged(sender: Box<dyn Sender>) -> Box<dyn Sender> {
+    sender
 }
 
 fn outgoing(waiting: &Waiting, translated: Translated, ambiguous: bool) -> Outgoing {

@@ -12,6 +12,8 @@
 mod backoff;
 mod board;
 mod lane;
+#[cfg(feature = "sabotage")]
+mod sabotaged;
 mod service;
 
 use std::{

@@ -34,6 +34,7 @@ use crate::{
     metrics::Metrics,
     mllp::server::{Answer, FrameHandler},
     pcd,
+    sabotage::{self, Fault},
     store::{Appended, Received, SearchKeys, Store, StoreError, Stored},
 };
 pub use devices::{DeviceStatus, Devices};
@@ -295,7 +296,9 @@ impl Shared {
                 first
             }
         };
-        Answer { channel: Some(channel.clone()), ..reply::positive(stored, header, asked) }
+        let positive = reply::positive(stored, header, asked);
+        let positive = if sabotage::strikes(Fault::WrongMsa2) { reply::for_another(positive) } else { positive };
+        Answer { channel: Some(channel.clone()), ..positive }
     }
 
     fn not_stored(&self, fault: &StoreError, channel: &Arc<str>, header: &Header<'_>, asked: &Asked) -> Answer {

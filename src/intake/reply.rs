@@ -109,6 +109,19 @@ pub(super) fn positive(stored: &Stored, header: &Header<'_>, asked: &Asked) -> A
     Answer { messages: codes.iter().map(message).collect(), codes, ..Answer::default() }
 }
 
+/// The same for another control id, one character off: never sent by an engine that keeps its promises.
+pub(super) fn for_another(answer: Answer) -> Answer {
+    let another = |message: &Bytes| {
+        let mut bytes = message.to_vec();
+        let end = bytes.windows(5).position(|window| window == b"\rMSA|").map(|msa| msa + 8);
+        let id = end.map_or(&mut [][..], |start| &mut bytes[start..]);
+        let length = id.iter().position(|byte| matches!(byte, b'|' | b'\r')).unwrap_or(id.len());
+        id[..length].iter_mut().last().into_iter().for_each(|byte| *byte ^= 1);
+        bytes.into()
+    };
+    Answer { messages: answer.messages.iter().map(another).collect(), ..answer }
+}
+
 /// The answer to a refused message.
 pub(super) fn negative(
     refusal: &Refusal,

@@ -30,7 +30,10 @@ use super::{
     reader::{Reader, Silence},
     server::{Answer, FrameHandler, Limits},
 };
-use crate::metrics::Metrics;
+use crate::{
+    metrics::Metrics,
+    sabotage::{self, CrashPoint},
+};
 
 /// What a frame that is being read may hold without a share of the byte budget.
 const FREE_BYTES: usize = 64 * 1024;
@@ -158,6 +161,7 @@ impl Connection {
             if self.write_batch(write, &batch.bytes).await.is_err() {
                 return End::Broken;
             }
+            sabotage::crash_at(CrashPoint::AfterAck);
             progress.answered(batch.answers.len());
             for (answer, pending) in batch.answers.drain(..) {
                 self.handler.answered(&answer, pending.received);

@@ -22,6 +22,8 @@ pub struct Site {
     pub listener: SocketAddr,
     admin: SocketAddr,
     child: Option<Child>,
+    /// Given to the command, beside what this process has.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Site {
@@ -32,7 +34,7 @@ impl Site {
         let (listener, admin) = (SocketAddr::from((address, 2575)), SocketAddr::from((address, 8575)));
         let engine = format!("[store]\npath = \"store\"\n[admin]\nlisten = \"{admin}\"\n");
         fs::write(folder.path().join("cannula.toml"), engine).unwrap();
-        let site = Site { folder, listener, admin, child: None };
+        let site = Site { folder, listener, admin, child: None, environment: Vec::new() };
         fs::create_dir_all(site.path("channels/tables")).unwrap();
         channels.iter().for_each(|(name, text)| site.write_channel(name, text));
         site
@@ -69,6 +71,7 @@ impl Site {
     fn cannula(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cannula"));
         command.current_dir(self.folder.path()).args(arguments).env_remove("RUST_LOG");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -7,3 +7,5 @@ mod crash;
 mod engine;
 mod layers;
 mod messages;
+#[cfg(feature = "sabotage")]
+mod sabotage;

@@ -19,6 +19,7 @@ use super::{
     queue::{Answerer, Asked},
     retention::Releasing,
 };
+use crate::sabotage::{self, CrashPoint, Fault};
 use crate::store::{
     Appended, LaneId, StoreError,
     journal::{Journal, JournalError, Position, Record},
@@ -139,7 +140,8 @@ impl Committer {
     fn commit(&mut self, asked: Vec<Asked>) -> Result<(), StoreError> {
         let started = Instant::now();
         let appends = asked.iter().filter(|(request, _)| matches!(request, Request::Append(_))).count();
-        let (planned, mut due) = self.decide(asked);
+        let (planned, due) = self.decide(asked);
+        let mut due = if sabotage::is_on(Fault::AckBeforeSync) { answered_early(due) } else { due };
         if !planned.is_empty() {
             if let Err(fault) = self.write(planned, &mut due) {
                 // Known to everybody before anybody's answer is given up.
@@ -151,6 +153,7 @@ impl Committer {
         if appends > 0 {
             self.shared.metrics.store_batch_messages.observe(appends as f64);
         }
+        sabotage::crash_at(CrashPoint::AfterSyncBeforeAck);
         due.into_iter().for_each(|due| due.answerer.answer(due.answer));
         Ok(())
     }
@@ -204,10 +207,12 @@ impl Committer {
             payload: each.payload.clone(),
         };
         let records: Vec<Record> = planned.iter().map(record).collect();
+        sabotage::crash_at(CrashPoint::BeforeAppend);
         let positions = match new_work {
             true => self.journal.append(&records)?,
             false => self.journal.append_essential(&records)?,
         };
+        sabotage::crash_at(CrashPoint::AfterAppendBeforeSync);
         self.journal.sync()?;
         Ok(positions)
     }
@@ -298,6 +303,17 @@ impl Committer {
         lock(&self.shared.ledger).take();
         if proper { self.journal.close().map_err(|fault| failed(&fault)) } else { Ok(()) }
     }
+}
+
+/// Senders are answered before their messages are written, which is done a little later: the fault itself.
+fn answered_early(due: Vec<Due>) -> Vec<Due> {
+    let (early, due): (Vec<Due>, Vec<Due>) =
+        due.into_iter().partition(|due| matches!(due.answer, Ok(Answer::Appended(_))));
+    if !early.is_empty() {
+        early.into_iter().for_each(|due| due.answerer.answer(due.answer));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    due
 }
 
 pub(super) fn failed(fault: &JournalError) -> StoreError {

@@ -8,6 +8,7 @@ use std::{
 use tracing::{info, warn};
 
 use super::{OpenError, Options, secret};
+use crate::sabotage::{self, CrashPoint};
 use crate::store::{
     journal::{self, Damage, Journal, JournalError, Position, files},
     keyed::{Keyed, Kind},
@@ -152,6 +153,7 @@ fn recover(journal: Journal, opened: Opened, keyed: Keyed, options: &Options) ->
             Err(error) => return Err(error.into()),
         };
         fold(&mut state, position, &record)?;
+        sabotage::crash_at(CrashPoint::DuringOpen);
         applied = Some((position, record.sequence));
         folded += 1;
         uncovered += 1;
@@ -167,6 +169,7 @@ fn recover(journal: Journal, opened: Opened, keyed: Keyed, options: &Options) ->
     state.release_before(oldest, first_sequence.unwrap_or(0));
     state.take_woken();
     state.suspect_heads();
+    sabotage::crash_at(CrashPoint::DuringOpen);
     info!(messages = state.messages, waiting = state.waiting(), dead = state.dead.len(), folded, "store opened");
     let ledger = Arc::new(ledger);
     Ok(Recovered { journal, ledger, state, applied, covered, keyed, uncovered, damage: lost, ledger_aside: aside })

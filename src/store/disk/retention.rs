@@ -16,6 +16,7 @@ use super::{
     committer::{Committer, PATIENCE, failed},
     queue::Checkpointed,
 };
+use crate::sabotage::{self, CrashPoint};
 use crate::store::{
     LaneId, StoreError,
     journal::{JournalError, Position},
@@ -96,6 +97,7 @@ impl Committer {
         if word == Checkpointed::Failed || live {
             return Ok(());
         }
+        sabotage::crash_at(CrashPoint::BeforeRelease);
         self.journal.release_before(before).map_err(|fault| failed(&fault))?;
         let first = self.journal.segments().into_iter().next();
         if let Some(first) = first {

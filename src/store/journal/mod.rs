@@ -78,6 +78,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::sabotage::{self, CrashPoint};
+
 /// Where a record begins. Ordered as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Position {
@@ -448,6 +450,7 @@ impl Journal {
             self.reader.extents().into_iter().filter(|extent| extent.header.number < segment).collect();
         // The mark first: a segment whose file is gone must not be missed after a crash.
         self.mark.update(&*self.files, |mark| mark.first = segment)?;
+        sabotage::crash_at(CrashPoint::DuringRelease);
         for extent in released {
             let number = extent.header.number;
             self.reader.forget(number);

@@ -32,6 +32,7 @@ use super::{
     },
     state::State,
 };
+use crate::sabotage::{self, CrashPoint};
 
 const PART: usize = 48 << 10;
 const CACHE_BYTES: u64 = 16 << 20;
@@ -127,6 +128,7 @@ impl Ledger {
             }
             self.db.apply_batch(batch)?;
             self.db.flush()?;
+            sabotage::crash_at(CrashPoint::DuringCheckpoint);
             Ok(self.file.sync_data()?)
         })
     }
