@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod load;
 pub mod pcd;
 pub mod peer;
+pub mod proxy;
 pub mod script;
 pub mod send;
 pub mod sender;
@@ -32,6 +33,7 @@ pub use account::{Account, Expect, Findings, Route, SenderAccount, SinkAccount};
 pub use fhir_sink::{FhirSink, FhirSinkConfig};
 pub use id::{Kind, MessageId};
 pub use load::LoadConfig;
+pub use proxy::Proxy;
 pub use simulate::{Simulation, SimulationConfig};
 pub use sink::{Sink, SinkConfig};
 
