@@ -1,8 +1,10 @@
 //! Scripted faults: which message is treated how, and when a peer is not there at all. A rule is `WHEN:WHAT` or only
 //! `WHAT` for every message, such as `nth=100:AE`, `id=5eed0001.0.7:AR`, `every=10:slow:50ms`, `none`.
 
+use crate::lock;
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// A rule or a duration that cannot be understood.
@@ -99,6 +101,45 @@ impl<A> Script<A> {
     }
 }
 
+/// The script in force at a peer, which may change while it runs.
+#[derive(Debug)]
+pub(crate) struct Followed<A>(Mutex<State<A>>);
+
+#[derive(Debug)]
+struct State<A> {
+    script: Script<A>,
+    /// Messages met under this script.
+    number: u64,
+    /// Messages treated by a rule, over all scripts.
+    treated: u64,
+}
+
+impl<A: Clone> Followed<A> {
+    pub(crate) fn new(script: Script<A>) -> Followed<A> {
+        Followed(Mutex::new(State { script, number: 0, treated: 0 }))
+    }
+
+    /// From now on this script, whose messages are counted from 1.
+    pub(crate) fn change(&self, script: Script<A>) {
+        let mut state = lock(&self.0);
+        (state.script, state.number) = (script, 0);
+    }
+
+    /// The actions for the message that came just now.
+    pub(crate) fn next(&self, control_id: &str) -> Vec<A> {
+        let mut state = lock(&self.0);
+        state.number += 1;
+        let actions: Vec<A> = state.script.actions(state.number, control_id).cloned().collect();
+        state.treated += u64::from(!actions.is_empty());
+        actions
+    }
+
+    /// Messages treated by a rule so far.
+    pub(crate) fn treated(&self) -> u64 {
+        lock(&self.0).treated
+    }
+}
+
 fn rule<A: FromStr<Err = ScriptFault>>(text: &str) -> Result<(When, A), ScriptFault> {
     match text.split_once(':') {
         Some((when, what)) if when.contains('=') => Ok((when.parse()?, what.parse()?)),
@@ -159,6 +200,17 @@ mod tests {
         assert_eq!(numbers("after=4:x"), [5, 6]);
         assert_eq!(numbers("id=other:x"), [] as [u64; 0]);
         assert_eq!(actions(&["id=5eed.1.2:slow:2s", "late:1s"], 1, "5eed.1.2"), ["slow:2s", "late:1s"]);
+    }
+
+    #[test]
+    fn a_changed_script_counts_its_own_messages_from_one() {
+        let followed = Followed::new(Script::<String>(vec![(When::Nth(2), "a".to_owned())]));
+        assert!(followed.next("x").is_empty());
+        assert_eq!(followed.next("x"), ["a"]);
+        followed.change(Script(vec![(When::First(1), "b".to_owned())]));
+        assert_eq!(followed.next("x"), ["b"]);
+        assert!(followed.next("x").is_empty());
+        assert_eq!(followed.treated(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::account::{SinkAccount, SinkBook};
 use crate::frame::{Deframer, framed};
 use crate::peer::{Peer, Service, stopped};
-use crate::script::{Script, ScriptFault, duration};
+use crate::script::{Followed, Script, ScriptFault, duration};
 use crate::v2::{self, AckMode, Outcome};
 use std::io;
 use std::net::SocketAddr;
@@ -110,7 +110,8 @@ impl Sink {
     pub async fn start(address: &str, config: SinkConfig) -> io::Result<Sink> {
         let outages = config.outages.clone();
         let book = SinkBook::open(config.ledger.as_deref())?;
-        let service = SinkService { config, book, messages: AtomicU64::new(0) };
+        let script = Followed::new(config.script.clone());
+        let service = SinkService { config, script, book, answers: AtomicU64::new(0) };
         Peer::start(address, service, &outages).await.map(Sink)
     }
 
@@ -134,6 +135,16 @@ impl Sink {
         self.0.service().book.account()
     }
 
+    /// Follows another script from now on; its messages are counted from 1.
+    pub fn follow(&self, script: Script<SinkAction>) {
+        self.0.service().script.change(script);
+    }
+
+    /// Messages treated by a rule so far: the faults this sink made.
+    pub fn treated(&self) -> u64 {
+        self.0.service().script.treated()
+    }
+
     /// Different messages taken so far, without copying the account.
     pub fn received(&self) -> u64 {
         self.0.service().book.with(|account| account.received)
@@ -143,8 +154,9 @@ impl Sink {
 #[derive(Debug)]
 struct SinkService {
     config: SinkConfig,
+    script: Followed<SinkAction>,
     book: SinkBook,
-    messages: AtomicU64,
+    answers: AtomicU64,
 }
 
 impl Service for SinkService {
@@ -205,9 +217,9 @@ impl SinkService {
     }
 
     async fn answer(&self, message: &[u8], line: &mut Line) -> Result<(), Closed> {
-        let number = self.messages.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
         let control_id = v2::field(message, "MSH", 10).unwrap_or_default();
-        let plan = Plan::of(self.config.script.actions(number, &String::from_utf8_lossy(control_id)));
+        let plan = Plan::of(&self.script.next(&String::from_utf8_lossy(control_id)));
         line.wait(plan.slow).await?;
         if plan.fault == Some(SinkAction::Close) {
             return line.close().await;
@@ -258,7 +270,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of<'a>(actions: impl Iterator<Item = &'a SinkAction>) -> Plan {
+    fn of(actions: &[SinkAction]) -> Plan {
         let mut plan = Plan::default();
         for action in actions {
             match action {

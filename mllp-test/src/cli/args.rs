@@ -40,7 +40,8 @@ pub(super) enum Command {
     /// Receive FHIR transactions, account for every message in them, misbehave on order.
     #[command(
         after_help = "Example: mllp-test fhir-sink 127.0.0.1:8080 --script nth=100:429:2s --script every=500:drop-after-commit\n\
-        Actions: any status 400 to 599 (429:TIME gives Retry-After), close, drop-after-commit, slow:TIME, late:TIME"
+        Actions: any status 300 to 599 (429:TIME gives Retry-After), refuse-entry, close, drop-after-commit, partial, not-fhir,\n\
+        torn-body, slow-body, huge-body, slow:TIME, late:TIME"
     )]
     FhirSink(FhirSinkArgs),
     /// Simulated infusion pump and CGM gateways.

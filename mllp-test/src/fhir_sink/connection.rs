@@ -9,24 +9,36 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Sleep, sleep};
 
-/// Cuts one connection.
+/// States of a connection; 0 is a good one.
+const DRIBBLES: u8 = 1;
+const DEAD: u8 = 2;
+const DRIBBLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Cuts one connection, or makes it slow.
 #[derive(Debug, Clone, Default)]
-pub struct Switch(Arc<AtomicBool>);
+pub struct Switch(Arc<AtomicU8>);
 
 impl Switch {
     /// From now on nothing is written; the response is only there because a handler must give one.
     pub fn kill(&self) -> Response {
-        self.0.store(true, Ordering::Release);
+        self.0.store(DEAD, Ordering::Release);
         StatusCode::SERVICE_UNAVAILABLE.into_response()
     }
 
-    fn is_dead(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    /// From now on a byte is written every tenth of a second.
+    pub fn dribble(&self) {
+        self.0.store(DRIBBLES, Ordering::Release);
+    }
+
+    fn is(&self, state: u8) -> bool {
+        self.0.load(Ordering::Acquire) == state
     }
 }
 
@@ -41,7 +53,7 @@ impl Listener for Killable {
     async fn accept(&mut self) -> (KillableStream, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
         let _ = stream.set_nodelay(true);
-        (KillableStream { stream, switch: Switch::default() }, address)
+        (KillableStream { stream, switch: Switch::default(), pause: None }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -60,11 +72,12 @@ impl Connected<IncomingStream<'_, Killable>> for Switch {
 pub struct KillableStream {
     stream: TcpStream,
     switch: Switch,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl KillableStream {
     fn alive(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        if self.switch.is_dead() {
+        if self.switch.is(DEAD) {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(Pin::new(&mut self.stream))
@@ -79,7 +92,14 @@ impl AsyncRead for KillableStream {
 
 impl AsyncWrite for KillableStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.alive()?.poll_write(cx, buf)
+        if !self.switch.is(DRIBBLES) {
+            return self.alive()?.poll_write(cx, buf);
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+        }
+        self.pause = Some(Box::pin(sleep(DRIBBLE_PAUSE)));
+        self.alive()?.poll_write(cx, &buf[..buf.len().min(1)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,15 +3,17 @@
 
 mod bundle;
 mod connection;
+mod garble;
 mod script;
 #[cfg(test)]
 mod tests;
 
+pub use garble::Garbling;
 pub use script::FhirAction;
 
 use crate::account::{SinkAccount, SinkBook};
 use crate::peer::{Peer, Service, stopped};
-use crate::script::Script;
+use crate::script::{Followed, Script};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
@@ -26,7 +28,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -70,7 +71,8 @@ impl FhirSink {
         let outages = config.outages.clone();
         let book = SinkBook::open(config.ledger.as_deref())?;
         let known = Mutex::new(Known::new(config.identities_max));
-        let sink = FhirService { sink: Arc::new(Sink { config, book, known, requests: AtomicU64::new(0) }) };
+        let script = Followed::new(config.script.clone());
+        let sink = FhirService { sink: Arc::new(Sink { config, script, book, known }) };
         Peer::start(address, sink, &outages).await.map(FhirSink)
     }
 
@@ -99,6 +101,16 @@ impl FhirSink {
         self.0.service().sink.book.account()
     }
 
+    /// Follows another script from now on; its requests are counted from 1.
+    pub fn follow(&self, script: Script<FhirAction>) {
+        self.0.service().sink.script.change(script);
+    }
+
+    /// Requests treated by a rule so far: the faults this sink made.
+    pub fn treated(&self) -> u64 {
+        self.0.service().sink.script.treated()
+    }
+
     /// Different messages taken so far, without copying the account.
     pub fn received(&self) -> u64 {
         self.0.service().sink.book.with(|account| account.received)
@@ -113,9 +125,9 @@ struct FhirService {
 #[derive(Debug)]
 struct Sink {
     config: FhirSinkConfig,
+    script: Followed<FhirAction>,
     book: SinkBook,
     known: Mutex<Known>,
-    requests: AtomicU64,
 }
 
 type Shared = State<(Arc<Sink>, watch::Receiver<bool>)>;
@@ -138,6 +150,9 @@ impl Service for FhirService {
         let _ = server.await;
     }
 }
+
+/// Where a redirect points: no client may go there with a message.
+const NOWHERE: &str = "http://127.0.0.1:9/elsewhere";
 
 /// The resource types the sink claims to take; it takes any.
 const RESOURCE_TYPES: [&str; 7] =
@@ -164,11 +179,10 @@ async fn transaction(
     ConnectInfo(switch): ConnectInfo<Switch>,
     body: Bytes,
 ) -> Response {
-    let number = sink.requests.fetch_add(1, Ordering::Relaxed) + 1;
     let bundle = Bundle::read(&body);
     let control_id =
         bundle.as_ref().ok().and_then(|bundle| bundle.ids.first()).map(ToString::to_string).unwrap_or_default();
-    let plan = script::Plan::of(sink.config.script.actions(number, &control_id));
+    let plan = script::Plan::of(&sink.script.next(&control_id));
     if !wait(plan.slow, &mut stop).await {
         return switch.kill();
     }
@@ -179,13 +193,17 @@ async fn transaction(
     match plan.fault {
         Some(FhirAction::Close) => return switch.kill(),
         Some(FhirAction::Refuse(status, retry_after)) => return sink.refuse(&bundle, status, retry_after),
+        Some(FhirAction::RefuseEntry) => return sink.refuse_entry(&bundle),
         _ => {}
     }
     let response = sink.commit(&bundle);
     if !wait(plan.late, &mut stop).await || plan.fault == Some(FhirAction::DropAfterCommit) {
         return switch.kill();
     }
-    fhir(StatusCode::OK, &response)
+    match plan.fault {
+        Some(FhirAction::Garble(garbling)) => garble::garbled(garbling, response, &switch),
+        _ => fhir(StatusCode::OK, &response),
+    }
 }
 
 /// False when the sink went down meanwhile.
@@ -222,10 +240,20 @@ impl Sink {
             ids => ids.iter().for_each(|&id| self.book.refused(Some(id), status.as_str())),
         }
         let mut response = outcome(status, "processing", "Bundle.entry[0]", "refused by the test script");
+        if status.is_redirection() {
+            response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(NOWHERE));
+        }
         if let Some(after) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         response
+    }
+
+    /// A server that says 200 to the whole and 422 to a part of it.
+    fn refuse_entry(&self, bundle: &Bundle) -> Response {
+        bundle.ids.iter().for_each(|&id| self.book.refused(Some(id), "422"));
+        let entry = json!({ "response": { "status": "422 Unprocessable Content" } });
+        fhir(StatusCode::OK, &json!({ "resourceType": "Bundle", "type": "transaction-response", "entry": [entry] }))
     }
 
     fn refuse_shape(&self, fault: bundle::ShapeFault) -> Response {

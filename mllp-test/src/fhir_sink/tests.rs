@@ -210,3 +210,61 @@ async fn a_loss_on_the_way_to_fhir_is_found() {
     let account = Account::join(&book.account(), [Route::all("ehr", &sink.account())]);
     assert_eq!(account.destinations[0].lost.first, [id(2)]);
 }
+
+#[tokio::test]
+async fn an_answer_of_no_use_is_given_to_what_was_committed() {
+    let sink = sink(&["nth=1:partial", "nth=2:not-fhir", "nth=3:torn-body"]).await;
+    let (_, _, partial) = post(&sink, &bundle(1)).await;
+    assert_eq!(statuses(&partial), ["201 Created", "201 Created", "503 Service Unavailable"]);
+    let (status, head, page) = post(&sink, &bundle(2)).await;
+    assert_eq!((status, page), (200, Value::Null));
+    assert!(head.contains("text/html"), "{head}");
+    let (status, head, torn) = post(&sink, &bundle(3)).await;
+    assert_eq!((status, torn), (200, Value::Null));
+    assert!(head.contains("fhir+json"), "{head}");
+    assert_eq!((sink.account().received, sink.treated()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_slow_and_a_huge_body_say_at_once_that_they_come() {
+    for (rule, length) in [("huge-body", Some(100_000_000)), ("slow-body", None)] {
+        let sink = sink(&[rule]).await;
+        let body = bundle(1).to_string();
+        let mut stream = TcpStream::connect(sink.address()).await.unwrap();
+        let head = format!("POST /fhir HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") && (length.is_some() || answer.len() < 3) {
+            timeout(BOUND, stream.read_buf(&mut answer)).await.unwrap().unwrap();
+        }
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
+        match length {
+            Some(length) => assert!(answer.contains(&format!("content-length: {length}")), "{answer}"),
+            None => assert!(answer.starts_with("htt") && answer.len() < 20, "it came at once: {answer}"),
+        }
+        assert_eq!(sink.account().received, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_entry_and_a_redirect_commit_nothing() {
+    let sink = sink(&["nth=1:refuse-entry", "nth=2:307", "nth=2:slow:1ms"]).await;
+    assert_eq!(statuses(&post(&sink, &bundle(1)).await.2), ["422 Unprocessable Content"]);
+    let (status, head, _) = post(&sink, &bundle(2)).await;
+    assert_eq!(status, 307);
+    assert!(head.contains("location: http://127.0.0.1:9/"), "{head}");
+    let account = sink.account();
+    assert_eq!((account.received, account.refused), (0, 2));
+    assert!(account.was_refused(id(1)), "that one was refused for good");
+    assert!(!account.was_refused(id(2)), "that one may come again and in order");
+}
+
+#[tokio::test]
+async fn another_script_is_followed_from_its_first_request_on() {
+    let sink = sink(&["500"]).await;
+    assert_eq!(post(&sink, &bundle(1)).await.0, 500);
+    sink.follow(Script::parse(["nth=2:503"]).unwrap());
+    assert_eq!(post(&sink, &bundle(1)).await.0, 200);
+    assert_eq!(post(&sink, &bundle(2)).await.0, 503);
+    assert_eq!(sink.treated(), 2);
+}
