@@ -14,8 +14,8 @@ use super::{
     value,
 };
 
-/// Smallest store: two segments of the journal and room for their successors.
-const STORE_BYTES_MIN: u64 = 256 << 20;
+/// Smallest store in segments: two of the journal and room for their successors.
+const STORE_SEGMENTS_MIN: u64 = 4;
 
 /// cannula.toml, resolved.
 pub(super) struct Engine {
@@ -64,8 +64,11 @@ fn rest(root: &Reader<'_>, folders: &Folders, base: &Path) -> Option<Engine> {
 fn store(table: &Reader<'_>, base: &Path) -> Option<StoreConfig> {
     let path = table.text("path", value::filled);
     let retain = table.text("retain", value::duration);
-    let bytes_max = table.text("max_bytes", value::size_within(STORE_BYTES_MIN, 1 << 60));
-    Some(StoreConfig { path: base.join(path?), retain: retain?, bytes_max: bytes_max? })
+    let segment_bytes = table.text("segment_bytes", value::size_within(1 << 20, 1 << 30))?;
+    let bytes_max = table.text("max_bytes", value::size_within(STORE_SEGMENTS_MIN * segment_bytes, 1 << 60));
+    // The layout keeps eight-byte boundaries.
+    let segment_bytes = u32::try_from(segment_bytes & !7).ok()?;
+    Some(StoreConfig { path: base.join(path?), retain: retain?, bytes_max: bytes_max?, segment_bytes })
 }
 
 fn admin(table: &Reader<'_>) -> Option<SocketAddr> {

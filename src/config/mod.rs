@@ -95,12 +95,19 @@ pub struct StoreConfig {
     pub retain: Duration,
     /// Disk it may use.
     pub bytes_max: u64,
+    /// Size of one file of its journal.
+    pub segment_bytes: u32,
 }
 
 impl StoreConfig {
     /// As the store takes them; what is not configured keeps its default.
     pub fn options(&self) -> Options {
-        Options { retain: self.retain, bytes_max: self.bytes_max, ..Options::default() }
+        Options {
+            retain: self.retain,
+            bytes_max: self.bytes_max,
+            segment_bytes: self.segment_bytes,
+            ..Options::default()
+        }
     }
 }
 
@@ -227,6 +234,11 @@ fn check_together(engine_source: &Source, engine: Option<&Engine>, read: &[(Sour
         if listener.limits.frame_bytes_max > engine.limits.in_flight_bytes {
             let what = format!("listener.max_message is over limits.max_in_flight of {}", engine_source.path.display());
             source.fault(this.max_message_at, what, "lower it, or raise `max_in_flight`");
+        }
+        if listener.limits.frame_bytes_max > engine.store.segment_bytes as usize / 2 {
+            let what =
+                format!("listener.max_message is over half of store.segment_bytes of {}", engine_source.path.display());
+            source.fault(this.max_message_at, what, "lower it, or raise `segment_bytes`");
         }
     }
 }

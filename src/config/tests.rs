@@ -572,6 +572,18 @@ proptest! {
 }
 
 #[test]
+fn a_message_may_take_half_a_segment_at_most_and_four_segments_are_the_smallest_store() {
+    let small = "[store]\nsegment_bytes = \"4MiB\"\nmax_bytes = \"16MiB\"\n";
+    let channel = |max: &str| with_lines(&format!("max_message = \"{max}\""), "");
+    let fitting = Folder::with(&[("cannula.toml", small), ("channels/pumps.toml", &channel("2MiB"))]).load();
+    assert_eq!(fitting.ok().map(|config| config.store.options().segment_bytes), Some(4 << 20));
+    let faults = Folder::with(&[("cannula.toml", small), ("channels/pumps.toml", &channel("3MiB"))]).faults();
+    assert!(faults.iter().any(|fault| fault.contains("is over half of store.segment_bytes")), "{faults:?}");
+    let faults = Folder::with(&[("cannula.toml", &small.replace("16MiB", "15MiB"))]).faults();
+    assert!(faults.iter().any(|fault| fault.contains("store.max_bytes: the size is out of range")), "{faults:?}");
+}
+
+#[test]
 fn deep_nesting_gives_faults_and_not_an_overflow() {
     for (open, close) in [("[", "]"), ("{ a = ", " }"), ("a.", "")] {
         let (open, close) = (open.repeat(100_000), close.repeat(100_000));
