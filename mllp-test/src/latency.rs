@@ -24,6 +24,14 @@ impl Latency {
         self.max = self.max.max(took);
     }
 
+    /// Adds what another counted.
+    pub fn add(&mut self, other: &Latency) {
+        self.counts.resize(self.counts.len().max(other.counts.len()), 0);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
+        self.total += other.total;
+        self.max = self.max.max(other.max);
+    }
+
     /// The duration that `share` (0.0 to 1.0) of all stayed within; zero when nothing was counted.
     pub fn percentile(&self, share: f64) -> Duration {
         let rank = ((share * self.total as f64).ceil() as u64).max(1);

@@ -38,6 +38,8 @@ pub struct SenderConfig {
     pub window: usize,
     /// How long to wait for each answer.
     pub ack_timeout: Duration,
+    /// Whether answers come at all: without them each message is sent once and then given up.
+    pub answered: bool,
     /// Whether what was not answered is sent again after reconnecting.
     pub resend: bool,
     /// The pause before connecting again.
@@ -53,6 +55,7 @@ impl SenderConfig {
             address: address.into(),
             window: 1,
             ack_timeout: Duration::from_secs(30),
+            answered: true,
             resend: true,
             reconnect_pause: Duration::from_millis(100),
             drain: Duration::from_secs(30),
@@ -131,7 +134,7 @@ impl Sender {
         let ended = loop {
             if !open {
                 self.give_up.get_or_insert_with(|| Instant::now() + self.config.drain);
-                if self.pending.is_empty() {
+                if self.pending.is_empty() && !out.has_remaining() {
                     break Ended::Done;
                 }
             }
@@ -176,7 +179,9 @@ impl Sender {
             self.book.sent(id, kind, &message);
             let frame = framed(&message);
             out.extend_from_slice(&frame);
-            self.pending.push_back(Pending { id, kind, frame, sent_at: Instant::now() });
+            if self.config.answered {
+                self.pending.push_back(Pending { id, kind, frame, sent_at: Instant::now() });
+            }
             let room = self.pending.len() < self.config.window && out.len() < WRITE_BYTES_MAX;
             next = if room { source.try_recv().ok() } else { None };
         }

@@ -87,6 +87,8 @@ pub struct SinkConfig {
     pub frame_bytes_max: usize,
     /// The ledger file.
     pub ledger: Option<PathBuf>,
+    /// Keep each message's hash, to be compared with what was sent.
+    pub verbatim: bool,
 }
 
 impl Default for SinkConfig {
@@ -97,6 +99,7 @@ impl Default for SinkConfig {
             ack_mode: AckMode::AsAsked,
             frame_bytes_max: FRAME_BYTES_MAX,
             ledger: None,
+            verbatim: false,
         }
     }
 }
@@ -109,7 +112,8 @@ impl Sink {
     /// Listens on `address`, such as `127.0.0.1:0`.
     pub async fn start(address: &str, config: SinkConfig) -> io::Result<Sink> {
         let outages = config.outages.clone();
-        let book = SinkBook::open(config.ledger.as_deref())?;
+        let open = if config.verbatim { SinkBook::open_verbatim } else { SinkBook::open };
+        let book = open(config.ledger.as_deref())?;
         let script = Followed::new(config.script.clone());
         let service = SinkService { config, script, book, answers: AtomicU64::new(0) };
         Peer::start(address, service, &outages).await.map(Sink)
@@ -143,6 +147,11 @@ impl Sink {
     /// Messages treated by a rule so far: the faults this sink made.
     pub fn treated(&self) -> u64 {
         self.0.service().script.treated()
+    }
+
+    /// Times a message came that was taken already, without copying the account.
+    pub fn repeats(&self) -> u64 {
+        self.0.service().book.with(|account| account.repeats)
     }
 
     /// Different messages taken so far, without copying the account.

@@ -1,11 +1,12 @@
 //! The join: every acknowledged message must be at each destination it was meant for, in its sender's order, or be
 //! known as dead there; nothing else may be there.
 
+use super::hashes::Hashes;
 use super::{Findings, SenderAccount, SinkAccount};
 use crate::id::{Kind, MessageId};
 use crate::ledger::{self, Event, Role};
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -187,7 +188,7 @@ fn destination(sender: &SenderAccount, route: &Route<'_>) -> Destination {
 
 fn differs(sender: &SenderAccount, sink: &SinkAccount, id: MessageId) -> bool {
     let (Some(sent), Some(received)) = (&sender.hashes, &sink.hashes) else { return false };
-    sent.get(&id) != received.get(&id)
+    sent.of(id) != received.of(id)
 }
 
 impl fmt::Display for Account {
@@ -227,13 +228,13 @@ impl fmt::Display for Destination {
 /// Adds a sender's ledger file to an account; with `verbatim` the hashes are kept for comparison.
 pub fn read_sender(path: &Path, verbatim: bool, account: &mut SenderAccount) -> io::Result<()> {
     if verbatim && account.hashes.is_none() {
-        account.hashes = Some(HashMap::new());
+        account.hashes = Some(Hashes::default());
     }
     let role = ledger::read(path, |entry| match entry.event {
         Event::Sent => {
             account.sent(entry.id, entry.kind());
             if let Some(hashes) = &mut account.hashes {
-                hashes.insert(entry.id, entry.hash);
+                hashes.keep(entry.id, entry.hash);
             }
         }
         Event::Resent => account.sent(entry.id, entry.kind()),
@@ -248,7 +249,7 @@ pub fn read_sender(path: &Path, verbatim: bool, account: &mut SenderAccount) -> 
 
 /// Reads a destination's ledger file; with `verbatim` the hashes are kept for comparison.
 pub fn read_sink(path: &Path, verbatim: bool) -> io::Result<SinkAccount> {
-    let mut account = SinkAccount { hashes: verbatim.then(HashMap::new), ..SinkAccount::default() };
+    let mut account = SinkAccount { hashes: verbatim.then(Hashes::default), ..SinkAccount::default() };
     let role = ledger::read(path, |entry| match entry.event {
         Event::Received => {
             account.took(entry.id);

@@ -2,6 +2,7 @@
 //! two ([`Account`]). A message that was acknowledged and did not arrive must never go unseen; a doubtful case counts
 //! against the engine.
 
+mod hashes;
 mod join;
 mod sender;
 mod sink;

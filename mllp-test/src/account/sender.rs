@@ -1,12 +1,13 @@
 //! A sender's book: each message by its last known fate. Positive and negative answers are certain; a timeout or a
 //! broken connection says nothing, and either outcome is legal for it.
 
+use super::hashes::Hashes;
 use crate::id::{Kind, MessageId, SeqSet};
 use crate::latency::Latency;
 use crate::ledger::{Event, Ledger, Role};
 use crate::{lock, v2};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -48,7 +49,7 @@ pub struct SenderAccount {
     #[serde(skip)]
     pub(super) senders: BTreeMap<(u32, u32), Fates>,
     #[serde(skip)]
-    pub(super) hashes: Option<HashMap<MessageId, u64>>,
+    pub(super) hashes: Option<Hashes>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -88,6 +89,28 @@ impl SenderAccount {
                 acked.map(move |seq| (MessageId { run, sender, seq }, kind))
             })
         })
+    }
+
+    /// Adds the account of other senders; none may be in both.
+    pub fn absorb(&mut self, other: SenderAccount) {
+        self.sent += other.sent;
+        self.resent += other.resent;
+        self.acked += other.acked;
+        self.naked += other.naked;
+        self.timeouts += other.timeouts;
+        self.lost += other.lost;
+        self.mismatched += other.mismatched;
+        self.unexpected += other.unexpected;
+        self.noise += other.noise;
+        self.connections += other.connections;
+        self.connect_failures += other.connect_failures;
+        other.codes.into_iter().for_each(|(code, count)| *self.codes.entry(code).or_default() += count);
+        self.ledger_fault = self.ledger_fault.take().or(other.ledger_fault);
+        self.latency.add(&other.latency);
+        self.senders.extend(other.senders);
+        if let Some(hashes) = other.hashes {
+            self.hashes.get_or_insert_default().append(hashes);
+        }
     }
 
     pub(super) fn sent(&mut self, id: MessageId, kind: Kind) {
@@ -147,6 +170,13 @@ impl SenderBook {
         Ok(SenderBook(Mutex::new((SenderAccount::default(), ledger))))
     }
 
+    /// [`SenderBook::open`], and keeps each message's hash for a join with destinations that do so too.
+    pub fn open_verbatim(ledger: Option<&Path>) -> io::Result<SenderBook> {
+        let book = SenderBook::open(ledger)?;
+        book.count(|account| account.hashes = Some(Hashes::default()));
+        Ok(book)
+    }
+
     /// The account as it stands.
     pub fn account(&self) -> SenderAccount {
         let mut book = lock(&self.0);
@@ -166,10 +196,14 @@ impl SenderBook {
 
     /// About to be written. The ledger is flushed by [`SenderBook::flush`], before the frame goes out.
     pub(crate) fn sent(&self, id: MessageId, kind: Kind, message: &[u8]) {
+        let hash = v2::hash(message);
         let mut book = lock(&self.0);
         book.0.sent(id, kind);
+        if let Some(hashes) = &mut book.0.hashes {
+            hashes.keep(id, hash);
+        }
         if let Some(ledger) = &mut book.1 {
-            ledger.record(Event::Sent, id, kind.as_str(), v2::hash(message));
+            ledger.record(Event::Sent, id, kind.as_str(), hash);
         }
     }
 

@@ -1,11 +1,12 @@
 //! A destination's book: which messages it took, in which order they first came, and what came again.
 
 use super::Findings;
+use super::hashes::Hashes;
 use crate::id::{Kind, MessageId, SeqSet};
 use crate::ledger::{Event, Ledger, Role};
 use crate::{lock, v2};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -39,7 +40,7 @@ pub struct SinkAccount {
     #[serde(skip)]
     pub(super) senders: BTreeMap<(u32, u32), Arrivals>,
     #[serde(skip)]
-    pub(super) hashes: Option<HashMap<MessageId, u64>>,
+    pub(super) hashes: Option<Hashes>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -101,7 +102,7 @@ impl SinkAccount {
 
     pub(super) fn compare(&mut self, id: MessageId, hash: u64) {
         let Some(hashes) = &mut self.hashes else { return };
-        if *hashes.entry(id).or_insert(hash) != hash {
+        if !hashes.keep(id, hash) {
             self.changed.add(id);
         }
     }
@@ -150,6 +151,13 @@ impl SinkBook {
         Ok(SinkBook(Mutex::new((SinkAccount::default(), ledger))))
     }
 
+    /// [`SinkBook::open`], and keeps each message's hash for a join with a sender who does so too.
+    pub fn open_verbatim(ledger: Option<&Path>) -> io::Result<SinkBook> {
+        let book = SinkBook::open(ledger)?;
+        book.with(|account| account.hashes = Some(Hashes::default()));
+        Ok(book)
+    }
+
     /// The account as it stands.
     pub fn account(&self) -> SinkAccount {
         let mut book = lock(&self.0);
@@ -164,12 +172,13 @@ impl SinkBook {
 
     /// A message taken, written down before its answer goes out; true when it is the first time.
     pub(crate) fn took(&self, id: MessageId, kind: Kind, message: &[u8]) -> bool {
+        let hash = if message.is_empty() { 0 } else { v2::hash(message) };
         let mut book = lock(&self.0);
         if let Some(ledger) = &mut book.1 {
-            let hash = if message.is_empty() { 0 } else { v2::hash(message) };
             ledger.record(Event::Received, id, kind.as_str(), hash);
             ledger.flush();
         }
+        book.0.compare(id, hash);
         book.0.took(id)
     }
 

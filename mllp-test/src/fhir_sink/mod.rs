@@ -111,6 +111,11 @@ impl FhirSink {
         self.0.service().sink.script.treated()
     }
 
+    /// Times a message came that was taken already, without copying the account.
+    pub fn repeats(&self) -> u64 {
+        self.0.service().sink.book.with(|account| account.repeats)
+    }
+
     /// Different messages taken so far, without copying the account.
     pub fn received(&self) -> u64 {
         self.0.service().sink.book.with(|account| account.received)
