@@ -28,6 +28,7 @@ pub mod simulate;
 pub mod sink;
 pub mod spec;
 pub mod v2;
+pub mod verify;
 
 pub use account::{Account, Expect, Findings, Route, SenderAccount, SinkAccount};
 pub use fhir_sink::{FhirSink, FhirSinkConfig};

@@ -44,7 +44,7 @@ async fn sink(rules: &[&str], ledger: Option<&File>) -> Sink {
 
 #[tokio::test]
 async fn every_command_has_help_with_an_example() {
-    for command in ["send", "load", "sink", "fhir-sink", "simulate", "spec", "join"] {
+    for command in ["send", "load", "sink", "fhir-sink", "simulate", "spec", "join", "verify"] {
         let output = run(&[command, "--help"]).await;
         assert!(output.status.success() && text(&output).contains("Example: mllp-test"), "{command}");
     }

@@ -53,11 +53,13 @@ pub(super) enum Command {
     #[command(after_help = "Example: mllp-test spec 127.0.0.1:2575 --row 12 --row 33")]
     Spec(SpecArgs),
     /// Join a sender's ledger with those of the destinations; exit 1 if a promise was broken.
-    #[command(
-        visible_alias = "verify",
-        after_help = "Example: mllp-test join in.ledger ehr.ledger alarms.ledger=R40 --dead dead-ids.txt"
-    )]
+    #[command(after_help = "Example: mllp-test join in.ledger ehr.ledger alarms.ledger=R40 --dead dead-ids.txt")]
     Join(JoinArgs),
+    /// Prove the engine's guarantees from outside, fault by fault; exit 1 if a promise was broken.
+    #[command(after_help = "Example: mllp-test verify --quick --jobs 3 --report verify-report\n\
+        Example: mllp-test verify --release-matrix --report release-report --seed 7\n\
+        Example: mllp-test verify --faults F1,F3 --count F1=300")]
+    Verify(VerifyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -239,6 +241,49 @@ pub(super) struct JoinArgs {
     /// The destinations must have got the very bytes that were sent.
     #[arg(long)]
     pub(super) verbatim: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// The engine under test; the `cannula` beside this program if not given.
+    #[arg(long, value_name = "PATH")]
+    pub(super) engine: Option<PathBuf>,
+    /// An engine built with the feature `sabotage`, for faults at named points.
+    #[arg(long, value_name = "PATH")]
+    pub(super) crash_engine: Option<PathBuf>,
+    /// Every fault, as often as with each change. This is the default.
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// Every fault, as often as before a release. Goes on where it stopped when given the same --report.
+    #[arg(long, conflicts_with = "quick")]
+    pub(super) release_matrix: bool,
+    /// Only these faults.
+    #[arg(long, value_name = "F1,F3", value_delimiter = ',', conflicts_with_all = ["quick", "release_matrix"])]
+    pub(super) faults: Vec<String>,
+    /// So many cycles of this fault; may be given several times.
+    #[arg(long, value_name = "F1=300", value_parser = fault_count)]
+    pub(super) count: Vec<(String, u32)>,
+    /// The number of the first cycle, to run some of an earlier run again.
+    #[arg(long, default_value_t = 0)]
+    pub(super) first: u32,
+    /// Decides all that is left to chance; that of the report that is continued, or a new one, if not given.
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Faults at the same time.
+    #[arg(long, default_value_t = 3)]
+    pub(super) jobs: usize,
+    /// Where report.json, report.md and the folders of broken cycles go.
+    #[arg(long, value_name = "DIR")]
+    pub(super) report: Option<PathBuf>,
+    /// List the faults and end.
+    #[arg(long)]
+    pub(super) list: bool,
+}
+
+fn fault_count(text: &str) -> Result<(String, u32), String> {
+    let wrong = || format!("`{text}` is no count; write for example F1=300");
+    let (id, count) = text.split_once('=').ok_or_else(wrong)?;
+    Ok((id.to_owned(), count.parse().map_err(|_| wrong())?))
 }
 
 /// `30` and `30s` both are thirty seconds.

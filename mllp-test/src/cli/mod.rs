@@ -1,6 +1,7 @@
 //! The commands. Nothing is decided here but what to print.
 
 mod args;
+mod verify;
 
 pub use args::Cli;
 
@@ -40,6 +41,7 @@ impl Cli {
             Command::Simulate(args) => args.run(json).await,
             Command::Spec(args) => args.run(json).await,
             Command::Join(args) => args.run(json),
+            Command::Verify(args) => args.run(json).await,
         }
     }
 }

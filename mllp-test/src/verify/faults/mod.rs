@@ -1,0 +1,28 @@
+//! The fault matrix. Each file holds a group of faults; each is listed here once.
+
+mod process;
+
+use super::Fault;
+
+const GROUPS: &[&[Fault]] = &[process::FAULTS];
+
+/// Every fault, in the order of the matrix.
+pub fn all() -> impl Iterator<Item = &'static Fault> {
+    GROUPS.iter().flat_map(|group| group.iter())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_fault_has_an_id_of_its_own_and_says_what_it_does() {
+        let mut ids = HashSet::new();
+        for fault in super::all() {
+            assert!(ids.insert(fault.id), "{} is there twice", fault.id);
+            assert!(fault.id.starts_with('F') && !fault.what.is_empty(), "{}", fault.id);
+            assert!((1..=50).contains(&fault.group) && fault.release >= fault.quick, "{}", fault.id);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The track record of a run: `report.json`, from which a run goes on where it stopped, and `report.md` for people. A
+//! fault that was skipped must be shown as skipped, with the reason.
+
+use super::{Column, Tally};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// All that a run did.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// What the engine says of itself.
+    pub engine: String,
+    /// The kernel it ran on.
+    pub kernel: String,
+    /// The day of the last cycle.
+    pub date: String,
+    /// Decides all that is left to chance.
+    pub seed: u64,
+    /// Each fault.
+    pub rows: Vec<Row>,
+}
+
+/// One fault of a run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Row {
+    /// Such as `F1`.
+    pub id: String,
+    /// What is done.
+    pub what: String,
+    /// Cycles wanted.
+    pub wanted: u32,
+    /// Cycles done and audited, with or without violations.
+    pub done: u32,
+    /// Why it was not done here.
+    pub skipped: Option<String>,
+    /// Figures.
+    pub tally: Tally,
+    /// Promises not kept.
+    pub violations: Vec<Violation>,
+}
+
+/// A promise not kept, and how to see it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which promise.
+    pub column: Column,
+    /// What was seen.
+    pub what: String,
+    /// A command that runs the same cycles.
+    pub replay: String,
+    /// Store, log, ledgers and configuration as they were left.
+    pub folder: PathBuf,
+}
+
+impl Report {
+    /// Whether all that was wanted was done or skipped, and no promise was broken.
+    pub fn is_clean(&self) -> bool {
+        self.rows.iter().all(|row| row.violations.is_empty() && (row.skipped.is_some() || row.done >= row.wanted))
+            && self.rows.iter().any(|row| row.done > 0)
+    }
+
+    /// The report in this folder, if there is one that can be read.
+    pub fn read(folder: &Path) -> Option<Report> {
+        serde_json::from_slice(&fs::read(folder.join("report.json")).ok()?).ok()
+    }
+
+    /// Writes both files; never half of one.
+    pub fn write(&self, folder: &Path) -> std::io::Result<()> {
+        let json = serde_json::to_string_pretty(self)?;
+        for (name, text) in [("report.json", json), ("report.md", self.markdown())] {
+            let beside = folder.join(format!("{name}.new"));
+            fs::write(&beside, text)?;
+            fs::rename(beside, folder.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// The table as Markdown.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "Engine {}, kernel {}, {}, seed {}.\n", self.engine, self.kernel, self.date, self.seed);
+        text.push_str(
+            "| Fault | What | Cycles | Faults | Acknowledged | Lost | Reordered | Phantom | Corrupt | ACK mismatch | Repeats (max a cycle) | Drain | Violations |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|\n",
+        );
+        self.rows.iter().for_each(|row| text.push_str(&row.markdown()));
+        for row in &self.rows {
+            for violation in &row.violations {
+                let _ = writeln!(text, "\n- {} {:?}: {}", row.id, violation.column, violation.what);
+                let _ = writeln!(text, "  `{}`, left in {}", violation.replay, violation.folder.display());
+            }
+        }
+        text
+    }
+}
+
+impl Row {
+    fn markdown(&self) -> String {
+        if let Some(why) = &self.skipped {
+            return format!("| {} | {} | skipped: {why} | | | | | | | | | | |\n", self.id, self.what);
+        }
+        let t = &self.tally;
+        format!(
+            "| {} | {} | {} of {} | {} | {} | {} | {} | {} | {} | {} | {} ({}) | {:.1} s | {} |\n",
+            self.id,
+            self.what,
+            self.done,
+            self.wanted,
+            t.faults,
+            t.acked,
+            t.lost,
+            t.reordered,
+            t.phantom,
+            t.corrupt,
+            t.ack_mismatch,
+            t.repeats,
+            t.repeats_max,
+            t.drain_ms as f64 / 1000.0,
+            self.violations.len()
+        )
+    }
+}

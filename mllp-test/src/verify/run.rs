@@ -1,0 +1,212 @@
+//! Which faults are run how often, several sites at once; progress, and the report after each group of cycles. A cycle
+//! counts only once its group is audited.
+
+use super::chance::Chance;
+use super::progress::Progress;
+use super::{Broken, Fault, Report, Row, Site, Tally, Tools, Violation, faults};
+use crate::mix;
+use jiff::Timestamp;
+use std::collections::VecDeque;
+use std::fs;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Which faults, how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matrix {
+    /// All, as often as with each change.
+    Quick,
+    /// All, as often as before a release.
+    Release,
+    /// These, as often as with each change.
+    Only(Vec<String>),
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Binaries and where reports go.
+    pub tools: Tools,
+    /// Which faults.
+    pub matrix: Matrix,
+    /// Cycles of single faults, otherwise than the matrix says.
+    pub counts: Vec<(String, u32)>,
+    /// The number of the first cycle; not 0 only to run cycles of an earlier run again.
+    pub first: u32,
+    /// Decides all that is left to chance.
+    pub seed: u64,
+    /// Sites at the same time.
+    pub jobs: usize,
+}
+
+/// Some cycles of a fault that share a site.
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    row: usize,
+    fault: &'static Fault,
+    first: u32,
+    cycles: u32,
+}
+
+/// Runs what is wanted and answers the report, which is also in the report's folder. The error says why nothing could
+/// be run.
+pub async fn run(options: Options) -> Result<Report, String> {
+    let engine = version(&options.tools).await?;
+    let folder = &options.tools.report;
+    fs::create_dir_all(folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
+    let before = Report::read(folder).filter(|report| report.seed == options.seed && options.first == 0);
+    let mut report = begun(&options, engine, before)?;
+    let mut groups = groups(&options, &report);
+    let mut progress = Progress::default();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < options.jobs.max(1)
+            && let Some(group) = groups.pop_front()
+        {
+            let options = options.clone();
+            progress.begun(group.fault.id);
+            running.spawn(async move { (group, run_group(group, &options).await) });
+        }
+        let ended = tokio::select! {
+            ended = running.join_next() => ended,
+            _ = tokio::signal::ctrl_c() => {
+                running.shutdown().await;
+                return Err(format!("interrupted; the same command with --report {} goes on", folder.display()));
+            }
+        };
+        let Some(ended) = ended else { break };
+        let (group, (tally, violations)) = ended.map_err(|fault| format!("a cycle of the checker failed: {fault}"))?;
+        let row = &mut report.rows[group.row];
+        row.done += group.cycles;
+        row.tally.add(&tally);
+        row.violations.extend(violations);
+        report.date = Timestamp::now().strftime("%Y-%m-%d").to_string();
+        report.write(folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
+        progress.ended(&report.rows[group.row]);
+    }
+    Ok(report)
+}
+
+async fn version(tools: &Tools) -> Result<String, String> {
+    let asked = tokio::process::Command::new(&tools.engine).arg("--version").output().await;
+    let output =
+        asked.map_err(|fault| format!("{}: {fault}; name the engine with --engine", tools.engine.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The rows as far as they were done before.
+fn begun(options: &Options, engine: String, before: Option<Report>) -> Result<Report, String> {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let known: Vec<&Row> = before.iter().flat_map(|report| &report.rows).collect();
+    let mut rows = Vec::new();
+    for fault in chosen(options)? {
+        let done = known.iter().find(|row| row.id == fault.id && row.skipped.is_none());
+        let row = done.map_or_else(Row::default, |row| (*row).clone());
+        let skipped = (fault.needs)(&options.tools).err();
+        if let Some(why) = &skipped {
+            println!("{:<4} skipped: {why}", fault.id);
+        }
+        let (id, what) = (fault.id.to_owned(), fault.what.to_owned());
+        rows.push(Row { id, what, wanted: wanted(options, fault), skipped, ..row });
+    }
+    Ok(Report { engine, kernel, date: String::new(), seed: options.seed, rows })
+}
+
+fn chosen(options: &Options) -> Result<Vec<&'static Fault>, String> {
+    let named = |id: &String| {
+        let known = faults::all().find(|fault| fault.id.eq_ignore_ascii_case(id));
+        known.ok_or_else(|| format!("there is no fault {id}; --list shows them"))
+    };
+    options.counts.iter().try_for_each(|(id, _)| named(id).map(|_| ()))?;
+    match &options.matrix {
+        Matrix::Only(ids) => ids.iter().map(named).collect(),
+        Matrix::Quick => Ok(faults::all().filter(|fault| wanted(options, fault) > 0).collect()),
+        Matrix::Release => Ok(faults::all().collect()),
+    }
+}
+
+fn wanted(options: &Options, fault: &Fault) -> u32 {
+    let given = options.counts.iter().find(|(id, _)| fault.id.eq_ignore_ascii_case(id));
+    let usual = if options.matrix == Matrix::Release { fault.release } else { fault.quick };
+    // One that was asked for by name is run, also where the quick matrix leaves it out.
+    let least = u32::from(matches!(options.matrix, Matrix::Only(_)));
+    given.map_or(usual.max(least), |(_, count)| *count)
+}
+
+/// The groups still to do; the faults take turns, so that a short run has seen each of them.
+fn groups(options: &Options, report: &Report) -> VecDeque<Group> {
+    let mut groups = Vec::new();
+    for (row, entry) in report.rows.iter().enumerate().filter(|(_, row)| row.skipped.is_none()) {
+        let Some(fault) = faults::all().find(|fault| fault.id == entry.id) else { continue };
+        let size = fault.group.clamp(1, 50);
+        for (turn, first) in (entry.done..entry.wanted).step_by(size as usize).enumerate() {
+            let cycles = size.min(entry.wanted - first);
+            groups.push((turn, Group { row, fault, first: options.first + first, cycles }));
+        }
+    }
+    groups.sort_by_key(|(turn, group)| (*turn, group.row));
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+async fn run_group(group: Group, options: &Options) -> (Tally, Vec<Violation>) {
+    let Group { fault, first, cycles, .. } = group;
+    let letters = fault.id.bytes().fold(0, |sum, byte| sum * 256 + u64::from(byte));
+    let seed = mix(mix(options.seed, letters), u64::from(first));
+    let folder = options.tools.report.join(format!("{}-{first:05}", fault.id));
+    // What an interrupted run left there is of no use.
+    let _ = fs::remove_dir_all(&folder);
+    let (tally, broken) = match Site::open(&folder, (fault.plan)(&options.tools), &options.tools, seed).await {
+        Ok(mut site) => {
+            let broken = run_cycles(fault, &mut site, cycles, seed).await;
+            (std::mem::take(&mut site.tally), broken)
+        }
+        Err(broken) => (Tally::default(), vec![broken]),
+    };
+    if broken.is_empty() {
+        let _ = fs::remove_dir_all(&folder);
+    }
+    let replay = replay(group, options);
+    let violation =
+        |Broken { column, what }| Violation { column, what, replay: replay.clone(), folder: folder.clone() };
+    (Tally { cycles, ..tally }, broken.into_iter().map(violation).collect())
+}
+
+fn replay(group: Group, options: &Options) -> String {
+    let (id, crash) = (group.fault.id, options.tools.crash_engine.as_ref());
+    let crash = crash.map(|path| format!(" --crash-engine {}", path.display())).unwrap_or_default();
+    format!(
+        "mllp-test verify --engine {}{crash} --seed {} --faults {id} --count {id}={} --first {}",
+        options.tools.engine.display(),
+        options.seed,
+        group.cycles,
+        group.first
+    )
+}
+
+async fn run_cycles(fault: &Fault, site: &mut Site, cycles: u32, seed: u64) -> Vec<Broken> {
+    let mut ended = begin(fault, site).await;
+    for cycle in 0..cycles {
+        if ended.is_err() {
+            break;
+        }
+        let before = site.repeats();
+        let done = (fault.cycle)(site, Chance::new(mix(seed, u64::from(cycle))));
+        ended = timeout(fault.patience, done).await.unwrap_or_else(|_| {
+            Err(Broken::new(super::Column::Liveness, format!("a cycle is not over after {:?}", fault.patience)))
+        });
+        ended = ended.map_err(|broken| Broken { what: format!("cycle {}: {}", cycle + 1, broken.what), ..broken });
+        site.tally.repeats_max = site.tally.repeats_max.max(site.repeats() - before);
+    }
+    // Also after a broken cycle: what is lost is worth more than that something is.
+    let settled = timeout(fault.patience, (fault.settle)(site)).await;
+    let settled = settled.unwrap_or_else(|_| Err(Broken::checker("the audit is not over in time")));
+    let mut broken: Vec<Broken> = ended.err().into_iter().collect();
+    broken.append(&mut site.broken);
+    broken.extend(settled.err());
+    broken
+}
+
+async fn begin(fault: &Fault, site: &mut Site) -> Result<(), Broken> {
+    (fault.prepare)(site).await?;
+    if fault.started { site.start().await } else { Ok(()) }
+}
