@@ -126,6 +126,15 @@ impl Engine {
         self.child.is_some()
     }
 
+    /// Whether it has ended by itself, now or before; then it can be started again.
+    pub fn forget_if_dead(&mut self) -> bool {
+        let dead = self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+        if dead {
+            self.child = None;
+        }
+        dead
+    }
+
     /// SIGKILL: nothing is told to it.
     pub async fn kill(&mut self) -> Result<(), Broken> {
         self.note_usage();

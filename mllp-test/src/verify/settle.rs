@@ -4,7 +4,7 @@
 
 use super::broken::{Broken, Column, ensure};
 use super::engine::PATIENCE;
-use super::site::Site;
+use super::site::{ReceiverPlan, Site};
 use crate::account::{Account, Destination, Findings, Route, SenderAccount, SinkAccount};
 use crate::id::MessageId;
 use crate::v2;
@@ -17,16 +17,14 @@ pub async fn settle(site: &mut Site) -> Result<(), Broken> {
     site.drained(drain).await?;
     limits(site);
     leaks(site).await?;
-    site.note_marks().await;
-    site.engine.stop().await?;
+    site.quit().await?;
     verified(site).await?;
     // What was settled stays settled over a clean stop: the second start must send nothing.
     let before = site.repeats();
     site.start_engine().await?;
     site.drained(PATIENCE).await?;
     let dead = dead_letters(site).await?;
-    site.note_marks().await;
-    site.engine.stop().await?;
+    site.quit().await?;
     let again = site.repeats() - before;
     note(site, ensure(again == 0, Column::Repeats, || format!("{again} messages sent again after a clean stop")));
     join(site, &dead);
@@ -66,7 +64,7 @@ pub fn join(site: &mut Site, dead: &HashMap<String, HashSet<MessageId>>) -> Acco
     }
     broken.extend(account.ledger_faults.iter().map(Broken::checker));
     for ((destination, sink), plan) in account.destinations.iter().zip(&sinks).zip(&site.plan.receivers) {
-        found(&mut broken, destination, sink);
+        found(&mut broken, plan, destination, sink);
         let allowed = plan.lanes * site.tally.faults;
         let repeats = destination.repeats;
         broken.extend(
@@ -76,24 +74,27 @@ pub fn join(site: &mut Site, dead: &HashMap<String, HashSet<MessageId>>) -> Acco
             .err(),
         );
         site.tally.lost += destination.lost.count;
-        site.tally.reordered += destination.reordered.count;
+        site.tally.reordered += if plan.ordered { destination.reordered.count } else { 0 };
         site.tally.phantom += destination.phantom.count + destination.misrouted.count + destination.unnamed;
         site.tally.corrupt += destination.changed.count;
         site.tally.repeats += repeats;
         site.tally.dead += destination.dead;
     }
+    count(&mut broken, Column::Repeats, "repeats without the engine's mark", site.unmarked());
     site.broken.append(&mut broken);
     account
 }
 
-fn found(broken: &mut Vec<Broken>, destination: &Destination, sink: &SinkAccount) {
+fn found(broken: &mut Vec<Broken>, plan: &ReceiverPlan, destination: &Destination, sink: &SinkAccount) {
     let mut add = |column, what: &str, findings: &Findings| {
         if findings.count > 0 {
             broken.push(Broken::new(column, format!("{}: {what} {findings}", destination.name)));
         }
     };
     add(Column::Lost, "lost", &destination.lost);
-    add(Column::Reordered, "reordered", &destination.reordered);
+    if plan.ordered {
+        add(Column::Reordered, "reordered", &destination.reordered);
+    }
     add(Column::Phantom, "never sent", &destination.phantom);
     add(Column::Phantom, "belong elsewhere", &destination.misrouted);
     add(Column::Corrupt, "changed", &destination.changed);

@@ -104,13 +104,24 @@ pub struct ReceiverPlan {
     pub expects: Expect,
     /// Whether it must get the very bytes that were sent.
     pub verbatim: bool,
+    /// Whether each sender's messages must come in order; not where they come by more than one channel.
+    pub ordered: bool,
 }
 
 impl ReceiverPlan {
     /// An MLLP receiver behind one lane that gets everything unchanged.
     pub fn mllp(name: &'static str, port: u16) -> ReceiverPlan {
-        let script = Vec::new();
-        ReceiverPlan { name, port, via: None, fhir: false, script, lanes: 1, expects: Expect::all(), verbatim: true }
+        ReceiverPlan {
+            name,
+            port,
+            via: None,
+            fhir: false,
+            script: Vec::new(),
+            lanes: 1,
+            expects: Expect::all(),
+            verbatim: true,
+            ordered: true,
+        }
     }
 
     /// A FHIR server behind four lanes that gets observations.
@@ -208,6 +219,18 @@ pub struct Site {
     pub canary: String,
     /// Promises seen broken that do not end the cycle.
     pub broken: Vec<Broken>,
+    marks: Marks,
+}
+
+/// What the engine's own count of possible repeats is held against. The count dies with a life of the engine.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    /// Whether the engine counts at all.
+    counted: bool,
+    /// Repeats that came in lives whose count is known, and before it was read.
+    owed: u64,
+    /// Repeats at the start of this life.
+    before: u64,
 }
 
 impl Site {
@@ -235,7 +258,20 @@ impl Site {
         (engine.envs, engine.wrapper) = (plan.envs.clone(), plan.wrapper.clone());
         let (tools, props) = (tools.clone(), HashMap::new());
         let (tally, broken) = (Tally::default(), Vec::new());
-        let site = Site { folder, address, plan, tools, engine, receivers, traffic, props, tally, canary, broken };
+        let site = Site {
+            folder,
+            address,
+            plan,
+            tools,
+            engine,
+            receivers,
+            traffic,
+            props,
+            tally,
+            canary,
+            broken,
+            marks: Marks::default(),
+        };
         site.configure()?;
         Ok(site)
     }
@@ -274,9 +310,22 @@ impl Site {
 
     /// Starts the engine, and notes how long that took.
     pub async fn start_engine(&mut self) -> Result<(), Broken> {
+        self.marks.before = self.repeats();
         let took = self.engine.start().await?;
         self.tally.start_ms = self.tally.start_ms.max(took.as_millis() as u64);
         Ok(())
+    }
+
+    /// Starts the engine and does not wait for it.
+    pub fn spawn_engine(&mut self) -> Result<(), Broken> {
+        self.marks.before = self.repeats();
+        self.engine.spawn()
+    }
+
+    /// Stops the engine; broken unless it ends with 0.
+    pub async fn quit(&mut self) -> Result<(), Broken> {
+        self.note_marks().await;
+        self.engine.stop().await.map(|_| ())
     }
 
     /// SIGKILL and start again, a declared fault.
@@ -293,11 +342,22 @@ impl Site {
         Ok(())
     }
 
-    /// Adds the engine's count of possible repeats to the tally. Once before each end of the engine.
+    /// Adds the engine's count of possible repeats to the tally. Once before each end of the engine that can be seen
+    /// coming; a life whose end could not be seen owes no marks.
     pub async fn note_marks(&mut self) {
+        // Before the count is read: what comes after may or may not be in it.
+        let repeats = self.repeats();
         if let Ok(Some(marked)) = self.engine.metric("cannula_redelivered_total", "").await {
+            self.marks.counted = true;
             self.tally.marked += marked as u64;
+            self.marks.owed += repeats - self.marks.before;
+            self.marks.before = repeats;
         }
+    }
+
+    /// Repeats that came without the engine having marked them.
+    pub fn unmarked(&self) -> u64 {
+        if self.marks.counted { self.marks.owed.saturating_sub(self.tally.marked) } else { 0 }
     }
 
     /// Declares faults: each allows one repeat for each lane.

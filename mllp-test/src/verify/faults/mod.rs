@@ -8,7 +8,9 @@ const GROUPS: &[&[Fault]] = &[process::FAULTS];
 
 /// Every fault, in the order of the matrix.
 pub fn all() -> impl Iterator<Item = &'static Fault> {
-    GROUPS.iter().flat_map(|group| group.iter())
+    let mut all: Vec<&Fault> = GROUPS.iter().flat_map(|group| group.iter()).collect();
+    all.sort_by_key(|fault| fault.id[1..].parse::<u32>().unwrap_or(u32::MAX));
+    all.into_iter()
 }
 
 #[cfg(test)]
