@@ -6,6 +6,7 @@ use crate::frame::{Deframer, framed};
 use crate::peer::{Peer, Service, stopped};
 use crate::script::{Followed, Script, ScriptFault, duration};
 use crate::v2::{self, AckMode, Outcome};
+use bytes::Bytes;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -36,6 +37,10 @@ pub enum SinkAction {
     Silent,
     /// `wrong-msa2`: takes the message and answers another control id.
     WrongControlId,
+    /// `previous`: does not take the message and answers the one before it once more.
+    Previous,
+    /// `ignore`: does not take the message and does not answer.
+    Ignore,
     /// `double`: takes the message and answers twice.
     Double,
     /// `unframed`: takes the message and answers without MLLP frame.
@@ -48,8 +53,7 @@ pub enum SinkAction {
     Drop,
 }
 
-const ACTIONS: &str =
-    "AE, AR, CE, CR, none, wrong-msa2, double, unframed, split, close, drop, slow:DURATION, late:DURATION";
+const ACTIONS: &str = "AE, AR, CE, CR, none, ignore, wrong-msa2, previous, double, unframed, split, close, drop, slow:DURATION, late:DURATION";
 
 impl FromStr for SinkAction {
     type Err = ScriptFault;
@@ -60,6 +64,8 @@ impl FromStr for SinkAction {
             "AR" | "CR" => SinkAction::Refuse(Outcome::Reject),
             "none" => SinkAction::Silent,
             "wrong-msa2" => SinkAction::WrongControlId,
+            "previous" => SinkAction::Previous,
+            "ignore" => SinkAction::Ignore,
             "double" => SinkAction::Double,
             "unframed" => SinkAction::Unframed,
             "split" => SinkAction::Split,
@@ -198,7 +204,7 @@ impl From<io::Error> for Closed {
 impl SinkService {
     async fn converse(&self, stream: TcpStream, stop: watch::Receiver<bool>) {
         let _ = stream.set_nodelay(true);
-        let mut line = Line { stream, stop, answers: Vec::new() };
+        let mut line = Line { stream, stop, answers: Vec::new(), last: Bytes::new() };
         let mut deframer = Deframer::new(self.config.frame_bytes_max);
         loop {
             let more = tokio::select! {
@@ -230,8 +236,14 @@ impl SinkService {
         let control_id = v2::field(message, "MSH", 10).unwrap_or_default();
         let plan = Plan::of(&self.script.next(&String::from_utf8_lossy(control_id)));
         line.wait(plan.slow).await?;
-        if plan.fault == Some(SinkAction::Close) {
-            return line.close().await;
+        match plan.fault {
+            Some(SinkAction::Close) => return line.close().await,
+            Some(SinkAction::Ignore) => return Ok(()),
+            Some(SinkAction::Previous) => {
+                line.put(&line.last.clone());
+                return Ok(());
+            }
+            _ => {}
         }
         let outcome = if let Some(SinkAction::Refuse(outcome)) = plan.fault { outcome } else { Outcome::Accept };
         let code = v2::ack_code(message, outcome, self.config.ack_mode);
@@ -242,6 +254,7 @@ impl SinkService {
         }
         let Some(code) = code else { return Ok(()) };
         let ack = v2::ack(message, code, control_id, number);
+        line.last = framed(&ack);
         match plan.fault {
             Some(SinkAction::Silent) => {}
             Some(SinkAction::WrongControlId) => {
@@ -297,6 +310,8 @@ struct Line {
     stream: TcpStream,
     stop: watch::Receiver<bool>,
     answers: Vec<u8>,
+    /// The last answer that was due, in its frame.
+    last: Bytes,
 }
 
 impl Line {

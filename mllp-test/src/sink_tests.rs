@@ -177,3 +177,13 @@ async fn the_ledgers_join_to_the_same_account_and_see_changed_bytes() {
     std::fs::remove_file(in_file).unwrap();
     std::fs::remove_file(out_file).unwrap();
 }
+
+#[tokio::test]
+async fn a_message_ignored_or_answered_with_the_answer_before_is_not_in_the_account_until_it_comes_again() {
+    for (rule, wrong) in [("nth=5:ignore", 0), ("nth=5:previous", 1)] {
+        let sink = sink(&[rule]).await;
+        let sender = sent(lockstep(load(&sink, 10))).await;
+        assert_eq!((sender.acked, sender.resent, sender.mismatched), (10, 1, wrong), "{rule}: {sender}");
+        assert_eq!((sink.account().received, sink.account().repeats), (10, 0), "{rule}");
+    }
+}
