@@ -142,11 +142,11 @@ impl Ledger {
     /// Numbers of the pages that may hold what is sought, newest first; read as they are asked for.
     pub fn pages_for(&self, sought: &Sought) -> impl Iterator<Item = Result<u64, LedgerError>> {
         let (hashes, from, to) = (sought.hashes().collect::<Vec<_>>(), sought.from, sought.to);
-        let pages = self.db.range(key(b'h', &[0])..key(b'h', &[sought.pages_below()])).keys().rev();
-        let first_part = |key: sled::Result<sled::IVec>| match key {
+        let pages = self.tree.keys_between(&key(b'h', &[0]), &key(b'h', &[sought.pages_below()])).rev();
+        let first_part = |key: Result<Vec<u8>, LedgerError>| match key {
             Ok(key) if key.ends_with(&[0, 0]) => Some(number(&key, 0)),
             Ok(_) => None,
-            Err(error) => Some(Err(error.into())),
+            Err(error) => Some(Err(error)),
         };
         let anything = hashes.is_empty() && from.is_none() && to.is_none();
         pages.filter_map(first_part).filter_map(move |page| match page {

@@ -15,6 +15,7 @@ mod load;
 mod page;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::{
     fs::{self, File, Permissions},
@@ -25,6 +26,7 @@ use std::{
 };
 
 pub(super) use self::image::{Covered, Image, first_page};
+use self::tree::{Batch, Keys, Tree};
 use super::{
     journal::{
         Position,
@@ -58,8 +60,7 @@ pub(super) enum LedgerError {
 
 /// An open ledger.
 pub(super) struct Ledger {
-    db: sled::Db,
-    file: File,
+    tree: Box<dyn Tree>,
 }
 
 /// What a ledger says of the journal prefix it covers.
@@ -73,39 +74,10 @@ impl Ledger {
     /// Opens or makes the ledger at `path`.
     pub fn open(path: &Path) -> Result<Ledger, LedgerError> {
         finish_swap(path)?;
-        let ledger = Ledger::open_as_is(path)?;
-        let size = guarded(|| Ok(ledger.db.size_on_disk()?))?;
-        if size < COMPACT_FROM || size < GARBAGE * ledger.live_bytes()? {
-            return Ok(ledger);
-        }
-        ledger.compacted(path)
-    }
-
-    /// The same ledger without its dead bytes.
-    fn compacted(self, path: &Path) -> Result<Ledger, LedgerError> {
-        self.copy_to(&unfinished(path))?;
-        drop(self);
-        swap(path)?;
-        Ledger::open_as_is(path)
-    }
-
-    fn open_as_is(path: &Path) -> Result<Ledger, LedgerError> {
-        // sled asks for no mode of its own; what it makes later is behind the directory's.
-        make_directory(path)?;
-        let config = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput);
-        let db = guarded(|| Ok(config.open()?))?;
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                fs::set_permissions(entry.path(), Permissions::from_mode(OWNER_ONLY))?;
-            }
-        }
-        let file = File::options().write(true).open(path.join("db"))?;
-        Ok(Ledger { db, file })
+        let sled = Sled::open(path)?;
+        let size = guarded(|| Ok(sled.db.size_on_disk()?))?;
+        let garbage = size >= COMPACT_FROM && size >= GARBAGE * sled.live_bytes()?;
+        Ok(Ledger { tree: Box::new(if garbage { sled.compacted(path)? } else { sled }) })
     }
 
     /// The state it holds, proved; `None` where it is new. `store` is the hash that tells this store from others.
@@ -116,28 +88,18 @@ impl Ledger {
     /// Writes a checkpoint; durable when this returns.
     pub fn write(&self, image: &Image) -> Result<(), LedgerError> {
         guarded(|| {
-            let mut batch = sled::Batch::default();
+            let mut batch = Batch::new();
             for prefix in &image.removed {
-                self.remove_all(&mut batch, self.db.scan_prefix(prefix))?;
+                remove_all(&mut batch, self.tree.keys_under(prefix))?;
             }
             for (from, to) in &image.removed_ranges {
-                self.remove_all(&mut batch, self.db.range(from.as_slice()..to.as_slice()))?;
+                remove_all(&mut batch, self.tree.keys_between(from, to))?;
             }
             for (key, value) in &image.put {
                 put(&mut batch, key, value);
             }
-            self.db.apply_batch(batch)?;
-            self.db.flush()?;
-            sabotage::crash_at(CrashPoint::DuringCheckpoint);
-            Ok(self.file.sync_data()?)
+            self.tree.write(batch)
         })
-    }
-
-    fn remove_all(&self, batch: &mut sled::Batch, found: sled::Iter) -> Result<(), LedgerError> {
-        for key in found.keys() {
-            batch.remove(key?);
-        }
-        Ok(())
     }
 
     /// The value under `key`, its parts joined.
@@ -145,7 +107,7 @@ impl Ledger {
         let mut value = Vec::new();
         let mut length = 0;
         for number in 0.. {
-            let Some(part) = self.db.get(part_key(key, number))? else { break };
+            let Some(part) = self.tree.value(&part_key(key, number))? else { break };
             let part = match number {
                 0 => {
                     let (head, rest) = part.split_first_chunk::<4>().ok_or(LedgerError::Unproved("a short value"))?;
@@ -165,14 +127,49 @@ impl Ledger {
 
     /// The keys under `prefix`, without part numbers, in order.
     fn keys(&self, prefix: &[u8]) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, LedgerError>> + use<> {
-        let first_parts = |key: sled::Result<sled::IVec>| match key {
+        let first_parts = |key: Result<Vec<u8>, LedgerError>| match key {
             Ok(key) => {
                 let (key, part) = key.split_last_chunk::<2>()?;
                 (*part == [0, 0]).then(|| Ok(key.to_vec()))
             }
-            Err(error) => Some(Err(error.into())),
+            Err(error) => Some(Err(error)),
         };
-        self.db.scan_prefix(prefix).keys().filter_map(first_parts)
+        self.tree.keys_under(prefix).filter_map(first_parts)
+    }
+}
+
+/// sled's tree, and its file for our own sync.
+struct Sled {
+    db: sled::Db,
+    file: File,
+}
+
+impl Sled {
+    fn open(path: &Path) -> Result<Sled, LedgerError> {
+        // sled asks for no mode of its own; what it makes later is behind the directory's.
+        make_directory(path)?;
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::HighThroughput);
+        let db = guarded(|| Ok(config.open()?))?;
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::set_permissions(entry.path(), Permissions::from_mode(OWNER_ONLY))?;
+            }
+        }
+        let file = File::options().write(true).open(path.join("db"))?;
+        Ok(Sled { db, file })
+    }
+
+    /// The same ledger without its dead bytes.
+    fn compacted(self, path: &Path) -> Result<Sled, LedgerError> {
+        self.copy_to(&unfinished(path))?;
+        drop(self);
+        swap(path)?;
+        Sled::open(path)
     }
 
     fn live_bytes(&self) -> Result<u64, LedgerError> {
@@ -190,7 +187,7 @@ impl Ledger {
         if path.exists() {
             fs::remove_dir_all(path)?;
         }
-        let copy = Ledger::open_as_is(path)?;
+        let copy = Sled::open(path)?;
         guarded(|| {
             for pair in self.db.iter() {
                 let (key, value) = pair?;
@@ -200,6 +197,38 @@ impl Ledger {
             Ok(copy.file.sync_all()?)
         })
     }
+}
+
+impl Tree for Sled {
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn keys_under(&self, prefix: &[u8]) -> Keys {
+        Box::new(owned(self.db.scan_prefix(prefix)))
+    }
+
+    fn keys_between(&self, from: &[u8], to: &[u8]) -> Keys {
+        Box::new(owned(self.db.range(from..to)))
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), LedgerError> {
+        let mut writes = sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => writes.insert(key, value),
+                None => writes.remove(key),
+            }
+        }
+        self.db.apply_batch(writes)?;
+        self.db.flush()?;
+        sabotage::crash_at(CrashPoint::DuringCheckpoint);
+        Ok(self.file.sync_data()?)
+    }
+}
+
+fn owned(found: sled::Iter) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, LedgerError>> {
+    found.keys().map(|key| Ok(key?.to_vec()))
 }
 
 /// Moves a ledger that is of no use out of the way; answers where to.
@@ -240,10 +269,17 @@ fn part_key(key: &[u8], number: u16) -> Vec<u8> {
     [key, &number.to_be_bytes()].concat()
 }
 
-fn put(batch: &mut sled::Batch, key: &[u8], value: &[u8]) {
+fn remove_all(batch: &mut Batch, found: Keys) -> Result<(), LedgerError> {
+    for key in found {
+        batch.push((key?, None));
+    }
+    Ok(())
+}
+
+fn put(batch: &mut Batch, key: &[u8], value: &[u8]) {
     let whole = [&(value.len() as u32).to_le_bytes(), value].concat();
     for (number, part) in (0..).zip(whole.chunks(PART)) {
-        batch.insert(part_key(key, number), part);
+        batch.push((part_key(key, number), Some(part.to_vec())));
     }
 }
 

@@ -68,7 +68,9 @@ fn a_checkpoint_loads_as_the_state_it_was_made_of_also_after_compaction() {
     write(&ledger, &mut state, &mut covered);
     assert_loads_as(&ledger, &state);
 
-    let ledger = ledger.compacted(&path).unwrap();
+    drop(ledger);
+    drop(Sled::open(&path).unwrap().compacted(&path).unwrap());
+    let ledger = Ledger::open(&path).unwrap();
     assert_loads_as(&ledger, &state);
     assert_eq!(ledger.covered(9).unwrap(), covered);
     assert!(!path.with_extension("new").exists() && !path.with_extension("old").exists());
@@ -84,8 +86,8 @@ fn a_copy_that_was_not_finished_is_thrown_away_and_a_finished_one_taken() {
     let mut state = state(10, 0);
     let ledger = Ledger::open(&path).unwrap();
     write(&ledger, &mut state, &mut Covered { store: 9, ..Covered::default() });
-    ledger.copy_to(&unfinished(&path)).unwrap();
     drop(ledger);
+    Sled::open(&path).unwrap().copy_to(&unfinished(&path)).unwrap();
     fs::rename(&path, path.with_extension("old")).unwrap();
     let ledger = Ledger::open(&path).unwrap();
     assert_loads_as(&ledger, &state);
@@ -101,8 +103,8 @@ fn a_ledger_that_lost_a_part_does_not_prove_itself() {
         let directory = TempDir::new().unwrap();
         let ledger = Ledger::open(&directory.path().join("ledger")).unwrap();
         write(&ledger, &mut state(3000, 900), &mut Covered { store: 9, ..Covered::default() });
-        let key = ledger.db.scan_prefix([prefix]).keys().next_back().unwrap().unwrap();
-        ledger.db.remove(key).unwrap();
+        let key = ledger.tree.keys_under(&[prefix]).next_back().unwrap().unwrap();
+        ledger.tree.write(vec![(key, None)]).unwrap();
         assert!(matches!(ledger.load(9, 1000), Err(LedgerError::Unproved(_))), "{}", prefix as char);
         assert!(matches!(ledger.load(8, 1000), Err(LedgerError::Unproved(_))), "another store's");
     }
@@ -113,13 +115,14 @@ fn a_large_value_is_kept_in_parts() {
     let directory = TempDir::new().unwrap();
     let ledger = Ledger::open(&directory.path().join("ledger")).unwrap();
     let value: Vec<u8> = (0..200_000_u32).map(|number| number as u8).collect();
-    let mut batch = sled::Batch::default();
+    let mut batch = Batch::new();
     put(&mut batch, b"large", &value);
-    ledger.db.apply_batch(batch).unwrap();
-    assert!(ledger.db.iter().values().all(|part| part.unwrap().len() <= PART));
+    ledger.tree.write(batch).unwrap();
+    let part = |key: Result<Vec<u8>, _>| ledger.tree.value(&key.unwrap()).unwrap().unwrap();
+    assert!(ledger.tree.keys_under(b"").all(|key| part(key).len() <= PART));
     assert_eq!(ledger.value(b"large").unwrap(), Some(value));
-    let mut batch = sled::Batch::default();
+    let mut batch = Batch::new();
     put(&mut batch, b"large", b"small now");
-    ledger.db.apply_batch(batch).unwrap();
+    ledger.tree.write(batch).unwrap();
     assert_eq!(ledger.value(b"large").unwrap().as_deref(), Some(&b"small now"[..]));
 }
