@@ -20,10 +20,14 @@ use crate::store::{
     state::State,
 };
 
+/// Has a checkpoint written elsewhere, whose word comes through the queue; false where nobody will.
+type HandOver = Box<dyn Fn(Image) -> bool + Send>;
+
 pub(super) struct Checkpoints {
     ledger: Arc<Ledger>,
     covered: Covered,
-    writer: Option<(Sender<Image>, JoinHandle<()>)>,
+    hand_over: Option<HandOver>,
+    writer: Option<JoinHandle<()>>,
     /// One is being written.
     pub writing: bool,
     pub broken: bool,
@@ -38,22 +42,18 @@ impl Checkpoints {
         covered: Covered,
         uncovered: u64,
     ) -> std::io::Result<Checkpoints> {
-        let (sender, images) = channel::<Image>();
+        let (sender, images): (Sender<Image>, _) = channel();
         let (shared, written) = (Arc::clone(shared), Arc::clone(&ledger));
         let writer = spawn("store-ledger", move || {
-            for image in images {
-                let word = match written.write(&image) {
-                    Ok(()) => Checkpointed::Safe,
-                    Err(error) => {
-                        error!(%error, "a checkpoint could not be written: no space is given back until a restart");
-                        Checkpointed::Failed
-                    }
-                };
-                shared.queue.checkpointed(word);
-            }
+            images.into_iter().for_each(|image| write(&shared, &written, &image));
         })?;
-        let writer = Some((sender, writer));
-        Ok(Checkpoints { ledger, covered, writer, writing: false, broken: false, records: uncovered, bytes: 0 })
+        let hand_over = Box::new(move |image| sender.send(image).is_ok());
+        Ok(Checkpoints { writer: Some(writer), ..Checkpoints::written_by(hand_over, ledger, covered, uncovered) })
+    }
+
+    pub fn written_by(hand_over: HandOver, ledger: Arc<Ledger>, covered: Covered, uncovered: u64) -> Checkpoints {
+        let (hand_over, writer) = (Some(hand_over), None);
+        Checkpoints { ledger, covered, hand_over, writer, writing: false, broken: false, records: uncovered, bytes: 0 }
     }
 
     /// One more record since the last checkpoint.
@@ -69,8 +69,8 @@ impl Checkpoints {
     /// Has the state as it is now written.
     pub fn begin(&mut self, state: &mut State, applied: Option<(Position, u64)>, first_sequence: Option<u64>) {
         let image = self.image(state, applied, first_sequence);
-        match &self.writer {
-            Some((writer, _)) if !self.broken => self.writing = writer.send(image).is_ok(),
+        match &self.hand_over {
+            Some(hand_over) if !self.broken => self.writing = hand_over(image),
             // Nobody will write it; memory must not grow for that.
             _ => state.history.left(),
         }
@@ -85,8 +85,8 @@ impl Checkpoints {
 
     /// Waits for the writer and ends it.
     pub fn settle(&mut self, shared: &Shared) {
-        if let Some((sender, writer)) = self.writer.take() {
-            drop(sender);
+        drop(self.hand_over.take());
+        if let Some(writer) = self.writer.take() {
             self.broken |= writer.join().is_err();
         }
         if let Some(word) = shared.queue.last_word() {
@@ -109,4 +109,16 @@ impl Checkpoints {
         (self.records, self.bytes) = (0, 0);
         Image::of(state, &mut self.covered, applied, ledger::first_page(first_sequence))
     }
+}
+
+/// Writes a checkpoint, and says in the queue what became of it.
+pub(super) fn write(shared: &Shared, ledger: &Ledger, image: &Image) {
+    let word = match ledger.write(image) {
+        Ok(()) => Checkpointed::Safe,
+        Err(error) => {
+            error!(%error, "a checkpoint could not be written: no space is given back until a restart");
+            Checkpointed::Failed
+        }
+    };
+    shared.queue.checkpointed(word);
 }

@@ -6,10 +6,11 @@ use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tracing::{error, info, warn};
 
 use super::{
@@ -46,6 +47,17 @@ pub(super) struct Committer {
     pub(super) no_room: Option<Instant>,
     forgotten_repeats: u64,
 }
+
+/// How a turn ended.
+pub(super) enum Turn {
+    /// `busy`: there is more to do at once.
+    Over { busy: bool },
+    /// Closing was asked for, by these.
+    Ending(Closers),
+}
+
+/// Who asked for the end.
+type Closers = Vec<oneshot::Sender<Result<(), StoreError>>>;
 
 /// Who is to be answered what once the batch is durable.
 struct Due {
@@ -103,8 +115,13 @@ impl Committer {
 
     /// Serves until closed or failed.
     pub fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
         let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        self.end(served);
+    }
+
+    /// Tells everybody how it ended, and gives the files up.
+    pub(super) fn end(self, served: thread::Result<Result<Closers, StoreError>>) {
+        let shared = Arc::clone(&self.shared);
         let fault = match served {
             Ok(Ok(close)) => {
                 let closed = self.finish(!close.is_empty());
@@ -119,20 +136,28 @@ impl Committer {
         shared.fail(fault);
     }
 
-    fn serve(&mut self) -> Result<Vec<oneshot::Sender<Result<(), StoreError>>>, StoreError> {
+    fn serve(&mut self) -> Result<Closers, StoreError> {
         let mut patience = PATIENCE;
         loop {
-            let work = self.shared.queue.take(patience);
-            if let Some(word) = work.checkpointed {
-                self.checkpointed(word)?;
+            match self.turn(patience)? {
+                Turn::Over { busy } => patience = if busy { Duration::ZERO } else { PATIENCE },
+                Turn::Ending(close) => return Ok(close),
             }
-            if !work.asked.is_empty() {
-                self.commit(work.asked.into())?;
-            }
-            if let Some(close) = self.shared.queue.ending() {
-                return Ok(close);
-            }
-            patience = if self.keep_house()? { Duration::ZERO } else { PATIENCE };
+        }
+    }
+
+    /// Does what is asked for within `patience`, and keeps house.
+    pub(super) fn turn(&mut self, patience: Duration) -> Result<Turn, StoreError> {
+        let work = self.shared.queue.take(patience);
+        if let Some(word) = work.checkpointed {
+            self.checkpointed(word)?;
+        }
+        if !work.asked.is_empty() {
+            self.commit(work.asked.into())?;
+        }
+        match self.shared.queue.ending() {
+            Some(close) => Ok(Turn::Ending(close)),
+            None => Ok(Turn::Over { busy: self.keep_house()? }),
         }
     }
 

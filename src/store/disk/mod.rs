@@ -51,7 +51,7 @@ use self::{
 use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Received, Sequence, Settlement,
     Stats, Store, StoreError, Summary, Waiting,
-    journal::{self, JournalError, Reader},
+    journal::{self, Journal, JournalError, Reader},
     keyed::Keyed,
     ledger::Ledger,
     records::{Outcome, Paused, nanos, timestamp},
@@ -172,6 +172,8 @@ struct Shared {
     clock: Clock,
     metrics: Arc<Metrics>,
     payload_max: usize,
+    /// Reading is done where it is asked for, not by another thread.
+    reads_in_place: bool,
 }
 
 /// What the committer last saw of the disk.
@@ -207,25 +209,11 @@ impl DiskStore {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Result<Arc<DiskStore>, OpenError> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(recovered.state),
-            queue: Queue::new(options.queue_max),
-            wakers: Mutex::default(),
-            cache: Mutex::new(Cache::new(options.cache_bytes)),
-            ahead: Mutex::new(Cache::new(options.cache_bytes / 4)),
-            reader: recovered.journal.reader(),
-            ledger: Mutex::new(Some(Arc::clone(&recovered.ledger))),
-            fault: Mutex::default(),
-            figures: Mutex::default(),
-            keyed: recovered.keyed,
-            clock,
-            metrics,
-            payload_max: recovered.journal.payload_bytes_max(),
-        });
+        let Recovered { journal, ledger, state, applied, covered, keyed, uncovered, .. } = recovered;
+        let shared = Arc::new(Shared::new(state, &journal, &ledger, keyed, &options, metrics, clock));
         let unstarted = |error| OpenError::Io { action: "start a thread for", path: path.to_owned(), error };
-        let checkpoints = Checkpoints::start(&shared, recovered.ledger, recovered.covered, recovered.uncovered);
-        let checkpoints = checkpoints.map_err(unstarted)?;
-        let committer = Committer::new(Arc::clone(&shared), options, recovered.journal, checkpoints, recovered.applied);
+        let checkpoints = Checkpoints::start(&shared, ledger, covered, uncovered).map_err(unstarted)?;
+        let committer = Committer::new(Arc::clone(&shared), options, journal, checkpoints, applied);
         let committer = spawn("store-committer", move || committer.run()).map_err(unstarted)?;
         Ok(Arc::new(DiskStore { shared, committer: Mutex::new(Some(committer)) }))
     }
@@ -270,6 +258,33 @@ impl Drop for DiskStore {
 }
 
 impl Shared {
+    fn new(
+        state: State,
+        journal: &Journal,
+        ledger: &Arc<Ledger>,
+        keyed: Keyed,
+        options: &Options,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Shared {
+        Shared {
+            state: Mutex::new(state),
+            queue: Queue::new(options.queue_max),
+            wakers: Mutex::default(),
+            cache: Mutex::new(Cache::new(options.cache_bytes)),
+            ahead: Mutex::new(Cache::new(options.cache_bytes / 4)),
+            reader: journal.reader(),
+            ledger: Mutex::new(Some(Arc::clone(ledger))),
+            fault: Mutex::default(),
+            figures: Mutex::default(),
+            keyed,
+            clock,
+            metrics,
+            payload_max: journal.payload_bytes_max(),
+            reads_in_place: false,
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -515,6 +530,9 @@ fn blocking<T: Send + 'static>(
 ) -> BoxFuture<'static, Result<T, StoreError>> {
     async move {
         shared.usable()?;
+        if shared.reads_in_place {
+            return read(&shared);
+        }
         let read = tokio::task::spawn_blocking(move || read(&shared)).await;
         read.unwrap_or_else(|_| Err(StoreError::Failed("a reading thread ended early".into())))
     }

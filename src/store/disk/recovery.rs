@@ -63,7 +63,9 @@ pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result
     // What was lost to damage must not be believed on the ledger's word.
     let image = match options.accept_damage {
         true => Err(LedgerError::Unproved("the store is rebuilt from its journal")),
-        false => open_ledger(&ledger_path, &journal, store, options.repeats_max),
+        false => {
+            Ledger::open(&ledger_path).and_then(|ledger| read_ledger(ledger, &journal, store, options.repeats_max))
+        }
     };
     let image = match image {
         Ok(image) => image,
@@ -88,7 +90,7 @@ fn open_journal(path: &Path, options: &Options) -> Result<(Journal, Vec<Damage>)
 }
 
 /// A ledger and what it holds.
-struct Opened {
+pub(super) struct Opened {
     ledger: Ledger,
     state: State,
     applied: Option<(Position, u64)>,
@@ -96,8 +98,21 @@ struct Opened {
     aside: Option<PathBuf>,
 }
 
-fn open_ledger(path: &Path, journal: &Journal, store: u64, repeats_max: usize) -> Result<Opened, LedgerError> {
-    let ledger = Ledger::open(path)?;
+impl Opened {
+    /// One that covers nothing yet.
+    pub fn empty(ledger: Ledger, store: u64, repeats_max: usize) -> Opened {
+        let covered = Covered { store, ..Covered::default() };
+        Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None }
+    }
+}
+
+/// What the ledger holds, if it is the image of a prefix of this journal.
+pub(super) fn read_ledger(
+    ledger: Ledger,
+    journal: &Journal,
+    store: u64,
+    repeats_max: usize,
+) -> Result<Opened, LedgerError> {
     let covered = ledger.covered(store)?;
     let Some(loaded) = ledger.load(store, repeats_max)? else {
         return Ok(Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None });
@@ -127,11 +142,16 @@ fn rebuild(path: &Path, store: u64, options: &Options, reason: &LedgerError) -> 
         path: path.to_owned(),
         error: std::io::Error::other(error),
     })?;
-    let covered = Covered { store, ..Covered::default() };
-    Ok(Opened { ledger, state: State::new(options.repeats_max), applied: None, covered, aside })
+    Ok(Opened { aside, ..Opened::empty(ledger, store, options.repeats_max) })
 }
 
-fn recover(journal: Journal, opened: Opened, keyed: Keyed, options: &Options) -> Result<Recovered, OpenError> {
+/// The journal's records after what the ledger covers, folded.
+pub(super) fn recover(
+    journal: Journal,
+    opened: Opened,
+    keyed: Keyed,
+    options: &Options,
+) -> Result<Recovered, OpenError> {
     let Opened { ledger, mut state, mut applied, mut covered, aside } = opened;
     let mut lost = Vec::new();
     let segments = journal.segments();

@@ -4,12 +4,9 @@
 //! wanted. What is wanted is copied forward first; then a checkpoint that covers the copies is made safe; only then is it
 //! released. So a rebuild from what is left of the journal knows all that still holds, and one dead letter pins nothing.
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::{
