@@ -1,9 +1,11 @@
 //! The calling side: one message outstanding, its answer matched by MSA-2, the connection given up on any doubt.
 //!
 //! An answer that belongs to another message must never be taken for this one's: it would count a lost message as
-//! delivered. So a connection that saw a timeout, or whose exchange was abandoned, cannot be used again.
+//! delivered. So a connection that saw a timeout, or whose exchange was abandoned, cannot be used again, nor for a second
+//! message with a control id it has carried: the first one's answer may come twice.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read},
     time::Duration,
 };
@@ -25,6 +27,9 @@ use crate::hl7::{Message, ack};
 /// Content bytes of an answer; an ACK is a few hundred.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
+/// Control ids remembered of a connection; no receiver repeats an answer later than this many messages.
+const CONTROL_IDS: usize = 64;
+
 /// Why no answer was had. `NotSent`: the receiver cannot have the message. `Ambiguous`: it may.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
@@ -43,6 +48,8 @@ pub struct Client {
     buffer: BytesMut,
     /// False from the start of an exchange to its answer, so also after one that failed or was dropped half-way.
     usable: bool,
+    /// Control ids of the last exchanges, newest last: another answer to one of them may still come.
+    recent: VecDeque<Box<[u8]>>,
     ignored: Ignored,
 }
 
@@ -67,6 +74,7 @@ impl Client {
             codec: Codec::new(ANSWER_BYTES_MAX),
             buffer: BytesMut::new(),
             usable: true,
+            recent: VecDeque::new(),
             ignored: Ignored::default(),
         })
     }
@@ -86,6 +94,14 @@ impl Client {
         if self.is_closed() {
             return Err(not_sent("the receiver has closed the connection: connect again"));
         }
+        if self.recent.iter().any(|used| **used == *control_id) {
+            self.usable = false;
+            return Err(not_sent("its control id was used on this connection already: connect again"));
+        }
+        if self.recent.len() == CONTROL_IDS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(control_id.into());
         self.usable = false;
         self.send(message, deadline).await?;
         let answer = self.answer(control_id, deadline, limit).await?;

@@ -128,6 +128,24 @@ async fn of_two_answers_the_first_counts_and_the_second_is_stale() {
     assert!(client.ignored().stale_bytes > 0);
 }
 
+#[tokio::test]
+async fn a_control_id_used_again_needs_another_connection_since_the_first_answer_may_come_twice() {
+    let (mut client, mut peer) = pair().await;
+    let receiver = async {
+        receive(&mut peer).await;
+        peer.write_all(&[ack("AA", "17")].concat()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(client.exchange(MESSAGE, b"17", BOUND), receiver);
+    assert_eq!(code(&answer), Some(Code::AA));
+    let other = b"MSH|^~\\&|A|B|C|D|20260314||ORU^R01|17|P|2.6\rPID|||8\r";
+    assert!(not_sent_text(client.exchange(other, b"17", BOUND).await).contains("connect again"));
+    assert!(client.is_closed());
+    drop(client);
+    let mut rest = Vec::new();
+    timeout(BOUND, peer.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.is_empty(), "nothing of the second message was sent");
+}
+
 async fn client_second(peer: &mut TcpStream) -> Vec<u8> {
     let frame = receive(peer).await;
     peer.write_all(&ack("AA", "18")).await.unwrap();
