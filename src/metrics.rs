@@ -38,6 +38,10 @@ pub struct Metrics {
     pub oldest_waiting_seconds: IntGaugeVec,
     /// `{channel,destination,outcome}`: accepted, rejected, unavailable, ambiguous, failed.
     pub attempts: IntCounterVec,
+    /// `{channel,destination}`: sends of a possible repeat that may have reached the receiver.
+    pub redelivered: IntCounterVec,
+    /// `{channel,destination}`: lanes that stand at a refused message until the operator acts.
+    pub held_lanes: IntGaugeVec,
     /// `{channel,destination}`: stored to accepted.
     pub delivery_seconds: HistogramVec,
     /// `{channel,destination}`: dead letters waiting for a person.
@@ -96,6 +100,18 @@ impl Metrics {
                 &["channel", "destination"],
             )?,
             attempts: counters(&r, "attempts_total", "Delivery attempts.", &["channel", "destination", "outcome"])?,
+            redelivered: counters(
+                &r,
+                "redelivered_total",
+                "Sends of a possible repeat that may have reached the receiver.",
+                &["channel", "destination"],
+            )?,
+            held_lanes: gauges(
+                &r,
+                "held_lanes",
+                "Lanes that stand at a refused message until the operator acts.",
+                &["channel", "destination"],
+            )?,
             delivery_seconds: histograms(&r, "delivery_seconds", "Stored to accepted.", &["channel", "destination"])?,
             dead_letters: gauges(&r, "dead_letters", "Dead letters waiting.", &["channel", "destination"])?,
             destination_up: gauges(

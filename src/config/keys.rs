@@ -320,7 +320,7 @@ pub(super) static DESTINATION: Table = Table {
             "on_reject",
             Choice(&["park", "hold"]),
             Is("park"),
-            "A refused message becomes a dead letter and the next is sent, or the lane stops until a person decides.",
+            "A message that is refused or cannot be translated becomes a dead letter and the next is sent, or its lane stops until a person decides.",
         ),
     ],
 };
@@ -432,7 +432,7 @@ pub(super) static MAP: Table = Table {
             "missing",
             Choice(&["keep", "drop", "dead"]),
             Required,
-            "A code without a row is kept, its segment is left out, or the message becomes a dead letter. Each is counted.",
+            "A code without a row is kept, its segment is left out, or the message cannot be translated (`on_reject`). Each is counted.",
         ),
     ],
 };

@@ -64,7 +64,10 @@ impl Board {
         for outcome in ["accepted", "rejected", "unavailable", "ambiguous", "failed"] {
             self.metrics.attempts.with_label_values(&[&*self.key.0, &*self.key.1, outcome]);
         }
-        self.set_up(!self.lanes().is_down());
+        self.metrics.redelivered.with_label_values(&[&*self.key.0, &*self.key.1]);
+        let lanes = self.lanes();
+        self.set_up(!lanes.is_down());
+        self.set_held(&lanes);
     }
 
     pub(super) fn key(&self) -> Key {
@@ -90,6 +93,11 @@ impl Board {
     /// Counts an attempt: accepted, rejected, unavailable, ambiguous, failed.
     pub(super) fn attempted(&self, outcome: &str) {
         self.metrics.attempts.with_label_values(&[&*self.key.0, &*self.key.1, outcome]).inc();
+    }
+
+    /// A possible repeat was sent, and the receiver may have it.
+    pub(super) fn redelivered(&self) {
+        self.metrics.redelivered.with_label_values(&[&*self.key.0, &*self.key.1]).inc();
     }
 
     pub(super) fn unmapped(&self, table: &str) {
@@ -159,7 +167,10 @@ impl Board {
         let mut lanes = self.lanes();
         lanes.troubled.insert(lane, Trouble::Held);
         lanes.last_error = Some(reason.to_owned());
+        self.set_held(&lanes);
+        let is_down = lanes.is_down();
         drop(lanes);
+        self.set_up(!is_down);
         error!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "lane held: retry or park the message");
     }
 
@@ -169,6 +180,7 @@ impl Board {
         let mut lanes = self.lanes();
         lanes.troubled.remove(&lane);
         let is_down = lanes.is_down();
+        self.set_held(&lanes);
         drop(lanes);
         self.set_up(!is_down);
     }
@@ -188,6 +200,13 @@ impl Board {
         if first {
             error!(channel = %self.key.0, destination = %self.key.1, lane, reason, "delivery ended: restart the engine");
         }
+    }
+
+    /// Under the lock, so that two lanes leave the gauge as the later found it.
+    fn set_held(&self, lanes: &Lanes) {
+        let held = lanes.troubled.values().filter(|trouble| **trouble == Trouble::Held).count();
+        let gauge = self.metrics.held_lanes.with_label_values(&[&*self.key.0, &*self.key.1]);
+        gauge.set(held.try_into().unwrap_or(i64::MAX));
     }
 
     fn set_up(&self, up: bool) {

@@ -41,6 +41,10 @@ use crate::{
 
 /// The receipt's answer where a step dropped the message: nothing was sent, by configuration.
 const DROPPED: &str = "dropped by a step";
+/// In the timeline of a message sent again.
+const POSSIBLE_REPEAT: &str = "sent as a possible repeat: an earlier send of it may have been taken";
+/// Sends of one message that panicked in a row: then it is refused, since no attempt will end otherwise.
+const PANICS_MAX: u32 = 5;
 
 /// What a destination's lanes are told.
 #[derive(Clone, Default)]
@@ -83,6 +87,10 @@ struct Head {
     entry: Option<Sequence>,
     attempts: u32,
     ambiguous: bool,
+    /// That it was sent as a possible repeat is told.
+    repeated: bool,
+    /// Sends that panicked.
+    panics: u32,
     /// As last noted in the message's timeline.
     noted: Option<String>,
     /// `Control::parks_waiting` when its first attempt failed: only what was seen to be stuck is parked.
@@ -193,7 +201,11 @@ impl Lane {
             Err(Failure { reason, unmapped }) => {
                 self.board.attempted("failed");
                 self.count(&unmapped);
-                return self.park(Stuck::at(&waiting, reason)).await;
+                if service.on_reject == OnReject::Hold {
+                    // A dead letter tells its reason itself.
+                    self.note(waiting.entry, "failed", &reason);
+                }
+                return self.reject(service, &waiting, reason).await;
             }
         };
         if self.head.attempts == 0 {
@@ -226,12 +238,19 @@ impl Lane {
         };
         verdict.unwrap_or_else(|| {
             self.sender = None;
-            Verdict::ambiguous("sending panicked: a fault of the engine, report it")
+            self.head.panics += 1;
+            match self.head.panics < PANICS_MAX {
+                true => Verdict::ambiguous("sending panicked: a fault of the engine, report it"),
+                false => Verdict::rejected("sending panicked each time: a fault of the engine, report it"),
+            }
         })
     }
 
     async fn conclude(&mut self, service: &Service, waiting: &Waiting, outgoing: &Outgoing, verdict: Verdict) -> Next {
         let lane = self.id.lane;
+        if outgoing.possible_repeat && !matches!(verdict, Verdict::Unavailable { .. }) {
+            self.repeated(waiting.entry);
+        }
         match verdict {
             Verdict::Accepted { answer } => {
                 sabotage::crash_at(CrashPoint::AfterSendBeforeSettle);
@@ -261,6 +280,15 @@ impl Lane {
                 self.note(waiting.entry, "ambiguous", &reason);
                 Next::Wait(None, Some(Stuck::at(waiting, reason)))
             }
+        }
+    }
+
+    /// A possible repeat may have reached the receiver: counted each time, and told in the timeline once.
+    fn repeated(&mut self, entry: Sequence) {
+        self.board.redelivered();
+        if !std::mem::replace(&mut self.head.repeated, true) {
+            let (outcome, reason) = ("repeat".to_owned(), POSSIBLE_REPEAT.to_owned());
+            self.store.attempted(&self.id, entry, Attempt { at: self.clock.now(), outcome, reason });
         }
     }
 

@@ -190,7 +190,9 @@ impl Delivery {
             for gauge in [&metrics.waiting, &metrics.oldest_waiting_seconds, &metrics.dead_letters] {
                 let _ = gauge.remove_label_values(&[&*gone.0, &*gone.1]);
             }
-            let _ = metrics.destination_up.remove_label_values(&[&*gone.0, &*gone.1]);
+            for gauge in [&metrics.destination_up, &metrics.held_lanes] {
+                let _ = gauge.remove_label_values(&[&*gone.0, &*gone.1]);
+            }
         }
     }
 

@@ -187,7 +187,7 @@ pub struct Receipt {
 pub struct Attempt {
     /// When.
     pub at: Timestamp,
-    /// `unavailable`, `ambiguous`, `rejected`, `failed`.
+    /// `unavailable`, `ambiguous`, `rejected`, `failed`; `repeat` where it was sent as a possible repeat.
     pub outcome: String,
     /// Why; no message content.
     pub reason: String,

@@ -4,6 +4,7 @@ mod bench;
 mod chance;
 mod channels;
 mod peers;
+mod poison;
 mod told;
 
 use tokio::time::Instant;
@@ -212,7 +213,7 @@ async fn an_ambiguous_message_is_sent_again_marked_as_possible_repeat() {
     again.accept();
     let next = calls.next().await;
     assert_eq!((next.id(), next.outgoing.possible_repeat), (2, false));
-    shelf.with(|contents| assert_eq!(contents.attempts, [(1, "ambiguous".to_owned())]));
+    shelf.with(|contents| assert_eq!(contents.attempts, [(1, "ambiguous".to_owned()), (1, "repeat".to_owned())]));
 }
 
 #[tokio::test(start_paused = true)]
