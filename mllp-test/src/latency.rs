@@ -32,6 +32,15 @@ impl Latency {
         self.max = self.max.max(other.max);
     }
 
+    /// Those counted since `earlier`, which must be a copy of this one from before.
+    pub fn since(&self, earlier: &Latency) -> Latency {
+        let before = |slot: usize| earlier.counts.get(slot).copied().unwrap_or(0);
+        let counts: Vec<u64> = self.counts.iter().enumerate().map(|(slot, count)| count - before(slot)).collect();
+        let last = counts.iter().rposition(|&count| count > 0);
+        let max = last.map_or(Duration::ZERO, |slot| Duration::from_micros(upper(slot)).min(self.max));
+        Latency { counts, total: self.total - earlier.total, max }
+    }
+
     /// The duration that `share` (0.0 to 1.0) of all stayed within; zero when nothing was counted.
     pub fn percentile(&self, share: f64) -> Duration {
         let rank = ((share * self.total as f64).ceil() as u64).max(1);
@@ -84,5 +93,18 @@ mod tests {
         assert!((500..=535).contains(&median), "{median}");
         assert_eq!(latency.percentile(1.0), Duration::from_secs(1));
         assert_eq!(Latency::default().percentile(0.99), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_counted_since_a_copy_is_told_apart_from_what_was_before() {
+        let mut latency = Latency::default();
+        latency.record(Duration::from_secs(9));
+        let earlier = latency.clone();
+        assert_eq!(latency.since(&earlier).percentile(0.99), Duration::ZERO);
+        (0..100).for_each(|_| latency.record(Duration::from_millis(1)));
+        let since = latency.since(&earlier);
+        assert!(since.percentile(0.99) < Duration::from_millis(2) && since.max() < Duration::from_millis(2));
+        latency.record(Duration::from_secs(1));
+        assert!(latency.since(&earlier).max() >= Duration::from_secs(1));
     }
 }

@@ -1,10 +1,12 @@
 //! The fault matrix. Each file holds a group of faults; each is listed here once.
 
+mod line;
+mod peers;
 mod process;
 
 use super::Fault;
 
-const GROUPS: &[&[Fault]] = &[process::FAULTS];
+const GROUPS: &[&[Fault]] = &[process::FAULTS, peers::FAULTS];
 
 /// Every fault, in the order of the matrix.
 pub fn all() -> impl Iterator<Item = &'static Fault> {
