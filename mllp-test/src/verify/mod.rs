@@ -14,6 +14,7 @@ pub mod engine;
 pub mod fault;
 pub mod faults;
 pub mod http;
+pub mod power;
 mod progress;
 mod report;
 mod run;
