@@ -58,7 +58,8 @@ pub(super) enum Command {
     /// Prove the engine's guarantees from outside, fault by fault; exit 1 if a promise was broken.
     #[command(after_help = "Example: mllp-test verify --quick --jobs 3 --report verify-report\n\
         Example: mllp-test verify --release-matrix --report release-report --seed 7\n\
-        Example: mllp-test verify --faults F1,F3 --count F1=300")]
+        Example: mllp-test verify --faults F1,F3 --count F1=300\n\
+        Example: mllp-test verify --self-test --engine target/sabotage/debug/cannula")]
     Verify(VerifyArgs),
 }
 
@@ -275,6 +276,9 @@ pub(super) struct VerifyArgs {
     /// Where report.json, report.md and the folders of broken cycles go.
     #[arg(long, value_name = "DIR")]
     pub(super) report: Option<PathBuf>,
+    /// Check the checker: every promise that this engine, built with the feature `sabotage`, breaks must be caught.
+    #[arg(long, conflicts_with_all = ["quick", "release_matrix", "faults", "count", "first"])]
+    pub(super) self_test: bool,
     /// List the faults and end.
     #[arg(long)]
     pub(super) list: bool,

@@ -26,6 +26,9 @@ impl VerifyArgs {
             seed: self.seed.or_else(|| Report::read(&report).map(|it| it.seed)).unwrap_or_else(new_seed),
             jobs: self.jobs,
         };
+        if self.self_test {
+            return self_test(&options, json).await;
+        }
         println!("seed {}, report in {}", options.seed, report.display());
         let report = verify::run(options).await?;
         print(&report, json)?;
@@ -39,6 +42,17 @@ impl VerifyArgs {
             (faults, _) => Matrix::Only(faults.to_vec()),
         }
     }
+}
+
+async fn self_test(options: &Options, json: bool) -> Result<bool, Failure> {
+    std::fs::create_dir_all(&options.tools.report)?;
+    let trials = verify::self_test(&options.tools, options.seed, options.jobs).await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&trials)?);
+    }
+    let failed = trials.iter().filter(|trial| !trial.passed()).count();
+    println!("{} trials, {failed} failed", trials.len());
+    Ok(failed == 0)
 }
 
 fn print(report: &Report, json: bool) -> Result<(), Failure> {

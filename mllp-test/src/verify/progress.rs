@@ -24,7 +24,7 @@ impl Progress {
         if row.done >= row.wanted {
             self.running.remove(&row.id);
             self.erase();
-            println!("{}", line(row));
+            eprintln!("{}", line(row));
         } else {
             let full = WIDTH * row.done / row.wanted.max(1);
             let bar: String = (0..WIDTH).map(|at| if at < full { '█' } else { '·' }).collect();
@@ -53,7 +53,7 @@ fn line(row: &Row) -> String {
     format!(
         "{:<4} {} cycles, {} faults, {} acknowledged: lost {} reordered {} phantom {} corrupt {} ack mismatch {} repeats {} (max {}) drain {:.1} s: {end}  [{}]",
         row.id,
-        row.done,
+        t.cycles,
         t.faults,
         t.acked,
         t.lost,

@@ -106,7 +106,7 @@ impl Row {
             "| {} | {} | {} of {} | {} | {} | {} | {} | {} | {} | {} | {} ({}) | {:.1} s | {} |\n",
             self.id,
             self.what,
-            self.done,
+            t.cycles,
             self.wanted,
             t.faults,
             t.acked,

@@ -104,7 +104,7 @@ fn begun(options: &Options, engine: String, before: Option<Report>) -> Result<Re
         let row = done.map_or_else(Row::default, |row| (*row).clone());
         let skipped = (fault.needs)(&options.tools).err();
         if let Some(why) = &skipped {
-            println!("{:<4} skipped: {why}", fault.id);
+            eprintln!("{:<4} skipped: {why}", fault.id);
         }
         let (id, what) = (fault.id.to_owned(), fault.what.to_owned());
         rows.push(Row { id, what, wanted: wanted(options, fault), skipped, ..row });
@@ -163,12 +163,13 @@ async fn run_group(group: Group, options: &Options) -> (Tally, Vec<Violation>) {
         Err(broken) => (Tally::default(), vec![broken]),
     };
     if broken.is_empty() {
+        // The folders of broken cycles stay, to be looked into.
         let _ = fs::remove_dir_all(&folder);
     }
     let replay = replay(group, options);
     let violation =
         |Broken { column, what }| Violation { column, what, replay: replay.clone(), folder: folder.clone() };
-    (Tally { cycles, ..tally }, broken.into_iter().map(violation).collect())
+    (tally, broken.into_iter().map(violation).collect())
 }
 
 fn replay(group: Group, options: &Options) -> String {
@@ -183,12 +184,14 @@ fn replay(group: Group, options: &Options) -> String {
     )
 }
 
-async fn run_cycles(fault: &Fault, site: &mut Site, cycles: u32, seed: u64) -> Vec<Broken> {
+/// What was broken in so many cycles and in the audit after them.
+pub(super) async fn run_cycles(fault: &Fault, site: &mut Site, cycles: u32, seed: u64) -> Vec<Broken> {
     let mut ended = begin(fault, site).await;
     for cycle in 0..cycles {
         if ended.is_err() {
             break;
         }
+        site.tally.cycles += 1;
         let before = site.repeats();
         let done = (fault.cycle)(site, Chance::new(mix(seed, u64::from(cycle))));
         ended = timeout(fault.patience, done).await.unwrap_or_else(|_| {

@@ -1,12 +1,19 @@
 //! The fault matrix. Each file holds a group of faults; each is listed here once.
 
+mod backlog;
+mod clock;
+mod everything;
 mod line;
 mod peers;
 mod process;
+mod reload;
+
+pub(super) use process::UNDER_KILLS;
 
 use super::Fault;
 
-const GROUPS: &[&[Fault]] = &[process::FAULTS, peers::FAULTS];
+const GROUPS: &[&[Fault]] =
+    &[process::FAULTS, peers::FAULTS, backlog::FAULTS, clock::FAULTS, reload::FAULTS, everything::FAULTS];
 
 /// Every fault, in the order of the matrix.
 pub fn all() -> impl Iterator<Item = &'static Fault> {
