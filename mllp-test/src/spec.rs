@@ -72,21 +72,59 @@ pub async fn run(address: &str, only: &[u32], ack_timeout: Duration) -> Vec<RowR
             continue;
         }
         let mut fault = None;
-        for (row, piece_bytes, how) in [(&whole, usize::MAX, ""), (&split, 1, "byte by byte: ")] {
-            let good_id = format!("GOOD{run:08x}.{}.{piece_bytes:x}", results.len());
-            let attempt = timeout(ack_timeout, check(address, row, &good_id, piece_bytes));
-            let result = attempt.await.unwrap_or_else(|_| Err(format!("no answer within {ack_timeout:?}")));
-            fault = fault.or(result.err().map(|text| format!("{how}{text}")));
+        for (row, way) in [(&whole, Way::Whole), (&split, Way::Bytes)] {
+            let good_id = format!("GOOD{run:08x}.{}.{}", results.len(), u8::from(way == Way::Bytes));
+            fault = fault.or(fault_of(address, row, &good_id, way, ack_timeout).await);
         }
         results.push(RowResult { row: whole.number, what: whole.what.to_owned(), fault });
     }
     results
 }
 
-async fn check(address: &str, row: &Row, good_id: &str, piece_bytes: usize) -> Result<(), String> {
+/// Runs all rows again and again, each time in two pieces: at every place between two bytes, or at so many places of
+/// each row as the seed chooses. A row's first fault is its result.
+pub async fn run_split(address: &str, places: Option<u64>, seed: u64, ack_timeout: Duration) -> Vec<RowResult> {
+    let run = crate::load::new_run();
+    let mut results = Vec::new();
+    for (number, named) in rows(run).into_iter().enumerate() {
+        let length = named.bytes.len() as u64;
+        let chosen = |turn| if places.is_some() { crate::mix(seed, number as u64 * length + turn) } else { turn };
+        let mut fault = None;
+        for turn in 0..places.unwrap_or(length).min(length) {
+            // New ids each time, or the messages would be repeats.
+            let row = rows(run.wrapping_add(turn as u32)).swap_remove(number);
+            let way = Way::SplitAt((chosen(turn) % length) as usize + 1);
+            let good_id = format!("GOOD{run:08x}.{number}.s{turn}");
+            fault = fault.or(fault_of(address, &row, &good_id, way, ack_timeout).await);
+        }
+        results.push(RowResult { row: named.number, what: named.what.to_owned(), fault });
+    }
+    results
+}
+
+/// How a row goes onto the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Whole,
+    Bytes,
+    SplitAt(usize),
+}
+
+/// What was wrong, if anything.
+async fn fault_of(address: &str, row: &Row, good_id: &str, way: Way, ack_timeout: Duration) -> Option<String> {
+    let attempt = timeout(ack_timeout, check(address, row, good_id, way)).await;
+    let fault = attempt.unwrap_or_else(|_| Err(format!("no answer within {ack_timeout:?}"))).err()?;
+    Some(match way {
+        Way::Whole => fault,
+        Way::Bytes => format!("byte by byte: {fault}"),
+        Way::SplitAt(place) => format!("in two pieces, after byte {place}: {fault}"),
+    })
+}
+
+async fn check(address: &str, row: &Row, good_id: &str, way: Way) -> Result<(), String> {
     let good = framed(message(good_id, "AL", "NE").as_bytes());
     let mut line = Line::connect(address).await?;
-    line.write(&[&row.bytes, &good[..]].concat(), piece_bytes).await?;
+    line.write(&[&row.bytes, &good[..]].concat(), way).await?;
     if row.expected != Silence {
         let answer = line.answer().await.map_err(|fault| format!("instead of {:?}: {fault}", row.expected))?;
         row.judge(&answer)?;
@@ -141,8 +179,14 @@ impl Line {
         Ok(Line { stream, answers: Deframer::new(1 << 20) })
     }
 
-    async fn write(&mut self, bytes: &[u8], piece_bytes: usize) -> Result<(), String> {
-        for piece in bytes.chunks(piece_bytes) {
+    async fn write(&mut self, bytes: &[u8], way: Way) -> Result<(), String> {
+        let (first, rest) = match way {
+            Way::Whole => (bytes.len(), 1),
+            Way::Bytes => (1, 1),
+            Way::SplitAt(place) => (place.min(bytes.len()), bytes.len()),
+        };
+        let (first, rest) = (&bytes[..first], bytes[first..].chunks(rest));
+        for piece in std::iter::once(first).chain(rest) {
             self.stream.write_all(piece).await.map_err(|fault| format!("the connection broke: {fault}"))?;
             tokio::task::yield_now().await;
         }
@@ -338,6 +382,15 @@ mod tests {
         let sink = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();
         let results = run(&sink.address().to_string(), &[1, 9], Duration::from_secs(5)).await;
         assert!(results.len() == 2 && results.iter().all(RowResult::passed), "{results:?}");
+    }
+
+    #[tokio::test]
+    async fn split_in_two_a_row_is_judged_as_when_it_comes_whole() {
+        let sink = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();
+        let results = run_split(&sink.address().to_string(), Some(3), 7, Duration::from_secs(5)).await;
+        let whole = run(&sink.address().to_string(), &[], Duration::from_secs(5)).await;
+        let verdicts = |results: &[RowResult]| results.iter().map(|it| (it.row, it.passed())).collect::<Vec<_>>();
+        assert_eq!(verdicts(&results), verdicts(&whole));
     }
 
     #[tokio::test]

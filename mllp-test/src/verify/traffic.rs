@@ -6,6 +6,7 @@ use crate::account::SenderBook;
 use crate::id::{Kind, MessageId};
 use crate::load::{self, LoadConfig};
 use crate::sender::{self, Outbound, SenderConfig};
+use crate::v2::Ack;
 use jiff::Timestamp;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -73,6 +74,7 @@ pub struct Traffic {
     pub book: Arc<SenderBook>,
     config: Arc<LoadConfig>,
     numbers: Vec<Arc<AtomicU64>>,
+    by_hand: AtomicU64,
     running: Option<(watch::Sender<bool>, JoinSet<()>)>,
 }
 
@@ -108,7 +110,7 @@ impl Traffic {
             ..LoadConfig { sender, ..LoadConfig::to("") }
         };
         let numbers = (0..plan.connections).map(|_| Arc::default()).collect();
-        Ok(Traffic { plan, book, config: Arc::new(config), numbers, running: None })
+        Ok(Traffic { plan, book, config: Arc::new(config), numbers, by_hand: AtomicU64::new(0), running: None })
     }
 
     /// Starts sending, from where it stopped. Does nothing where it already sends.
@@ -152,6 +154,30 @@ impl Traffic {
         if let Some((_, tasks)) = self.running.take() {
             tasks.join_all().await;
         }
+    }
+
+    /// A message for a fault that sends with its own hand, as that sender's next; `sender` must be none of the plan's
+    /// connections. It is in the book as sent: send it.
+    pub fn by_hand(&self, sender: u32, change: impl FnOnce(&mut Vec<u8>)) -> Outbound {
+        let seq = self.by_hand.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = MessageId { run: self.config.run, sender: sender.max(self.plan.connections), seq };
+        let mut message = load::message(&self.config, id, Timestamp::now());
+        change(&mut message);
+        self.book.sent(id, Kind::R01, &message);
+        self.book.flush();
+        Outbound { id, kind: Kind::R01, message }
+    }
+
+    /// Enters what a message sent by hand was answered; false where the answer is another's.
+    pub fn answered(&self, outbound: &Outbound, ack: &Ack, took: Duration) -> bool {
+        let fits = ack.control_id == outbound.id.to_string().as_bytes();
+        if fits {
+            self.book.answered(outbound.id, ack, took);
+        } else {
+            self.book.count(|account| account.mismatched += 1);
+        }
+        self.book.flush();
+        fits
     }
 
     /// Messages acknowledged so far; for gateways that ask for no answers, messages sent.

@@ -7,13 +7,21 @@ mod line;
 mod peers;
 mod process;
 mod reload;
+mod source;
 
 pub(super) use process::UNDER_KILLS;
 
 use super::Fault;
 
-const GROUPS: &[&[Fault]] =
-    &[process::FAULTS, peers::FAULTS, backlog::FAULTS, clock::FAULTS, reload::FAULTS, everything::FAULTS];
+const GROUPS: &[&[Fault]] = &[
+    process::FAULTS,
+    peers::FAULTS,
+    backlog::FAULTS,
+    clock::FAULTS,
+    reload::FAULTS,
+    everything::FAULTS,
+    source::FAULTS,
+];
 
 /// Every fault, in the order of the matrix.
 pub fn all() -> impl Iterator<Item = &'static Fault> {

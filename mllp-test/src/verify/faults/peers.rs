@@ -26,7 +26,7 @@ pub(super) const FAULTS: &[Fault] = &[
         release: 60,
         group: 3,
         plan: |_| slow_plan(),
-        prepare: |site| Box::pin(before_receiver(site, "legacy")),
+        prepare: |site| Box::pin(both_proxies(site)),
         cycle: |site, chance| Box::pin(slow(site, chance)),
         ..Fault::BASE
     },
@@ -104,6 +104,7 @@ fn behind_proxies() -> Plan {
             ReceiverPlan { via: Some(6660), expects: of_gateways(0), ..ReceiverPlan::mllp("legacy", 6661) },
             ReceiverPlan { via: Some(8079), expects: of_gateways(0), ..ReceiverPlan::fhir("ehr", 8080) },
         ],
+        traffic: vec![TrafficPlan { rate: 60.0, ..TrafficPlan::USUAL }],
         ..Plan::default()
     }
 }
