@@ -3,7 +3,9 @@
 mod backlog;
 mod clock;
 mod everything;
+mod fhir;
 mod line;
+mod operator;
 mod peers;
 mod process;
 mod reload;
@@ -21,6 +23,8 @@ const GROUPS: &[&[Fault]] = &[
     reload::FAULTS,
     everything::FAULTS,
     source::FAULTS,
+    operator::FAULTS,
+    fhir::FAULTS,
 ];
 
 /// Every fault, in the order of the matrix.

@@ -155,7 +155,7 @@ async fn status(site: &Site, channel: &str, destination: &str) -> Result<Value, 
 }
 
 fn liar_plan() -> Plan {
-    let channel = channels::TO_LEGACY.replace("timeout = \"5s\"", "timeout = \"300ms\"");
+    let channel = channels::TO_LEGACY.replace("timeout = \"5s\"", "timeout = \"600ms\"");
     Plan {
         channels: vec![("pumps", channel)],
         receivers: vec![ReceiverPlan { via: Some(6660), ..ReceiverPlan::mllp("legacy", 6661) }],
@@ -168,7 +168,7 @@ fn liar_plan() -> Plan {
 const LIES: [&[&str]; 10] = [
     &["nth=3:none"],
     &["nth=3:ignore"],
-    &["nth=3:late:450ms"],
+    &["nth=3:late:900ms"],
     &["nth=3:wrong-msa2"],
     &["nth=3:previous"],
     &["nth=3:double", "nth=4:ignore"],
