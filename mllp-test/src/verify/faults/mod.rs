@@ -7,6 +7,7 @@ mod fhir;
 mod line;
 mod operator;
 mod peers;
+mod power;
 mod process;
 mod reload;
 mod source;
@@ -25,6 +26,7 @@ const GROUPS: &[&[Fault]] = &[
     source::FAULTS,
     operator::FAULTS,
     fhir::FAULTS,
+    power::FAULTS,
 ];
 
 /// Every fault, in the order of the matrix.
