@@ -2,6 +2,7 @@
 
 mod backlog;
 mod clock;
+mod disk;
 mod everything;
 mod fhir;
 mod line;
@@ -10,6 +11,7 @@ mod peers;
 mod power;
 mod process;
 mod reload;
+mod shim;
 mod source;
 
 pub(super) use process::UNDER_KILLS;
@@ -27,6 +29,7 @@ const GROUPS: &[&[Fault]] = &[
     operator::FAULTS,
     fhir::FAULTS,
     power::FAULTS,
+    disk::FAULTS,
 ];
 
 /// Every fault, in the order of the matrix.
