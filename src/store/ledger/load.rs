@@ -107,7 +107,7 @@ fn repeats(ledger: &Ledger, proof: &Proof, max: usize) -> Result<Repeats, Ledger
     Ok(Repeats::load(max, first, entries))
 }
 
-fn number(key: &[u8], place: usize) -> Result<u64, LedgerError> {
+pub(super) fn number(key: &[u8], place: usize) -> Result<u64, LedgerError> {
     let number = key.get(1 + 8 * place..).and_then(|rest| rest.first_chunk::<8>());
     number.map(|number| u64::from_be_bytes(*number)).ok_or(LedgerError::Unproved("a key"))
 }

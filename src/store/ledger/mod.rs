@@ -2,8 +2,9 @@
 //! found quickly. It is never the truth: what does not open or does not prove itself is moved aside and rebuilt.
 //!
 //! Nothing is written per message. A checkpoint is one batch, applied at once, flushed by one thread, and made durable by
-//! our own fdatasync, since sled's flush ends in `sync_file_range`. No value exceeds 48 KiB (sled keeps large ones in
-//! files it never syncs). sled's file never shrinks, so a ledger mostly of dead bytes is copied into a fresh one on opening.
+//! our own fdatasync, since sled's flush ends in `sync_file_range`. No value exceeds 8 KiB (sled keeps large ones in
+//! files it never syncs). sled's file never shrinks but its space is used again: it stays at the most it ever held, and a
+//! ledger mostly of dead bytes is copied into a fresh one on opening, as far as that is told without reading all of it.
 //!
 //! # Keys
 //! `!` proof · `l` lane · `c` lane chunk · `d` dead letter · `m` carried message · `r` repeats block ·
@@ -36,11 +37,16 @@ use super::{
 };
 use crate::sabotage::{self, CrashPoint};
 
-const PART: usize = 48 << 10;
-const CACHE_BYTES: u64 = 16 << 20;
+const PART: usize = 8 << 10;
+const CACHE_BYTES: u64 = 8 << 20;
+/// sled looks at its cache's size only after 64 accesses to one of its 256 shards, however large what they found was: a
+/// value is asked for once for so many of its bytes, or the cache would grow to a thousand times what it is told to be.
+const BYTES_AN_ACCESS: usize = 1 << 10;
 /// A ledger is copied when it is larger than this and [`GARBAGE`] times what it holds.
 const COMPACT_FROM: u64 = 256 << 20;
 const GARBAGE: u64 = 4;
+/// What a page of history takes at least, but for the sparsest.
+const PAGE_BYTES_MIN: u64 = 16 << 10;
 
 /// Why a ledger cannot be used; the remedy is always to rebuild it, which is done without asking.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +82,7 @@ impl Ledger {
         finish_swap(path)?;
         let sled = Sled::open(path)?;
         let size = guarded(|| Ok(sled.db.size_on_disk()?))?;
-        let garbage = size >= COMPACT_FROM && size >= GARBAGE * sled.live_bytes()?;
+        let garbage = size >= COMPACT_FROM && sled.holds_less_than(size / GARBAGE)?;
         Ok(Ledger { tree: Box::new(if garbage { sled.compacted(path)? } else { sled }) })
     }
 
@@ -172,15 +178,36 @@ impl Sled {
         Sled::open(path)
     }
 
-    fn live_bytes(&self) -> Result<u64, LedgerError> {
+    /// Whether its keys and values are fewer bytes. Where the number of history pages tells already that they are more,
+    /// nothing is read: the time to start must not grow with what is kept.
+    fn holds_less_than(&self, bytes: u64) -> Result<bool, LedgerError> {
         guarded(|| {
-            let mut bytes = 0;
-            for pair in self.db.iter() {
-                let (key, value) = pair?;
-                bytes += (key.len() + value.len()) as u64;
-            }
-            Ok(bytes)
+            let mut pages = self.keys_under(b"h").map(|key| load::number(&key?, 0));
+            let (first, last) = (pages.next().transpose()?.unwrap_or(0), pages.next_back().transpose()?.unwrap_or(0));
+            Ok(last.saturating_sub(first) * PAGE_BYTES_MIN < bytes && self.live_bytes(bytes)? < bytes)
         })
+    }
+
+    /// Bytes of the keys and values, counted no further than `most`.
+    fn live_bytes(&self, most: u64) -> Result<u64, LedgerError> {
+        let mut bytes = 0;
+        for pair in self.db.iter() {
+            let (key, value) = pair?;
+            bytes += (key.len() + value.len()) as u64;
+            self.access(&key, value.len())?;
+            if bytes >= most {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Has sled count what was read or written against its cache.
+    fn access(&self, key: &[u8], bytes: usize) -> Result<(), LedgerError> {
+        for _ in 0..bytes / BYTES_AN_ACCESS {
+            self.db.get(key)?;
+        }
+        Ok(())
     }
 
     fn copy_to(&self, path: &Path) -> Result<(), LedgerError> {
@@ -191,7 +218,9 @@ impl Sled {
         guarded(|| {
             for pair in self.db.iter() {
                 let (key, value) = pair?;
-                copy.db.insert(key, value)?;
+                self.access(&key, value.len())?;
+                copy.db.insert(&key, &value)?;
+                copy.access(&key, value.len())?;
             }
             copy.db.flush()?;
             Ok(copy.file.sync_all()?)
@@ -201,7 +230,9 @@ impl Sled {
 
 impl Tree for Sled {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
-        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+        let value = self.db.get(key)?;
+        self.access(key, value.as_ref().map_or(0, |value| value.len()))?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
     fn keys_under(&self, prefix: &[u8]) -> Keys {
@@ -214,16 +245,20 @@ impl Tree for Sled {
 
     fn write(&self, batch: Batch) -> Result<(), LedgerError> {
         let mut writes = sled::Batch::default();
+        let mut written = Vec::with_capacity(batch.len());
         for (key, value) in batch {
+            let bytes = value.as_ref().map_or(0, Vec::len);
             match value {
-                Some(value) => writes.insert(key, value),
-                None => writes.remove(key),
+                Some(value) => writes.insert(key.as_slice(), value),
+                None => writes.remove(key.as_slice()),
             }
+            written.push((key, bytes));
         }
         self.db.apply_batch(writes)?;
         self.db.flush()?;
         sabotage::crash_at(CrashPoint::DuringCheckpoint);
-        Ok(self.file.sync_data()?)
+        self.file.sync_data()?;
+        written.iter().try_for_each(|(key, bytes)| self.access(key, *bytes))
     }
 }
 
