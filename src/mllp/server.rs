@@ -32,7 +32,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prometheus::IntGauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tracing::{debug, info, warn};
 
 pub use super::{budget::Budget, network::Network};
@@ -109,6 +112,8 @@ pub struct Server {
     tasks: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
+    /// Once nothing listens on the address any more.
+    free: CancellationToken,
 }
 
 struct Shared {
@@ -136,6 +141,7 @@ impl Bound {
             server.tasks.clone(),
             server.stop.clone(),
             server.cut.clone(),
+            server.free.clone().drop_guard(),
         ));
         server
     }
@@ -164,6 +170,7 @@ impl Server {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
+            free: CancellationToken::new(),
         };
         Ok(Bound { listener, server })
     }
@@ -181,6 +188,12 @@ impl Server {
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.shared.open().total
+    }
+
+    /// Stops accepting and reading; when this returns the address is free for another listener.
+    pub async fn stop_listening(&self) {
+        self.stop.cancel();
+        self.free.cancelled().await;
     }
 
     /// Stops accepting and reading, answers what was taken, closes; whatever is left after `grace` is cut.
@@ -216,7 +229,11 @@ async fn accept(
     tasks: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
+    free: DropGuard,
 ) {
+    // Dropped in this order: the address is free only without its listener.
+    let _free = free;
+    let listener = listener;
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
