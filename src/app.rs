@@ -2,7 +2,8 @@
 //!
 //! Start: store, audit log, addresses bound, lanes, and only then is anything accepted. Reload: what is new is bound
 //! first, so a port that cannot be had leaves everything as it was; open connections stay. Stop: listeners answer what
-//! they took, lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean stop.
+//! they took while lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean
+//! stop, and nothing may keep a stop from ending.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout, timeout_at},
+};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -29,6 +34,11 @@ use crate::{
     sabotage::{self, CrashPoint},
     store::{DiskStore, OpenError, Store, StoreError},
 };
+
+/// Kept of the drain timeout for what follows when the rest is over, where a quarter of it is not less.
+const CUT: Duration = Duration::from_secs(3);
+/// The store's last checkpoint and sync have so long at least, also where everything else took all the time.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// Why the engine did not start, or a reload was refused. The operator acts.
 #[derive(Debug, thiserror::Error)]
@@ -127,18 +137,26 @@ impl App {
 
     /// Stops in order; what is not done within `limits.drain_timeout` is cut.
     pub async fn stop(self) -> Result<(), StoreError> {
-        let deadline = Instant::now() + self.parts.settings.limits.drain_timeout;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        *self.parts.stopping.lock().await = true;
+        let limit = self.parts.settings.limits.drain_timeout;
+        let deadline = Instant::now() + limit;
+        // The end of it is for what follows a cut.
+        let cut_at = deadline - (limit / 4).min(CUT);
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
         self.watch.abort();
+        // A reload that hangs is not waited for; what it still tries to put in force, delivery refuses.
+        let _ = timeout_at(cut_at, async { *self.parts.stopping.lock().await = true }).await;
         let listeners = std::mem::take(&mut *self.parts.listeners());
-        let drains = listeners.into_values().map(|listening| listening.server.drain(left()));
-        futures_util::future::join_all(drains).await;
-        self.parts.delivery.drain(left()).await;
-        self.admin.stop(Duration::from_secs(1)).await;
-        let closed = self.parts.store.close().await;
+        let drains = listeners.into_values().map(|listening| listening.server.drain(left(cut_at)));
+        tokio::join!(futures_util::future::join_all(drains), self.parts.delivery.drain(left(cut_at)));
+        self.admin.stop(left(deadline).min(Duration::from_secs(1))).await;
+        let closed = timeout(left(deadline).max(CLOSE), self.parts.store.close()).await;
         info!("stopped");
-        closed
+        closed.unwrap_or_else(|_| {
+            warn!("the store did not close in time: the next start reads its journal instead");
+            // Dropping it would wait for its disk.
+            std::mem::forget(self.parts.store.clone());
+            Ok(())
+        })
     }
 }
 
@@ -249,24 +267,35 @@ impl Parts {
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         sabotage::crash_at(CrashPoint::DuringReload);
         self.channels.store(Arc::new(channels));
+        let gone = self.listen(by_address, bound);
+        for (address, server) in gone {
+            // The next reload may want the address again.
+            server.stop_listening().await;
+            info!(%address, "listener removed");
+            tokio::spawn(server.drain(self.settings.limits.drain_timeout));
+        }
+        Ok(())
+    }
+
+    /// Gives the listeners kept their channels and starts those bound; answers the others, taken out.
+    fn listen(
+        &self,
+        mut by_address: BTreeMap<SocketAddr, Vec<Arc<Channel>>>,
+        bound: Vec<(SocketAddr, (Arc<Intake>, Bound))>,
+    ) -> Vec<(SocketAddr, Server)> {
         let mut listeners = self.listeners();
-        for address in known {
-            match (by_address.remove(&address), listeners.remove(&address)) {
-                (Some(group), Some(listening)) => {
-                    listening.server.set_limits(group[0].listener.limits.clone());
-                    listening.intake.set_channels(group);
-                    listeners.insert(address, listening);
-                }
-                (_, Some(gone)) => {
-                    info!(%address, "listener removed");
-                    tokio::spawn(gone.server.drain(self.settings.limits.drain_timeout));
-                }
-                (_, None) => {}
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut *listeners).into_iter().partition(|(address, _)| by_address.contains_key(address));
+        for (address, listening) in &kept {
+            if let Some(group) = by_address.remove(address) {
+                listening.server.set_limits(group[0].listener.limits.clone());
+                listening.intake.set_channels(group);
             }
         }
         let serve = |(intake, bound): (Arc<Intake>, Bound)| Listening { intake, server: bound.serve() };
+        *listeners = kept;
         listeners.extend(bound.into_iter().map(|(address, ready)| (address, serve(ready))));
-        Ok(())
+        gone.into_iter().map(|(address, listening)| (address, listening.server)).collect()
     }
 
     fn bind(&self, address: SocketAddr, group: Vec<Arc<Channel>>) -> Result<(Arc<Intake>, Bound), StartError> {

@@ -6,11 +6,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-use super::{Common, Failure, Outcome, block_on};
+use super::{Common, Failure, Outcome};
 use crate::{
     app::{App, Source},
     clock::Clock,
-    config::LogFormat,
+    config::{Config, LogFormat},
+    sabotage,
 };
 
 /// Open files wanted: every connection of several full listeners.
@@ -24,17 +25,35 @@ pub(super) fn run(common: &Common) -> Outcome {
     }
     let source = Source::Files(common.config.clone());
     let open_files = raise_open_files();
-    block_on(async {
-        let app = App::start(config, source, Clock::system()).await?;
-        info!(version = env!("CARGO_PKG_VERSION"), admin = %app.admin_address(), open_files, "running");
-        serve_signals(&app).await?;
-        info!("stopping; a second signal stops at once");
-        let mut again = Signals::new()?;
-        tokio::select! {
-            closed = app.stop() => Ok(closed?),
-            () = again.stop() => Err(Failure::Failed("stopped at once by a second signal; the store recovers what was acknowledged".into())),
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(config, source, open_files));
+    // What hangs in a call to the system, such as on a dead disk, does not keep a stopped engine from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: Config, source: Source, open_files: u64) -> Outcome {
+    // From before the start to the end, so that no signal is missed or kills.
+    let mut signals = Signals::new()?;
+    let app = tokio::select! {
+        app = App::start(config, source, Clock::system()) => app?,
+        () = signals.stop() => {
+            info!("stopped while starting");
+            return Ok(());
         }
-    })
+    };
+    info!(version = sabotage::VERSION, admin = %app.admin_address(), open_files, "running");
+    serve_signals(&app, &mut signals).await?;
+    info!("stopping; a second signal stops at once");
+    let store = app.store();
+    tokio::select! {
+        closed = app.stop() => Ok(closed?),
+        () = signals.stop() => {
+            // Dropping it would wait for its disk.
+            std::mem::forget(store);
+            Err(Failure::Failed("stopped at once by a second signal; the store recovers what was acknowledged".into()))
+        }
+    }
 }
 
 /// A connection and a segment each need an open file, and the usual soft limit of 1,024 is less than one listener's
@@ -60,8 +79,7 @@ pub(super) fn log_to_stderr(format: LogFormat, level: &str) {
 }
 
 /// Until SIGTERM or SIGINT; SIGHUP reloads.
-async fn serve_signals(app: &App) -> std::io::Result<()> {
-    let mut stop = Signals::new()?;
+async fn serve_signals(app: &App, stop: &mut Signals) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {

@@ -61,6 +61,12 @@ impl Site {
         fs::write(self.path("channels").join(format!("{name}.toml")), text).unwrap();
     }
 
+    /// Adds to cannula.toml.
+    pub fn configure(&self, text: &str) {
+        let path = self.path("cannula.toml");
+        fs::write(&path, fs::read_to_string(&path).unwrap() + text).unwrap();
+    }
+
     /// Runs a command to its end: exit code, standard output, standard error.
     pub fn command(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = self.cannula(arguments).output().unwrap();
@@ -95,11 +101,26 @@ impl Site {
         child.wait().unwrap();
     }
 
+    /// Tells the engine.
+    pub fn signal(&self, name: &str) {
+        let engine = self.child.as_ref().unwrap().id().to_string();
+        let told = Command::new("kill").args([&format!("-{name}"), &engine]).status().unwrap();
+        assert!(told.success());
+    }
+
+    /// Waits until the engine has logged `text`.
+    pub fn logged(&self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < until, "`{text}` is not logged:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// SIGTERM; the exit code.
     pub fn terminate(&mut self) -> i32 {
+        self.signal("TERM");
         let mut child = self.child.take().unwrap();
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-        assert!(told.success());
         child.wait().unwrap().code().unwrap_or(-1)
     }
 

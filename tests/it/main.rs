@@ -4,6 +4,7 @@
 mod api;
 mod command;
 mod crash;
+mod drain;
 mod engine;
 mod layers;
 mod messages;
