@@ -93,6 +93,10 @@ pub(in crate::store) trait Files: Send + Sync + 'static {
     fn prepares_ahead(&self) -> bool {
         true
     }
+    /// Bytes the disk of `directory` still has for this program, as far as that is known.
+    fn free(&self, _directory: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
 }
 
 /// The machine's own file system.
@@ -113,6 +117,10 @@ impl Files for Disk {
     }
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+    fn free(&self, directory: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(directory)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 }
 
