@@ -205,6 +205,9 @@ impl Batch {
             item.position = state.position_of(item.id, item.position);
         }
         items.retain(|item| item.position.segment >= state.oldest_segment);
+        if !self.accepting && !items.is_empty() {
+            return Err(StoreError::Full);
+        }
         let added = items.len() as u64;
         let longest = items.iter().map(ReplayItem::bytes_max).max().unwrap_or(1);
         let most = (self.payload_max / 2 / longest).clamp(1, REPLAY_ITEMS);

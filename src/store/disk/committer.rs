@@ -30,6 +30,10 @@ use crate::store::{
 
 /// How long it rests at most before it looks whether something can be given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// The same while it is full, so that room is found also when nobody asks.
+const PATIENCE_FULL: Duration = Duration::from_secs(1);
+/// What the record takes that settles one delivery, or ends a dead letter: its names and the receiver's answer are short.
+const SETTLED_BYTES: u64 = 256;
 
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
@@ -140,7 +144,9 @@ impl Committer {
         let mut patience = PATIENCE;
         loop {
             match self.turn(patience)? {
-                Turn::Over { busy } => patience = if busy { Duration::ZERO } else { PATIENCE },
+                Turn::Over { busy: true } => patience = Duration::ZERO,
+                Turn::Over { busy: false } if lock(&self.shared.figures).full => patience = PATIENCE_FULL,
+                Turn::Over { busy: false } => patience = PATIENCE,
                 Turn::Ending(close) => return Ok(close),
             }
         }
@@ -301,8 +307,11 @@ impl Committer {
     }
 
     fn measure(&self) {
+        let state = self.shared.state();
+        self.journal.set_reserve((state.waiting() + state.dead.len() as u64) * SETTLED_BYTES);
+        let segments = self.journal.end().segment + 1 - state.oldest_segment;
+        drop(state);
         let full = !self.journal.room_for_messages();
-        let segments = self.journal.end().segment + 1 - self.shared.state().oldest_segment;
         let figures = Figures { bytes: self.journal.bytes(), segments, full };
         let before = mem::replace(&mut *lock(&self.shared.figures), figures);
         let metrics = &self.shared.metrics;

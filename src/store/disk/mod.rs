@@ -16,6 +16,8 @@ mod committer;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod full_tests;
+#[cfg(test)]
 mod loss_tests;
 #[cfg(test)]
 mod model;
@@ -99,6 +101,20 @@ impl Default for Options {
             cache_bytes: 32 << 20,
             queue_max: 65_536,
             accept_damage: false,
+        }
+    }
+}
+
+impl Options {
+    /// For a store of at most `bytes_max`: below 1 GiB with segments and checkpoints small enough for it.
+    pub fn of_size(bytes_max: u64) -> Options {
+        let defaults = Options::default();
+        let part = bytes_max / 16 / (1 << 20) * (1 << 20);
+        Options {
+            bytes_max,
+            segment_bytes: u32::try_from(part).map_or(defaults.segment_bytes, |part| part.min(defaults.segment_bytes)),
+            checkpoint_bytes: defaults.checkpoint_bytes.min(part),
+            ..defaults
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Giving space back, a whole segment at a time, from the oldest on.
 //!
-//! A segment goes when its messages are older than `retain` (or sooner, if the store is full) and little in it is still
+//! A segment goes when its messages are older than `retain` (or sooner, if there is little room left) and little in it is still
 //! wanted. What is wanted is copied forward first; then a checkpoint that covers the copies is made safe; only then is it
 //! released. So a rebuild from what is left of the journal knows all that still holds, and one dead letter pins nothing.
 
@@ -108,7 +108,7 @@ impl Committer {
     fn releasable(&self) -> Option<Range<u64>> {
         let last = self.applied?.0.segment.min(self.journal.end().segment);
         let state = self.shared.state();
-        let pressed = !self.journal.room_for_messages();
+        let pressed = self.journal.is_tight();
         let now = nanos(self.shared.clock.now());
         let retain = i64::try_from(self.options.retain.as_nanos()).unwrap_or(i64::MAX);
         let mut end = state.oldest_segment;

@@ -269,7 +269,7 @@ fn at_rest(directory: &TempDir, store: Arc<DiskStore>) -> Arc<DiskStore> {
     open(directory.path(), small())
 }
 
-fn padded(number: usize, lanes: &[u16]) -> Received {
+pub(super) fn padded(number: usize, lanes: &[u16]) -> Received {
     let content = format!("{number:05} {}", "pad ".repeat(250));
     let routes = lanes.iter().map(|lane| Route { destination: "ehr".into(), lane: *lane }).collect();
     Received { routes, ..with_key(&content, &format!("key {number}")) }

@@ -350,7 +350,18 @@ impl Journal {
         self.spares.bytes()
     }
 
-    /// Whether `append` has room for a quarter of a segment now: turns false a little before `append` answers `Full`.
+    /// Keeps so many bytes of the store and of the disk from messages, for `append_essential`.
+    pub fn set_reserve(&self, bytes: u64) {
+        self.spares.set_reserve(bytes);
+    }
+
+    /// Whether messages will soon find no room: time to give up what can be.
+    pub fn is_tight(&self) -> bool {
+        self.spares.is_tight()
+    }
+
+    /// Whether `append` has room for a quarter of a segment now: turns false a little before `append` answers `Full`, and
+    /// true again only once there is room for a whole segment.
     pub fn room_for_messages(&self) -> bool {
         let left = self.current.limit - self.current.extent.end;
         !self.failed && self.spares.has_room(left)

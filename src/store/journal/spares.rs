@@ -1,7 +1,12 @@
 //! Files made ready to become segments: zero-filled ahead of need by a thread of their own, or recycled from released
-//! segments, so that a roll never waits for a whole segment to be written. One whole spare is the reserve for what must
-//! be recorded while messages are refused: no message may take the last one. All bytes are counted here, and never
-//! exceed `bytes_max`.
+//! segments, so that a roll never waits for a whole segment to be written. All bytes are counted here, and never exceed
+//! `bytes_max`.
+//!
+//! What must be recorded while messages are refused has a reserve: one whole spare, ready, that no message may take; and
+//! as many bytes of `bytes_max` and of the disk as the settlements of all that waits need. No spare is made of the
+//! disk's last bytes, which the ledger and the audit log need. The journal is full when messages would touch the
+//! reserve, and has room again only once a whole segment more is there, so that it does not turn from one to the other
+//! with each batch.
 
 use super::{
     JournalError, Options,
@@ -24,6 +29,8 @@ pub(super) const CHUNK: u32 = 1024 * 1024;
 pub(super) const KEPT_MAX: usize = 2;
 /// After the disk was full, how long until the thread tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Left on the disk for the files beside the journal; a segment's worth, but not less.
+const DISK_LEFT_MIN: u64 = 8 << 20;
 
 /// A file that holds no records and is not a segment yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,19 +54,24 @@ struct Shared {
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     ready: Vec<Spare>,
-    /// Whole spares the writer waits for; one is kept ready anyway.
+    /// Whole spares the writer waits for; one is kept ready anyway, and one more where room was or is short.
     wanted: usize,
     /// The thread is at it; its bytes count already.
     making: bool,
-    /// When another could last not be made. No record is at risk by that: messages wait, and it is tried again.
-    refused: Option<Instant>,
+    /// When to try again after another could not be made. No record is at risk by that: messages wait.
+    again_at: Option<Instant>,
+    /// What the disk had for spares when one was last made; 0 where it could not be.
+    disk: u64,
     /// What was said of it last, so that it is logged once.
     told: Option<io::ErrorKind>,
     /// Bytes given to live segments.
     live: u64,
+    /// Bytes that what waits needs to be settled.
+    reserve: u64,
+    /// Messages found no room, and there is not clearly more by now.
+    full: bool,
     stop: bool,
 }
 
@@ -76,6 +88,23 @@ pub(super) struct Need {
     pub(super) keeps_reserve: bool,
 }
 
+impl State {
+    fn new(ready: Vec<Spare>, live: u64) -> State {
+        State {
+            ready,
+            wanted: 0,
+            making: false,
+            again_at: None,
+            disk: u64::MAX,
+            told: None,
+            live,
+            reserve: 0,
+            full: false,
+            stop: false,
+        }
+    }
+}
+
 impl Spares {
     /// `ready` are whole spares found in the directory, `live` the bytes of its segments.
     pub(super) fn start(
@@ -85,7 +114,7 @@ impl Spares {
         ready: Vec<Spare>,
         live: u64,
     ) -> Result<Spares, JournalError> {
-        let state = Mutex::new(State { ready, live, ..State::default() });
+        let state = Mutex::new(State::new(ready, live));
         let shared =
             Shared { files, directory: directory.to_owned(), options: options.clone(), state, changed: Condvar::new() };
         let shared = Arc::new(shared);
@@ -103,9 +132,12 @@ impl Spares {
     pub(super) fn secure(&self, need: Need) -> Result<(), JournalError> {
         let mut state = self.shared.lock();
         loop {
+            if need.keeps_reserve && self.shared.room(&state) < self.shared.segments(need.segments) {
+                return Err(JournalError::Full);
+            }
             if state.ready.len() < need.segments {
                 state = self.shared.make_or_wait(state, need.bytes)?;
-            } else if !need.keeps_reserve || self.shared.reserve_stands(&mut state, need)? {
+            } else if !need.keeps_reserve || self.shared.reserve_stands(&state, need)? {
                 return Ok(());
             } else {
                 state.wanted = need.segments + 1;
@@ -133,17 +165,40 @@ impl Spares {
         let mut state = self.shared.lock();
         let result = self.shared.recycle(&mut state, path, size);
         state.live = state.live.saturating_sub(u64::from(size));
-        state.refused = None;
+        state.again_at = state.again_at.map(|_| Instant::now());
         self.shared.changed.notify_all();
         result
     }
 
-    /// Whether messages could fill a quarter of a segment now, with `left` bytes in the one being written.
+    /// Whether messages could fill a quarter of a segment now, with `left` bytes in the one being written; once they could
+    /// not, whether there is room for a whole segment of them.
     pub(super) fn has_room(&self, left: u32) -> bool {
         let mut state = self.shared.lock();
+        if !self.shared.files.prepares_ahead() && self.shared.due(&state) == Some(Duration::ZERO) {
+            state = self.shared.prepare(state);
+        }
         let rolls = left < self.shared.options.segment_bytes / 4;
         let need = Need { segments: usize::from(rolls), bytes: 0, left, keeps_reserve: true };
-        self.shared.reserve_stands(&mut state, need).is_ok()
+        let full = match state.full {
+            true => self.shared.whole(&state) == 0 || self.shared.room(&state) < self.shared.segments(1),
+            false => self.shared.reserve_stands(&state, need).is_err(),
+        };
+        if full != std::mem::replace(&mut state.full, full) {
+            self.shared.changed.notify_all();
+        }
+        !full
+    }
+
+    /// Whether messages will soon find no room: a sixteenth of `bytes_max` is left for them, or less than two segments.
+    pub(super) fn is_tight(&self) -> bool {
+        let state = self.shared.lock();
+        let little = self.shared.segments(2).max(self.shared.options.bytes_max / 16);
+        state.full || self.shared.room(&state) < little
+    }
+
+    /// Keeps so many bytes from messages.
+    pub(super) fn set_reserve(&self, bytes: u64) {
+        self.shared.lock().reserve = bytes;
     }
 
     /// Bytes of all files, the one in the making included.
@@ -181,29 +236,38 @@ impl Shared {
         state.live + spares + making
     }
 
+    fn segments(&self, count: usize) -> u64 {
+        count as u64 * u64::from(self.options.segment_bytes)
+    }
+
     fn admits_another(&self, state: &State) -> bool {
-        self.bytes(state) + u64::from(self.options.segment_bytes) <= self.options.bytes_max
+        self.bytes(state) + self.segments(1) <= self.options.bytes_max
     }
 
     fn whole(&self, state: &State) -> usize {
         state.ready.iter().filter(|spare| spare.bytes == self.options.segment_bytes).count()
     }
 
+    /// Bytes of whole segments that messages may still take, in spares ready, being made, or still to be made.
+    fn room(&self, state: &State) -> u64 {
+        let segment = self.segments(1);
+        let more = self.options.bytes_max.saturating_sub(self.bytes(state)).min(state.disk);
+        let spares = self.whole(state) as u64 + u64::from(state.making) + more / segment;
+        (spares * segment).saturating_sub(state.reserve.next_multiple_of(segment).max(segment))
+    }
+
     /// `Ok(false)`: the thread is about to tell. A spare that is still being made stands for the reserve as long as the
     /// segment in use has a good part left for what must be recorded.
-    fn reserve_stands(&self, state: &mut State, need: Need) -> Result<bool, JournalError> {
+    fn reserve_stands(&self, state: &State, need: Need) -> Result<bool, JournalError> {
+        if self.room(state) < self.segments(need.segments) {
+            return Err(JournalError::Full);
+        }
         let hasty = state.ready.len() - self.whole(state);
         if self.whole(state) > need.segments.saturating_sub(hasty) {
             return Ok(true);
         }
-        if let Some(refused) = state.refused {
-            if refused.elapsed() >= RETRY_AFTER {
-                state.refused = None;
-                self.changed.notify_all();
-            }
-            return Err(JournalError::Full);
-        }
-        if !state.making && !self.admits_another(state) {
+        let comes = state.making || self.admits_another(state) && state.disk >= self.segments(1);
+        if !comes {
             return Err(JournalError::Full);
         }
         Ok(need.left >= self.options.segment_bytes / 4)
@@ -229,28 +293,36 @@ impl Shared {
         if state.making { Ok(self.wait(state)) } else { Err(JournalError::Full) }
     }
 
+    /// How long until the thread is to make another spare; `None` while none is wanted.
+    fn due(&self, state: &State) -> Option<Duration> {
+        let short = state.full || state.again_at.is_some();
+        let wanted = state.wanted.max(1 + usize::from(short));
+        let wanted = self.whole(state) < wanted && self.admits_another(state);
+        wanted.then(|| state.again_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())))
+    }
+
     /// The thread: keeps whole spares ready.
     fn refill(&self) {
         let mut state = self.lock();
         while !state.stop {
-            state = if self.wants_another(&state) { self.prepare(state) } else { self.wait(state) };
+            state = match self.due(&state) {
+                Some(Duration::ZERO) => self.prepare(state),
+                Some(pause) => self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.wait(state),
+            };
         }
-    }
-
-    fn wants_another(&self, state: &State) -> bool {
-        self.whole(state) < state.wanted.max(1) && state.refused.is_none() && self.admits_another(state)
     }
 
     /// Makes one whole spare, the lock given up meanwhile.
     fn prepare<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         state.making = true;
         drop(state);
-        let made = self.make(self.options.segment_bytes, || self.lock().stop);
+        let made = self.make_if_disk_allows(|| self.lock().stop);
         let mut state = self.lock();
         state.making = false;
         match made {
-            Ok(spare) => {
-                state.told = None;
+            Ok((spare, disk)) => {
+                (state.told, state.again_at, state.disk) = (None, None, disk);
                 state.ready.extend(spare);
             }
             Err(error) => self.refuse(&mut state, &error),
@@ -261,12 +333,21 @@ impl Shared {
 
     /// Notes that no spare could be made, and says why where that is not plain lack of space.
     fn refuse(&self, state: &mut State, error: &io::Error) {
-        state.refused = Some(Instant::now());
+        state.again_at = Some(Instant::now() + RETRY_AFTER);
+        state.disk = 0;
         if !is_no_space(error) && state.told != Some(error.kind()) {
             let directory = self.directory.display();
             error!(%directory, %error, "no segment can be prepared; messages are refused until one can: look at the disk");
             state.told = Some(error.kind());
         }
+    }
+
+    /// A whole spare, and what the disk has for more.
+    fn make_if_disk_allows(&self, stop: impl Fn() -> bool) -> io::Result<(Option<Spare>, u64)> {
+        let left = self.segments(1).max(DISK_LEFT_MIN);
+        let free = self.files.free(&self.directory)?.saturating_sub(left);
+        let more = free.checked_sub(self.segments(1)).ok_or(io::ErrorKind::StorageFull)?;
+        Ok((self.make(self.options.segment_bytes, stop)?, more))
     }
 
     /// `None` if told to stop. Leaves nothing behind where it fails.

@@ -399,6 +399,34 @@ fn a_full_disk_refuses_messages_but_not_settlements_and_passes_by_itself() {
     assert_eq!(all(&journal).last(), Some(&message));
 }
 
+#[test]
+fn a_disk_that_stays_full_is_not_told_as_having_room_at_each_try() {
+    let (directory, files) = (directory(), Arc::new(Faulty::default()));
+    let mut journal = open_on(&directory, &files).unwrap();
+    files.lock().full = true;
+    let mut next = 1;
+    while journal.append(&records(next..next + 1, 900)).is_ok() {
+        next += 1;
+    }
+    journal.sync().unwrap();
+    // Longer than between two tries to make a spare.
+    let bound = std::time::Instant::now() + std::time::Duration::from_millis(2_500);
+    while std::time::Instant::now() < bound {
+        assert!(!journal.room_for_messages());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    files.lock().full = false;
+    let bound = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !journal.room_for_messages() {
+        assert!(std::time::Instant::now() < bound, "still full");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    for _ in 0..3 {
+        store(&mut journal, &records(next..next + 1, 900));
+        next += 1;
+    }
+}
+
 fn store_essential(journal: &mut Journal, record: &Record) {
     journal.append_essential(std::slice::from_ref(record)).unwrap();
     journal.sync().unwrap();
