@@ -302,7 +302,8 @@ impl Parts {
         let limits = group[0].listener.limits.clone();
         let key = format!("listener.address of channel {}", group[0].name);
         let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), self.metrics.clone());
-        let intake = Intake::new(group, store, clock, metrics, self.devices.clone());
+        let intake =
+            Intake::new(group, store, clock, metrics, self.devices.clone(), self.settings.limits.hold_when_full);
         let bound = Server::bind(address, limits, intake.clone(), self.in_flight.clone(), self.metrics.clone());
         let bound = bound.map_err(|error| StartError::Listen { address, key, error })?;
         Ok((intake, bound))

@@ -68,7 +68,14 @@ fn store(table: &Reader<'_>, base: &Path) -> Option<StoreConfig> {
     let bytes_max = table.text("max_bytes", value::size_within(STORE_SEGMENTS_MIN * segment_bytes, 1 << 60));
     // The layout keeps eight-byte boundaries.
     let segment_bytes = u32::try_from(segment_bytes & !7).ok()?;
-    Some(StoreConfig { path: base.join(path?), retain: retain?, bytes_max: bytes_max?, segment_bytes })
+    let retain_when_full = table.flag("retain_when_full");
+    Some(StoreConfig {
+        path: base.join(path?),
+        retain: retain?,
+        bytes_max: bytes_max?,
+        segment_bytes,
+        retain_when_full: retain_when_full?,
+    })
 }
 
 fn admin(table: &Reader<'_>) -> Option<SocketAddr> {
@@ -90,5 +97,10 @@ fn admin(table: &Reader<'_>) -> Option<SocketAddr> {
 fn limits(table: &Reader<'_>) -> Option<LimitsConfig> {
     let in_flight = table.text("max_in_flight", value::size_within(1 << 20, 1 << 40));
     let drain_timeout = table.text("drain_timeout", value::some_duration);
-    Some(LimitsConfig { in_flight_bytes: usize::try_from(in_flight?).ok()?, drain_timeout: drain_timeout? })
+    let hold_when_full = table.text("hold_when_full", value::duration);
+    Some(LimitsConfig {
+        in_flight_bytes: usize::try_from(in_flight?).ok()?,
+        drain_timeout: drain_timeout?,
+        hold_when_full: hold_when_full?,
+    })
 }

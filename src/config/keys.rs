@@ -107,6 +107,12 @@ pub(super) static STORE: Table = Table {
             Is("64MiB"),
             "Size of one file of the journal, the unit in which disk is given back; at least twice the largest `max_message`.",
         ),
+        key(
+            "retain_when_full",
+            Flag,
+            Is("false"),
+            "Where room gets short: `false` gives up delivered messages early, oldest first; `true` keeps them for all of `retain` and refuses new ones.",
+        ),
         later("key", "Encryption of every record at rest."),
     ],
 };
@@ -139,6 +145,12 @@ pub(super) static LIMITS: Table = Table {
             "Memory for messages read and not yet answered, over all listeners; at least the largest `max_message`.",
         ),
         key("drain_timeout", Text("duration"), Is("30s"), "How long a stop waits for what was begun."),
+        key(
+            "hold_when_full",
+            Text("duration"),
+            Is("10s"),
+            "How long a message that finds the store full is held, its connection waiting, before it is refused (AR or CR 207); `0s` refuses at once.",
+        ),
     ],
 };
 

@@ -97,16 +97,21 @@ pub struct StoreConfig {
     pub bytes_max: u64,
     /// Size of one file of its journal.
     pub segment_bytes: u32,
+    /// Keep delivered messages for all of `retain`, and refuse new ones where that leaves no room.
+    pub retain_when_full: bool,
 }
 
 impl StoreConfig {
     /// As the store takes them; what is not configured keeps its default.
     pub fn options(&self) -> Options {
+        let defaults = Options::default();
         Options {
             retain: self.retain,
             bytes_max: self.bytes_max,
             segment_bytes: self.segment_bytes,
-            ..Options::default()
+            retain_when_full: self.retain_when_full,
+            checkpoint_bytes: (self.bytes_max / 16).min(defaults.checkpoint_bytes),
+            ..defaults
         }
     }
 }
@@ -118,6 +123,8 @@ pub struct LimitsConfig {
     pub in_flight_bytes: usize,
     /// How long a stop waits for what was begun.
     pub drain_timeout: Duration,
+    /// How long a message is held while the store is full.
+    pub hold_when_full: Duration,
 }
 
 /// Form of a log line.

@@ -70,6 +70,7 @@ fn what_is_not_written_has_the_documented_default() {
     let config = folder.load().ok().unwrap();
     assert_eq!(config.store.retain, Duration::from_secs(30 * 86_400));
     assert_eq!(config.store.bytes_max, 50 << 30);
+    assert_eq!((config.store.retain_when_full, config.limits.hold_when_full), (false, Duration::from_secs(10)));
     assert_eq!(config.admin, "127.0.0.1:8575".parse().unwrap());
     assert_eq!((config.log, config.limits.in_flight_bytes), (LogFormat::Text, 256 << 20));
     let channel = &config.channels[0];

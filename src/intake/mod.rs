@@ -42,8 +42,6 @@ use hold::{Turn, Turns};
 use refusal::Refusal;
 use reply::Asked;
 
-/// How long a message is held while the store is full.
-const HOLD: Duration = Duration::from_secs(10);
 /// Between two tries of a held message.
 const HOLD_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// A fault that comes with every message is logged again after so long without it.
@@ -61,6 +59,7 @@ struct Shared {
     clock: Clock,
     metrics: Arc<Metrics>,
     devices: Arc<Devices>,
+    hold_when_full: Duration,
     /// Negative answers made, for their own control ids.
     refused: AtomicU64,
     /// When a fault was last seen, by channel and fault.
@@ -83,13 +82,15 @@ struct Declined {
 }
 
 impl Intake {
-    /// `channels` share the address, in order; the first whose `accept` matches takes the message.
+    /// `channels` share the address, in order; the first whose `accept` matches takes the message. One that finds the store
+    /// full is held for `hold_when_full`, and refused then.
     pub fn new(
         channels: Vec<Arc<Channel>>,
         store: Arc<dyn Store>,
         clock: Clock,
         metrics: Arc<Metrics>,
         devices: Arc<Devices>,
+        hold_when_full: Duration,
     ) -> Arc<Intake> {
         let shared = Shared {
             channels: ArcSwap::from_pointee(channels),
@@ -97,6 +98,7 @@ impl Intake {
             clock,
             metrics,
             devices,
+            hold_when_full,
             refused: AtomicU64::new(0),
             seen: Mutex::default(),
         };
@@ -264,7 +266,7 @@ impl Shared {
     /// Waits for the store and answers; holds the message while the store is full.
     async fn conclude(&self, taken: Taken, frame: Bytes, at: Timestamp, mut turn: Turn) -> Answer {
         let (header, _) = Header::read(&frame);
-        let deadline = tokio::time::Instant::now() + HOLD;
+        let deadline = tokio::time::Instant::now() + self.hold_when_full;
         let Taken { channel, asked, mut outcome } = taken;
         loop {
             let fault = match outcome.await {
@@ -275,11 +277,22 @@ impl Shared {
             if !again {
                 return self.not_stored(&fault, &channel, &header, &asked);
             }
-            tokio::time::sleep(HOLD_RETRY_AFTER).await;
+            self.room_or(deadline).await;
             outcome = match self.take(&frame, at, false) {
                 Ok(taken) => taken.outcome,
                 Err(declined) => return self.decline(&declined, &frame),
             };
+        }
+    }
+
+    /// Until the store is not full any more, or at most to `deadline`.
+    async fn room_or(&self, deadline: tokio::time::Instant) {
+        loop {
+            let next = tokio::time::Instant::now() + HOLD_RETRY_AFTER;
+            tokio::time::sleep_until(next.min(deadline)).await;
+            if next >= deadline || self.store.health() != Err(StoreError::Full) {
+                return;
+            }
         }
     }
 

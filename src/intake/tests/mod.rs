@@ -21,6 +21,8 @@ use tokio::{
 /// Bound on every wait; never reached where things are right.
 const BOUND: Duration = Duration::from_secs(30);
 const CANARY: &str = "CANARYNAME";
+/// While the store is full.
+const HOLD: Duration = Duration::from_secs(10);
 
 /// A message of the usual kind; MSH-15 and MSH-16 empty.
 fn message(id: &str) -> String {
@@ -94,6 +96,7 @@ impl Site {
             Clock::system(),
             metrics.clone(),
             Arc::default(),
+            HOLD,
         );
         let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Budget::of_bytes(1 << 26));
         let server = Server::bind(address, limits, intake, budget, metrics.clone()).unwrap().serve();

@@ -78,7 +78,8 @@ async fn the_answer_to_a_repeat_tells_when_the_first_was_received() {
     for at in ["2026-03-14T10:15:00Z", "2026-03-14T11:15:00Z"] {
         let clock = Clock::fixed(at.parse().unwrap());
         let metrics = Arc::new(Metrics::new().unwrap());
-        let intake = Intake::new(vec![Arc::new(channel("pumps", &[]))], store.clone(), clock, metrics, Arc::default());
+        let intake =
+            Intake::new(vec![Arc::new(channel("pumps", &[]))], store.clone(), clock, metrics, Arc::default(), HOLD);
         let asking = asking(&message("TWICE"), "AL", "AL");
         answers.push(intake.frame(peer_address(), asking.into(), Instant::now()).await.messages);
     }
@@ -193,7 +194,7 @@ async fn the_first_channel_that_accepts_takes_the_message() {
     let store = MemoryStore::default();
     let channels = vec![channel("alarms", &["ORU^R40"]), channel("pumps", &["ORU^R01", "ORU^R40"])];
     let channels = channels.into_iter().map(Arc::new).collect();
-    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics, Arc::default());
+    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics, Arc::default(), HOLD);
     for (kind, expected) in [("ORU^R01", Some("pumps")), ("ORU^R40", Some("alarms")), ("ADT^A01", Some("alarms"))] {
         let frame = message(kind).replacen("ORU^R01", kind, 1).replacen("_R01", "", 1);
         let answer = intake.frame(peer_address(), frame.into(), Instant::now()).await;
@@ -281,7 +282,8 @@ async fn a_store_full_for_longer_than_the_hold_is_told_and_the_connection_stays(
     let metrics = Arc::new(Metrics::new().unwrap());
     let channels = vec![Arc::new(channel("pumps", &[]))];
     let devices = Arc::new(Devices::default());
-    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics.clone(), devices.clone());
+    let intake =
+        Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics.clone(), devices.clone(), HOLD);
     let begun = tokio::time::Instant::now();
     let first = intake.frame(peer_address(), message("FULL").into(), Instant::now());
     // With a fault in its content, and in enhanced mode.
@@ -300,6 +302,21 @@ async fn a_store_full_for_longer_than_the_hold_is_told_and_the_connection_stays(
     store.refuse(None);
     let answer = intake.frame(peer_address(), message("FULL").into(), Instant::now()).await;
     assert_eq!(Reply::read(&answer.messages[0]).code, "AA");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_of_nothing_refuses_at_once_and_a_short_one_ends_in_time() {
+    for hold in [Duration::ZERO, Duration::from_millis(30), Duration::from_millis(250)] {
+        let store = MemoryStore::default();
+        store.refuse(Some(StoreError::Full));
+        let (channels, metrics) = (vec![Arc::new(channel("pumps", &[]))], Arc::new(Metrics::new().unwrap()));
+        let intake = Intake::new(channels, Arc::new(store), Clock::system(), metrics, Arc::default(), hold);
+        let begun = tokio::time::Instant::now();
+        let answer = intake.frame(peer_address(), message("FULL").into(), Instant::now()).await;
+        assert_eq!((begun.elapsed(), answer.close), (hold, false));
+        let reply = Reply::read(&answer.messages[0]);
+        assert_eq!((reply.code.as_str(), reply.error.as_deref()), ("AR", Some("207")));
+    }
 }
 
 #[tokio::test]

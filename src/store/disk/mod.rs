@@ -105,20 +105,6 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// For a store of at most `bytes_max`: below 1 GiB with segments and checkpoints small enough for it.
-    pub fn of_size(bytes_max: u64) -> Options {
-        let defaults = Options::default();
-        let part = bytes_max / 16 / (1 << 20) * (1 << 20);
-        Options {
-            bytes_max,
-            segment_bytes: u32::try_from(part).map_or(defaults.segment_bytes, |part| part.min(defaults.segment_bytes)),
-            checkpoint_bytes: defaults.checkpoint_bytes.min(part),
-            ..defaults
-        }
-    }
-}
-
 /// Why the store did not open: the operator's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
