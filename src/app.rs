@@ -172,7 +172,9 @@ fn open_audit(path: &Path, clock: &Clock) -> Result<Audit, StartError> {
     error!(line = broken.0, what = broken.1, aside = %aside.display(), "the audit log was changed; compare it with a backup");
     std::fs::rename(path, &aside).map_err(|error| AuditError::Io { path: path.to_owned(), error })?;
     let audit = Audit::open(path)?;
-    audit.record(now, "audit.broken", &format!("line {} of {}", broken.0, aside.display()))?;
+    if let Err(fault) = audit.record(now, "audit.broken", &format!("line {} of {}", broken.0, aside.display())) {
+        error!(%fault, "the audit log cannot be written");
+    }
     Ok(audit)
 }
 

@@ -12,8 +12,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+/// Bytes allocated after the log's end, so that operators can act while the disk is full: thousands of lines.
+const AHEAD: u64 = 1 << 20;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +65,8 @@ struct Log {
     last: Tail,
     /// Bytes of whole lines.
     length: u64,
+    /// Bytes the disk has for it.
+    allocated: u64,
     /// A half line could not be taken back: nothing more can be written down.
     spoiled: bool,
 }
@@ -77,7 +83,9 @@ impl Audit {
         let io = |error| AuditError::Io { path: path.to_owned(), error };
         let (last, length) = if path.exists() { mended_tail(path)? } else { Default::default() };
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(io)?;
-        Ok(Audit(Arc::new(Mutex::new(Log { path: path.to_owned(), file, last, length, spoiled: false }))))
+        let mut log = Log { path: path.to_owned(), file, last, length, allocated: 0, spoiled: false };
+        log.allocate();
+        Ok(Audit(Arc::new(Mutex::new(log))))
     }
 
     /// Writes one line and syncs it. Blocking.
@@ -126,10 +134,21 @@ impl Log {
         let written = self.file.write_all(line).and_then(|()| self.file.sync_data());
         if written.is_err() {
             self.spoiled = self.file.set_len(self.length).and_then(|()| self.file.sync_data()).is_err();
+            self.allocated = self.length;
             return written;
         }
         self.length += line.len() as u64;
+        if self.allocated < self.length + AHEAD / 2 {
+            self.allocate();
+        }
         Ok(())
+    }
+
+    /// As far as the disk has room and can: without it a line finds its own.
+    fn allocate(&mut self) {
+        if fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, AHEAD).is_ok() {
+            self.allocated = self.length + AHEAD;
+        }
     }
 }
 
