@@ -13,7 +13,7 @@ use std::{
 
 use tracing::error;
 
-use super::{Options, Shared, queue::Checkpointed, spawn};
+use super::{Options, Shared, queue::Checkpointed, reserve::Reserve, spawn};
 use crate::store::{
     journal::Position,
     ledger::{self, Covered, Image, Ledger},
@@ -41,11 +41,15 @@ impl Checkpoints {
         ledger: Arc<Ledger>,
         covered: Covered,
         uncovered: u64,
+        reserve: Reserve,
     ) -> std::io::Result<Checkpoints> {
         let (sender, images): (Sender<Image>, _) = channel();
         let (shared, written) = (Arc::clone(shared), Arc::clone(&ledger));
         let writer = spawn("store-ledger", move || {
-            images.into_iter().for_each(|image| write(&shared, &written, &image));
+            for image in images {
+                reserve.see_to();
+                write(&shared, &written, &image);
+            }
         })?;
         let hand_over = Box::new(move |image| sender.send(image).is_ok());
         Ok(Checkpoints { writer: Some(writer), ..Checkpoints::written_by(hand_over, ledger, covered, uncovered) })

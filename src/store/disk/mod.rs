@@ -7,7 +7,7 @@
 //! # Directory
 //! `journal/` the segment files, `ledger/` the checkpoints (may be deleted while no engine runs: it is rebuilt),
 //! `ledger.bad-N/` ledgers that did not prove themselves, `key` what identities are hashed with (without it neither
-//! searches nor repeats find what was stored before).
+//! searches nor repeats find what was stored before), `reserve` space for the ledger on a full disk.
 
 mod browse;
 mod cache;
@@ -24,6 +24,7 @@ mod model;
 mod queue;
 mod rebuild;
 mod recovery;
+mod reserve;
 mod retention;
 mod secret;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use self::{
     committer::Committer,
     queue::{Answerer, Queue},
     recovery::Recovered,
+    reserve::Reserve,
 };
 use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Received, Sequence, Settlement,
@@ -214,7 +216,8 @@ impl DiskStore {
         let Recovered { journal, ledger, state, applied, covered, keyed, uncovered, .. } = recovered;
         let shared = Arc::new(Shared::new(state, &journal, &ledger, keyed, &options, metrics, clock));
         let unstarted = |error| OpenError::Io { action: "start a thread for", path: path.to_owned(), error };
-        let checkpoints = Checkpoints::start(&shared, ledger, covered, uncovered).map_err(unstarted)?;
+        let reserve = Reserve::new(path, options.bytes_max);
+        let checkpoints = Checkpoints::start(&shared, ledger, covered, uncovered, reserve).map_err(unstarted)?;
         let committer = Committer::new(Arc::clone(&shared), options, journal, checkpoints, applied);
         let committer = spawn("store-committer", move || committer.run()).map_err(unstarted)?;
         Ok(Arc::new(DiskStore { shared, committer: Mutex::new(Some(committer)) }))

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{OpenError, Options, secret};
+use super::{OpenError, Options, reserve::Reserve, secret};
 use crate::sabotage::{self, CrashPoint};
 use crate::store::{
     journal::{self, Damage, Journal, JournalError, Position, files},
@@ -57,6 +57,7 @@ pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result
             "the key file was missing: searches and repeats do not find what was stored before; restore it if you can"
         );
     }
+    Reserve::new(path, options.bytes_max).see_to();
     let keyed = Keyed::new(&key);
     let store = keyed.hash(Kind::Store, &[]);
     let ledger_path = path.join("ledger");
