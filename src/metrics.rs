@@ -60,6 +60,8 @@ pub struct Metrics {
     pub store_full: IntGauge,
     /// 1 while the store cannot promise durability and nothing is acknowledged.
     pub store_failed: IntGauge,
+    /// Times the store was opened anew in the running engine after a failed write or sync.
+    pub store_reopened: IntCounter,
     /// Frames held in memory between reading and durable storage, bytes.
     pub in_flight_bytes: IntGauge,
     /// Configuration reloads refused.
@@ -126,12 +128,9 @@ impl Metrics {
             store_bytes: gauge(&r, "store_bytes", "Bytes the store holds on disk.")?,
             store_full: gauge(&r, "store_full", "1 while the store refuses messages for want of space.")?,
             store_failed: gauge(&r, "store_failed", "1 while the store cannot promise durability.")?,
+            store_reopened: counter(&r, "store_reopened_total", "Times the store was opened anew after a failure.")?,
             in_flight_bytes: gauge(&r, "in_flight_bytes", "Frames in memory not yet stored.")?,
-            reload_failures: {
-                let counter = IntCounter::with_opts(opts("reload_failures_total", "Configuration reloads refused."))?;
-                r.register(Box::new(counter.clone()))?;
-                counter
-            },
+            reload_failures: counter(&r, "reload_failures_total", "Configuration reloads refused.")?,
             registry: r,
         })
     }
@@ -146,6 +145,12 @@ impl Metrics {
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("cannula_{name}"), help)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let counter = IntCounter::with_opts(opts(name, help))?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {

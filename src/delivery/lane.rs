@@ -46,6 +46,9 @@ const POSSIBLE_REPEAT: &str = "sent as a possible repeat: an earlier send of it 
 /// Sends of one message that panicked in a row: then it is refused, since no attempt will end otherwise.
 const PANICS_MAX: u32 = 5;
 
+/// Between tries while the store is without space or failed.
+const STORE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
 /// What a destination's lanes are told.
 #[derive(Clone, Default)]
 pub(super) struct Control {
@@ -125,7 +128,7 @@ impl Lane {
         Lane { id, store, clock, control, board, sender: None, head, backoff }
     }
 
-    /// Delivers until the engine stops or the store fails.
+    /// Delivers until the engine stops; while the store is failed it waits.
     pub(super) async fn run(self) {
         let (board, lane) = (self.board.clone(), self.id.lane);
         match AssertUnwindSafe(self.deliver_all()).catch_unwind().await {
@@ -310,40 +313,42 @@ impl Lane {
         }
     }
 
-    /// Ends the head's delivery. A store without space is waited for: the receiver has answered, and must not be asked
-    /// again only because the answer could not be written down.
+    /// Ends the head's delivery. A store without space, or failed, is waited for: the receiver has answered, and must not be
+    /// asked again only because the answer could not be written down.
     async fn settle(&mut self, entry: Sequence, settlement: Settlement) -> Next {
         self.backoff.reset();
-        let mut unsettled = false;
+        let (mut unsettled, mut in_doubt) = (false, false);
         loop {
-            match self.store.settle(&self.id, entry, settlement.clone()).await {
-                Ok(()) if unsettled => {
-                    self.board.released(self.id.lane);
-                    return Next::Go;
-                }
-                Ok(()) => return Next::Go,
-                Err(StoreError::Full) => unsettled = true,
+            let fault = match self.store.settle(&self.id, entry, settlement.clone()).await {
+                Ok(()) if !unsettled => return Next::Go,
+                Ok(()) => break,
+                // Written by the try that failed: after it the store found it durable.
+                Err(StoreError::NotFound) if in_doubt => break,
+                Err(fault @ (StoreError::Full | StoreError::Failed(_))) => fault,
                 Err(error) => return Next::End(error),
-            }
-            self.board.unsettled(self.id.lane, &StoreError::Full.to_string());
-            let wait = self.backoff.wait(Duration::from_secs(1), Duration::from_secs(30), None);
+            };
+            unsettled = true;
+            in_doubt |= fault != StoreError::Full;
+            self.board.unsettled(self.id.lane, &fault.to_string());
+            let wait = self.backoff.wait(STORE_RETRY.0, STORE_RETRY.1, None);
             select! {
                 _ = self.control.wait_for(|control| control.stopping) => return Next::Go,
                 () = sleep(wait) => {}
             }
         }
+        self.backoff.reset();
+        self.board.released(self.id.lane);
+        Next::Go
     }
 
-    /// A read that failed says nothing of the next one: a lane ends only with its store.
+    /// A read that failed says nothing of the next one, and a store that failed is opened anew: a lane ends only with its
+    /// store.
     fn store_refused(&self, error: StoreError) -> Next {
-        match (error, self.store.health()) {
-            (StoreError::Closed, _) => Next::End(StoreError::Closed),
-            (_, Err(fault @ (StoreError::Failed(_) | StoreError::Closed))) => Next::End(fault),
-            (error, _) => {
-                self.board.unread(self.id.lane, &error.to_string());
-                Next::Wait(None, None)
-            }
+        if error == StoreError::Closed {
+            return Next::End(error);
         }
+        self.board.unread(self.id.lane, &error.to_string());
+        Next::Wait(None, None)
     }
 
     /// Notes an attempt in the message's timeline; a long outage, once for each reason.
@@ -365,7 +370,8 @@ impl Lane {
         asked: Option<Duration>,
         stuck: Option<Stuck>,
     ) -> Next {
-        let wait = self.backoff.wait(service.retry_first, service.retry_max, asked);
+        let (first, max) = if stuck.is_some() { (service.retry_first, service.retry_max) } else { STORE_RETRY };
+        let wait = self.backoff.wait(first, max, asked);
         let now = self.control.borrow().parks_waiting;
         let parks_before = *self.head.parks_waiting.get_or_insert(now);
         let is_parked = |control: &Control| stuck.is_some() && control.parks_waiting != parks_before;

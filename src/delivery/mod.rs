@@ -87,7 +87,7 @@ pub struct DestinationStatus {
     /// Destination name.
     pub destination: Arc<str>,
     /// `running`, `retrying` (a message does not get through, or cannot be read from the store now), `held` (a refused
-    /// message stands first, until the operator acts), `paused`, `failed` (the store failed: restart), `orphaned` (messages for it, but not configured).
+    /// message stands first, until the operator acts), `paused`, `failed` (a lane ended by a fault of the engine: restart), `orphaned` (messages for it, but not configured).
     pub state: String,
     /// Messages waiting.
     pub waiting: u64,

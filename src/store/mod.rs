@@ -151,7 +151,7 @@ pub struct Waiting {
     pub received_at: Timestamp,
     /// As received.
     pub message: Bytes,
-    /// It may have been sent before: a restart, a replay, or an ambiguous attempt lies behind.
+    /// It may have been sent before: a restart, a failure of the store, a replay, or an ambiguous attempt lies behind.
     pub possible_repeat: bool,
 }
 
@@ -199,7 +199,7 @@ pub enum StoreError {
     /// At `max_bytes` or out of disk: accepted again by itself when space is free.
     #[error("the store is full: free disk space or raise store.max_bytes")]
     Full,
-    /// A write or sync failed: nothing is acknowledged until a restart has checked the store.
+    /// A write or sync failed: nothing is acknowledged until the store was examined and opened anew, which it does by itself.
     #[error("the store failed: {0}")]
     Failed(String),
     /// The engine is stopping.

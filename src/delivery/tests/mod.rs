@@ -342,24 +342,51 @@ async fn a_store_without_space_is_waited_for_and_the_receiver_is_not_asked_again
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_ends_the_lane_without_spinning() {
-    for fault in [StoreError::Failed("EIO".into()), StoreError::NotFound] {
-        let shelf = Shelf::new();
-        let delivery = delivery(&shelf);
-        let (to, mut calls) = receiver();
-        shelf.put("ehr", 0, [1]);
-        shelf.with(|contents| contents.settle_faults.push_back(fault));
-        delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
-        calls.next().await.accept();
-        until_state(&delivery, "failed").await;
-        calls.expect_none().await;
-        shelf.with(|contents| assert_eq!(contents.nexts, 1));
-        timeout(BOUND, delivery.drain(BOUND)).await.unwrap();
-    }
+async fn a_store_that_failed_is_waited_for_and_the_receiver_is_not_asked_again() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (to, mut calls) = receiver();
+    shelf.put("ehr", 0, 1..=2);
+    let failed = || StoreError::Failed("EIO".into());
+    shelf.with(|contents| contents.settle_faults.extend([failed(), failed(), failed()]));
+    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+    calls.next().await.accept();
+    assert_eq!(calls.next().await.id(), 2);
+    assert_eq!(shelf.outcomes(), [(1, "accepted AA 1".into())]);
+    assert_eq!(status(&delivery).state, "running");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_cannot_be_read_is_waited_for_and_ends_the_lane_only_with_its_store() {
+async fn a_settlement_found_durable_after_its_failure_is_not_missed() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (to, mut calls) = receiver();
+    shelf.put("ehr", 0, [1]);
+    shelf.with(|contents| contents.settle_faults.extend([StoreError::Failed("EIO".into()), StoreError::NotFound]));
+    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+    calls.next().await.accept();
+    calls.next().await.accept();
+    shelf.until_settled(1).await;
+    assert_eq!(status(&delivery).state, "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_settlement_the_store_knows_nothing_of_ends_the_lane_without_spinning() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (to, mut calls) = receiver();
+    shelf.put("ehr", 0, [1]);
+    shelf.with(|contents| contents.settle_faults.push_back(StoreError::NotFound));
+    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+    calls.next().await.accept();
+    until_state(&delivery, "failed").await;
+    calls.expect_none().await;
+    shelf.with(|contents| assert_eq!(contents.nexts, 1));
+    timeout(BOUND, delivery.drain(BOUND)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_is_waited_for_and_so_is_a_store_that_failed() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
     let (to, mut calls) = receiver();
@@ -368,16 +395,20 @@ async fn a_message_that_cannot_be_read_is_waited_for_and_ends_the_lane_only_with
     delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
     until_state(&delivery, "retrying").await;
     assert_eq!(status(&delivery).last_error.as_deref(), Some("the store failed: too many open files"));
-    shelf.until(|contents| contents.nexts > 3).await;
+    let tried_again = async {
+        while shelf.with(|contents| contents.nexts) < 3 {
+            at_rest().await;
+        }
+    };
+    timeout(BOUND, tried_again).await.unwrap();
     shelf.with(|contents| contents.next_fault = None);
     let call = calls.next().await;
     assert_eq!((call.id(), status(&delivery).state.as_str()), (1, "running"));
-    shelf.with(|contents| {
-        contents.next_fault = Some(StoreError::NotFound);
-        contents.unhealthy = Some(StoreError::Failed("EIO".into()));
-    });
+    shelf.with(|contents| contents.next_fault = Some(StoreError::NotFound));
     call.accept();
-    until_state(&delivery, "failed").await;
+    until_state(&delivery, "retrying").await;
+    shelf.with(|contents| contents.next_fault = None);
+    assert_eq!(calls.next().await.id(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ const AHEAD_BYTES: usize = 256 << 10;
 impl Shared {
     /// The record at `position`, and the message it carries.
     pub(super) fn recorded(&self, position: Position) -> Result<(Recorded, Bytes), StoreError> {
-        let record = self.reader.read(position).map_err(unread)?;
+        let record = self.reader.load().read(position).map_err(unread)?;
         Recorded::decode(record.kind, &record.payload).map_err(|fault| StoreError::Failed(fault.to_string()))
     }
 
@@ -47,12 +47,12 @@ impl Shared {
 
     /// Whether what is at `position` can no longer be proved.
     pub(super) fn is_damaged(&self, position: Position) -> bool {
-        matches!(self.reader.read(position), Err(JournalError::Damaged(_)))
+        matches!(self.reader.load().read(position), Err(JournalError::Damaged(_)))
     }
 
     /// Whether nothing is kept at `position` any more.
     pub(super) fn is_gone(&self, position: Position) -> bool {
-        matches!(self.reader.read(position), Err(JournalError::NotFound(_)))
+        matches!(self.reader.load().read(position), Err(JournalError::NotFound(_)))
     }
 
     fn upcoming(&self, lane: &LaneId, head: &Entry) -> Vec<Entry> {

@@ -1,6 +1,7 @@
 //! The one thread that writes: gathers, decides, appends, syncs, folds, answers; and keeps house between batches.
 //!
 //! Whatever goes wrong here, a panic included, nobody is left waiting and nobody is told that something is durable that is not.
+//! After a failure this thread opens the store anew and goes on.
 
 use std::{
     mem,
@@ -18,12 +19,13 @@ use super::{
     checkpoints::Checkpoints,
     lock,
     queue::{Answerer, Asked},
+    reopen,
     retention::Releasing,
 };
 use crate::sabotage::{self, CrashPoint, Fault};
 use crate::store::{
     Appended, LaneId, StoreError,
-    journal::{Journal, JournalError, Position, Record},
+    journal::{Journal, JournalError, Left, Position, Record},
     records::Recorded,
     request::{Answer, Batch, Decided, Planned, Request},
 };
@@ -50,6 +52,16 @@ pub(super) struct Committer {
     /// There was no room for what must be copied forward, which is said once; when to look again.
     pub(super) no_room: Option<Instant>,
     forgotten_repeats: u64,
+}
+
+/// The committer's thread: serves until closed, and after a failure with what `reopen` makes of the files.
+pub(super) fn run(mut committer: Committer) {
+    loop {
+        let (shared, options) = (Arc::clone(&committer.shared), committer.options.clone());
+        let Some(left) = committer.run() else { return };
+        let Some(opened) = reopen::until_open(&shared, &options, &left) else { return };
+        committer = opened;
+    }
 }
 
 /// How a turn ended.
@@ -117,27 +129,29 @@ impl Committer {
         committer
     }
 
-    /// Serves until closed or failed.
-    pub fn run(mut self) {
+    /// Serves until closed, `None`, or failed.
+    fn run(mut self) -> Option<Left> {
         let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
-        self.end(served);
+        self.end(served)
     }
 
-    /// Tells everybody how it ended, and gives the files up.
-    pub(super) fn end(self, served: thread::Result<Result<Closers, StoreError>>) {
+    /// Tells everybody how it ended, and gives the files up; after a failure, with what opening them anew needs.
+    pub(super) fn end(mut self, served: thread::Result<Result<Closers, StoreError>>) -> Option<Left> {
         let shared = Arc::clone(&self.shared);
         let fault = match served {
             Ok(Ok(close)) => {
                 let closed = self.finish(!close.is_empty());
                 shared.fail(StoreError::Closed);
                 close.into_iter().for_each(|answerer| drop(answerer.send(closed.clone())));
-                return;
+                return None;
             }
             Ok(Err(fault)) => fault,
-            Err(_) => StoreError::Failed("its writer panicked; restart the engine".into()),
+            Err(_) => StoreError::Failed("its writer panicked: report it".into()),
         };
-        error!(%fault, "the store failed: nothing is acknowledged until a restart has examined it");
+        error!(%fault, "the store failed: nothing is acknowledged until it was examined and opened anew");
         shared.fail(fault);
+        self.checkpoints.settle(&shared);
+        Some(self.journal.give_up())
     }
 
     fn serve(&mut self) -> Result<Closers, StoreError> {

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use tempfile::TempDir;
@@ -22,19 +22,45 @@ const WORKS: u8 = 0;
 const SYNC_FAILS: u8 = 1;
 const WRITE_FAILS: u8 = 2;
 const WRITER_PANICS: u8 = 3;
+const DIRECTORY_FAILS: u8 = 4;
+const RENAME_FAILS: u8 = 5;
+
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 
 /// The machine's files, until told to fail.
-struct Failing(Arc<AtomicU8>);
+#[derive(Default)]
+struct Failing {
+    fault: AtomicU8,
+    failed: AtomicU64,
+}
 
 impl Failing {
-    fn check(&self, fault: u8) -> io::Result<()> {
-        let now = self.0.load(Ordering::SeqCst);
+    fn check(&self, fault: u8, code: i32) -> io::Result<()> {
+        let now = self.fault.load(Ordering::SeqCst);
+        if now != fault && now != WRITER_PANICS {
+            return Ok(());
+        }
+        self.failed.fetch_add(1, Ordering::SeqCst);
         assert_ne!(now, WRITER_PANICS, "asked to panic");
-        if now == fault { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+        Err(io::Error::from_raw_os_error(code))
+    }
+
+    /// Fails until that was noticed so many times more.
+    fn fail(&self, fault: u8) {
+        self.failed.store(0, Ordering::SeqCst);
+        self.fault.store(fault, Ordering::SeqCst);
+    }
+
+    fn work(&self) {
+        self.fault.store(WORKS, Ordering::SeqCst);
     }
 }
 
-impl Files for Failing {
+/// The failing files as the journal has them.
+struct FailingFiles(Arc<Failing>);
+
+impl Files for FailingFiles {
     fn create(&self, path: &Path) -> io::Result<Handle> {
         Disk.create(path)
     }
@@ -42,84 +68,203 @@ impl Files for Failing {
         Disk.open(path)
     }
     fn write_at(&self, file: &Handle, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.check(WRITE_FAILS)?;
+        self.0.check(WRITE_FAILS, EIO)?;
         Disk.write_at(file, bytes, offset)
     }
     fn sync(&self, file: &Handle) -> io::Result<()> {
-        self.check(SYNC_FAILS)?;
+        self.0.check(SYNC_FAILS, EIO)?;
         Disk.sync(file)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.check(RENAME_FAILS, EMFILE)?;
         Disk.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         Disk.remove(path)
     }
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.0.check(DIRECTORY_FAILS, EMFILE)?;
         Disk.sync_directory(path)
     }
 }
 
-fn open_failing(path: &Path) -> (Arc<DiskStore>, Arc<AtomicU8>, Arc<Metrics>) {
-    let options = Options { segment_bytes: 1 << 20, bytes_max: 16 << 20, ..Options::default() };
-    let fault = Arc::new(AtomicU8::new(WORKS));
-    let sizes = journal::Options { segment_bytes: options.segment_bytes, bytes_max: options.bytes_max };
-    let files = Arc::new(Failing(Arc::clone(&fault)));
-    let (journal, _) = Journal::open_with(&path.join("journal"), sizes, files, false).unwrap();
+fn open_failing(path: &Path) -> (Arc<DiskStore>, Arc<Failing>, Arc<Metrics>) {
+    let options = Options { segment_bytes: 1 << 20, bytes_max: 64 << 20, ..Options::default() };
+    let failing = Arc::new(Failing::default());
+    let files = Arc::new(FailingFiles(Arc::clone(&failing)));
+    let (journal, _) = Journal::open_with(&path.join("journal"), recovery::sizes(&options), files, false).unwrap();
     let recovered = recovery::around(path, journal, &options).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
     let store = DiskStore::start(path, recovered, options, Arc::clone(&metrics), Clock::fixed(noon())).unwrap();
-    (store, fault, metrics)
+    (store, failing, metrics)
 }
 
-/// Has the store fail, and checks that nobody is told anything is durable, or left waiting, from then on.
-async fn nothing_is_acknowledged_after(kind: u8) {
+fn is_failed<T>(result: Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::Failed(_)))
+}
+
+/// Looks until it holds; asks nothing of the store, which may be failed.
+async fn until(holds: impl Fn() -> bool) {
+    within(async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+async fn until_healthy(store: &DiskStore) {
+    until(|| store.health().is_ok()).await;
+}
+
+/// Has the store fail, and checks that nobody is told anything is durable, or left waiting, until it came back by itself
+/// with all that was acknowledged and nothing that was not.
+async fn nothing_is_acknowledged_until_it_came_back_after(kind: u8) {
     let directory = TempDir::new().unwrap();
-    let (store, fault, metrics) = open_failing(directory.path());
+    let (store, failing, metrics) = open_failing(directory.path());
     stored(&*store, received("before", &[0, 1])).await;
-    let entry = settle_head(&*store, 0, accepted()).await.entry;
+    settle_head(&*store, 0, accepted()).await;
+    let entry = head(&*store, 1).await.entry;
     let before = picture(&store);
     let waiting = tokio::spawn(store.next(&lane(5)));
-    fault.store(kind, Ordering::SeqCst);
+    failing.fail(kind);
 
-    let failed = |error: Option<StoreError>| matches!(error, Some(StoreError::Failed(_)));
     let at_once: Vec<_> = (0..10).map(|_| store.append(received("during", &[0]))).collect();
     for answer in at_once {
-        assert!(failed(within(answer).await.err()));
+        assert!(is_failed(within(answer).await));
     }
-    fault.store(WORKS, Ordering::SeqCst);
-    assert!(
-        failed(within(store.append(received("after", &[0]))).await.err()),
-        "a disk that works again proves nothing"
-    );
-    assert!(failed(within(store.settle(&lane(1), entry, accepted())).await.err()));
-    assert!(failed(within(waiting).await.unwrap().err()));
-    assert!(failed(within(store.next(&lane(1))).await.err()));
-    assert!(failed(within(store.close()).await.err()));
-    assert!(failed(store.health().err()));
-    assert_eq!(metrics.store_failed.get(), 1);
-    drop(store);
+    assert!(is_failed(within(waiting).await.unwrap()));
+    until(|| failing.failed.load(Ordering::SeqCst) > 3).await;
+    assert!(is_failed(within(store.append(received("after", &[0]))).await));
+    assert!(is_failed(within(store.settle(&lane(1), entry, accepted())).await));
+    assert!(is_failed(within(store.next(&lane(1))).await));
+    assert!(is_failed(within(store.find(Query::default())).await));
+    assert!(is_failed(store.health()));
+    assert_eq!((metrics.store_failed.get(), metrics.store_reopened.get()), (1, 0));
 
-    let (store, ..) = open_failing(directory.path());
-    let after = picture(&store);
-    assert_eq!(after.waiting_ids()[&lane(1)], before.waiting_ids()[&lane(1)]);
+    let waiting = store.next(&lane(0));
+    assert!(is_failed(within(waiting).await), "told at once");
+    failing.work();
+    until_healthy(&store).await;
+    assert_eq!((metrics.store_failed.get(), metrics.store_reopened.get()), (0, 1));
+    assert_eq!(picture(&store), before);
     assert!(head(&*store, 1).await.possible_repeat);
-    stored(&*store, received("again", &[0])).await;
+    within(store.settle(&lane(1), entry, accepted())).await.unwrap();
+    let again = stored(&*store, received("again", &[0])).await;
+    assert_eq!(head(&*store, 0).await.id, again.sequence());
+    assert!(!head(&*store, 0).await.possible_repeat);
+    let last = picture(&store);
+    drop(store);
+    assert_eq!(picture(&open_failing(directory.path()).0), last);
 }
 
 #[tokio::test]
-async fn after_a_failed_sync_nothing_is_acknowledged_until_reopened() {
-    nothing_is_acknowledged_after(SYNC_FAILS).await;
+async fn after_a_failed_sync_nothing_is_acknowledged_until_the_store_was_opened_anew() {
+    nothing_is_acknowledged_until_it_came_back_after(SYNC_FAILS).await;
 }
 
 #[tokio::test]
-async fn after_a_failed_write_nothing_is_acknowledged_until_reopened() {
-    nothing_is_acknowledged_after(WRITE_FAILS).await;
+async fn after_a_failed_write_nothing_is_acknowledged_until_the_store_was_opened_anew() {
+    nothing_is_acknowledged_until_it_came_back_after(WRITE_FAILS).await;
 }
 
 #[tokio::test]
-async fn a_panic_of_the_writer_is_a_failure_and_leaves_nobody_waiting() {
-    nothing_is_acknowledged_after(WRITER_PANICS).await;
+async fn after_a_panic_of_the_writer_nobody_is_left_waiting_and_the_store_is_opened_anew() {
+    nothing_is_acknowledged_until_it_came_back_after(WRITER_PANICS).await;
+}
+
+/// Numbered messages of one lane, a few at once, through failures of every kind.
+struct Stream {
+    store: Arc<DiskStore>,
+    next: u32,
+    acknowledged: Vec<u32>,
+}
+
+impl Stream {
+    async fn send(&mut self) {
+        let numbers: Vec<u32> = (self.next..self.next + 4).collect();
+        self.next += 4;
+        let content = |number: &u32| format!("{number:06} {}", "pad ".repeat(8_000));
+        let answers: Vec<_> = numbers.iter().map(|n| self.store.append(received(&content(n), &[0]))).collect();
+        for (number, answer) in numbers.into_iter().zip(answers) {
+            match within(answer).await {
+                Ok(Appended::New(_)) => self.acknowledged.push(number),
+                answer => assert!(is_failed(answer)),
+            }
+        }
+    }
+
+    /// What waits, in order.
+    async fn drain(&self) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        while self.store.stats().waiting > 0 {
+            let head = settle_head(&*self.store, 0, accepted()).await;
+            numbers.push(std::str::from_utf8(&head.message[9..15]).unwrap().parse().unwrap());
+        }
+        numbers
+    }
+}
+
+#[tokio::test]
+async fn through_failures_of_every_kind_what_was_acknowledged_is_kept_in_order_and_nothing_comes_twice() {
+    let directory = TempDir::new().unwrap();
+    let (store, failing, metrics) = open_failing(directory.path());
+    let mut stream = Stream { store, next: 0, acknowledged: Vec::new() };
+    let mut kinds = [SYNC_FAILS, DIRECTORY_FAILS, WRITER_PANICS, RENAME_FAILS, WRITE_FAILS].into_iter().cycle();
+    for failures in 0..10 {
+        for _ in 0..4 {
+            stream.send().await;
+        }
+        failing.fail(kinds.next().unwrap());
+        // Several fail only where a segment is begun.
+        while stream.store.health() != Err(StoreError::Closed) && metrics.store_failed.get() == 0 {
+            stream.send().await;
+        }
+        failing.work();
+        until_healthy(&stream.store).await;
+        assert_eq!(metrics.store_reopened.get(), failures + 1);
+    }
+    stream.send().await;
+    let delivered = stream.drain().await;
+    assert!(delivered.is_sorted_by(|one, next| one < next), "in order, and none twice: {delivered:?}");
+    let missing: Vec<_> = stream.acknowledged.iter().filter(|number| !delivered.contains(number)).collect();
+    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
+    assert!(delivered.len() < stream.next as usize, "nothing failed");
+}
+
+#[tokio::test]
+async fn a_failed_store_that_turns_out_damaged_stays_failed_and_says_where() {
+    let directory = TempDir::new().unwrap();
+    let (store, failing, metrics) = open_failing(directory.path());
+    for number in 0..20 {
+        stored(&*store, received(&format!("message {number}"), &[0])).await;
+    }
+    failing.fail(SYNC_FAILS);
+    assert!(is_failed(within(store.append(received("during", &[0]))).await));
+    damage(directory.path(), b"message 3");
+    failing.work();
+    let says = |store: &DiskStore| matches!(store.health(), Err(StoreError::Failed(why)) if why.contains("is damaged"));
+    until(|| says(&store)).await;
+    assert!(is_failed(within(store.append(received("after", &[0]))).await));
+    assert_eq!((metrics.store_failed.get(), metrics.store_reopened.get()), (1, 0));
+    let other = DiskStore::verify(directory.path(), |_, _| ()).err().map(|error| error.to_string());
+    assert!(other.is_some_and(|reason| reason.contains("another engine")), "the lock was given up");
+    assert!(is_failed(within(store.close()).await));
+    drop(store);
+    assert_eq!(DiskStore::verify(directory.path(), |_, _| ()).unwrap().damage.len(), 1);
+}
+
+#[tokio::test]
+async fn a_failed_store_can_be_closed_and_opens_as_it_was() {
+    let directory = TempDir::new().unwrap();
+    let (store, failing, _) = open_failing(directory.path());
+    let before = stored(&*store, received("before", &[0])).await;
+    failing.fail(SYNC_FAILS);
+    assert!(is_failed(within(store.append(received("during", &[0]))).await));
+    assert!(is_failed(within(store.close()).await));
+    drop(store);
+    let (store, ..) = open_failing(directory.path());
+    assert_eq!(head(&*store, 0).await.id, before.sequence());
 }
 
 /// Changes a bit of the message with this content, in the first segment.

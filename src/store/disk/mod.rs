@@ -2,7 +2,7 @@
 //!
 //! One committer thread writes: it gathers all who wait, decides, appends, syncs once, folds, and only then answers.
 //! Nothing may be answered before it is durable, and after a failed write or sync nothing is answered as durable again
-//! until the store was opened anew and has examined what is there.
+//! until the store was opened anew, which this thread does by itself, and has examined what is there.
 //!
 //! # Directory
 //! `journal/` the segment files, `ledger/` the checkpoints (may be deleted while no engine runs: it is rebuilt),
@@ -24,6 +24,7 @@ mod model;
 mod queue;
 mod rebuild;
 mod recovery;
+mod reopen;
 mod reserve;
 mod retention;
 mod secret;
@@ -33,11 +34,15 @@ mod tests;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
@@ -161,6 +166,7 @@ pub struct DiskStore {
 
 /// What callers and the committer share.
 struct Shared {
+    path: PathBuf,
     /// The fold. Written by the committer alone, apart from lanes made known and entries suspected.
     state: Mutex<State>,
     queue: Queue,
@@ -168,9 +174,12 @@ struct Shared {
     cache: Mutex<Cache>,
     /// Read from the journal before they are due.
     ahead: Mutex<Cache>,
-    reader: Arc<Reader>,
+    reader: ArcSwap<Reader>,
     ledger: Mutex<Option<Arc<Ledger>>>,
     fault: Mutex<Option<StoreError>>,
+    /// Times the store failed: what was read across one is not believed.
+    failures: AtomicU64,
+    cache_bytes: usize,
     figures: Mutex<Figures>,
     keyed: Keyed,
     clock: Clock,
@@ -219,7 +228,7 @@ impl DiskStore {
         let reserve = Reserve::new(path, options.bytes_max);
         let checkpoints = Checkpoints::start(&shared, ledger, covered, uncovered, reserve).map_err(unstarted)?;
         let committer = Committer::new(Arc::clone(&shared), options, journal, checkpoints, applied);
-        let committer = spawn("store-committer", move || committer.run()).map_err(unstarted)?;
+        let committer = spawn("store-committer", move || committer::run(committer)).map_err(unstarted)?;
         Ok(Arc::new(DiskStore { shared, committer: Mutex::new(Some(committer)) }))
     }
 
@@ -273,14 +282,17 @@ impl Shared {
         clock: Clock,
     ) -> Shared {
         Shared {
+            path: journal.directory().parent().map(Path::to_owned).unwrap_or_default(),
             state: Mutex::new(state),
             queue: Queue::new(options.queue_max),
             wakers: Mutex::default(),
             cache: Mutex::new(Cache::new(options.cache_bytes)),
             ahead: Mutex::new(Cache::new(options.cache_bytes / 4)),
-            reader: journal.reader(),
+            reader: ArcSwap::new(journal.reader()),
             ledger: Mutex::new(Some(Arc::clone(ledger))),
             fault: Mutex::default(),
+            failures: AtomicU64::default(),
+            cache_bytes: options.cache_bytes,
             figures: Mutex::default(),
             keyed,
             clock,
@@ -307,6 +319,7 @@ impl Shared {
     /// From now on everything is answered with this fault; the first one stays.
     fn fail(&self, fault: StoreError) {
         let fault = lock(&self.fault).get_or_insert(fault).clone();
+        self.failures.fetch_add(1, Ordering::SeqCst);
         // Shown before anybody is answered.
         self.metrics.store_failed.set((fault != StoreError::Closed).into());
         self.queue.fail(&fault);
@@ -538,7 +551,13 @@ fn blocking<T: Send + 'static>(
         if shared.reads_in_place {
             return read(&shared);
         }
-        let read = tokio::task::spawn_blocking(move || read(&shared)).await;
+        let failures = shared.failures.load(Ordering::SeqCst);
+        let reading = Arc::clone(&shared);
+        let read = tokio::task::spawn_blocking(move || read(&reading)).await;
+        if shared.failures.load(Ordering::SeqCst) != failures {
+            shared.usable()?;
+            return Err(StoreError::Failed("it was opened anew during this: ask again".into()));
+        }
         read.unwrap_or_else(|_| Err(StoreError::Failed("a reading thread ended early".into())))
     }
     .boxed()

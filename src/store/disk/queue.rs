@@ -100,11 +100,13 @@ impl Queue {
     /// Asks for a proper end; what was pushed before is still done.
     pub fn close(&self, answerer: oneshot::Sender<Result<(), StoreError>>) {
         let mut waiting = lock(&self.waiting);
-        // Dropped unanswered where there is nobody to close: the caller is told why from the store's fault.
-        if waiting.fault.is_none() {
-            waiting.close.push(answerer);
-            self.woken.notify_one();
+        // Dropped unanswered where there is nothing to close: the caller is told why from the store's fault, and the store
+        // is not opened any more.
+        match waiting.fault {
+            None => waiting.close.push(answerer),
+            Some(_) => waiting.stop = true,
         }
+        self.woken.notify_one();
     }
 
     /// Asks for an end without a checkpoint.
@@ -122,6 +124,20 @@ impl Queue {
             mem::take(&mut waiting.asked)
         };
         asked.into_iter().for_each(|(_, answerer)| answerer.answer(Err(fault.clone())));
+    }
+
+    /// Takes requests again.
+    pub fn heal(&self) {
+        lock(&self.waiting).fault = None;
+    }
+
+    /// Waits for `patience`; answers at once, and true, where the end was asked for.
+    pub fn rest(&self, patience: Duration) -> bool {
+        let waiting = lock(&self.waiting);
+        let resting = |waiting: &mut Waiting| !waiting.stop;
+        let (waiting, _) =
+            self.woken.wait_timeout_while(waiting, patience, resting).unwrap_or_else(PoisonError::into_inner);
+        waiting.stop
     }
 
     /// The next batch's worth; waits for it, but no longer than `patience`.

@@ -77,8 +77,13 @@ pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result
     recover(journal, image, keyed, options)
 }
 
+/// The journal's part of the options.
+pub(super) fn sizes(options: &Options) -> journal::Options {
+    journal::Options { segment_bytes: options.segment_bytes, bytes_max: options.bytes_max }
+}
+
 fn open_journal(path: &Path, options: &Options) -> Result<(Journal, Vec<Damage>), OpenError> {
-    let sizes = journal::Options { segment_bytes: options.segment_bytes, bytes_max: options.bytes_max };
+    let sizes = sizes(options);
     let (journal, damage) = match options.accept_damage {
         false => (Journal::open(path, sizes)?, Vec::new()),
         true => Journal::open_accepting_damage(path, sizes)?,

@@ -6,7 +6,7 @@ use std::{
     any::Any,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -88,6 +88,12 @@ pub(in crate::store) trait Files: Send + Sync + 'static {
         let file = options.open(path).map_err(TryLockError::Error)?;
         file.try_lock()?;
         Ok(Box::new(file))
+    }
+    /// Whether `lock` is still of the file at `path`.
+    fn locks(&self, lock: &Lock, path: &Path) -> io::Result<bool> {
+        let Some(file) = lock.downcast_ref::<File>() else { return Ok(true) };
+        let (held, there) = (file.metadata()?, fs::metadata(path)?);
+        Ok((held.dev(), held.ino()) == (there.dev(), there.ino()))
     }
     /// Whether a thread makes segments ready ahead of need. Where none does, whoever needs one waits for its making.
     fn prepares_ahead(&self) -> bool {

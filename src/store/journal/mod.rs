@@ -44,6 +44,9 @@
 //! any other end is damage; after an unclean one, whoever keeps positions of durable records elsewhere should compare
 //! them with [`Journal::end`], and [`Journal::cut`] tells what was cut.
 //!
+//! After a write or sync that failed, the same process knows the line exactly: what was durable must be proved again, a new
+//! segment states it as the failed one's end, and the failed one is never written again.
+//!
 //! A cut is made durable, by zeros, before anything is appended, so that no record of the torn batch can come to stand at
 //! the end of a later one. What is kept but was not known durable is written once more before it is trusted, since after
 //! a failed sync the kernel shows pages the disk may not have.
@@ -56,11 +59,13 @@ mod layout;
 mod mark;
 mod read;
 mod recover;
+mod reopen;
 mod spares;
 mod verify;
 mod walk;
 
 pub use read::Reader;
+pub(in crate::store) use reopen::Left;
 pub use verify::{Report, verify};
 
 use bytes::Bytes;
@@ -212,7 +217,7 @@ pub struct Journal {
     failed: bool,
     // Ends its thread before the lock is given up.
     spares: Spares,
-    _lock: Lock,
+    lock: Arc<Lock>,
 }
 
 impl Journal {
@@ -240,7 +245,8 @@ impl Journal {
         let lock = lock(&*files, directory, true)?;
         let found = Found::in_directory(&*files, directory)?;
         let is_new = found.is_new();
-        let mut examined = if is_new { Examined::default() } else { recover::examine(&*files, directory, &found)? };
+        let mut examined =
+            if is_new { Examined::default() } else { recover::examine(&*files, directory, &found, None)? };
         if !examined.damage.is_empty() && !accept_damage {
             return Err(JournalError::Damaged(examined.damage));
         }
@@ -248,7 +254,7 @@ impl Journal {
             examined.stand_in(&*files, directory, options.segment_bytes)?;
         }
         let damage = std::mem::take(&mut examined.damage);
-        Ok((Journal::resume(directory, options, files, found, examined, lock)?, damage))
+        Ok((Journal::resume(directory, options, files, found, examined, Arc::new(lock))?, damage))
     }
 
     fn resume(
@@ -257,11 +263,13 @@ impl Journal {
         files: Arc<dyn Files>,
         found: Found,
         examined: Examined,
-        lock: Lock,
+        lock: Arc<Lock>,
     ) -> Result<Journal, JournalError> {
         let last = examined.extents.values().next_back().copied();
         let current = match (last, &examined.tail) {
-            (Some(extent), Some(tail)) => Some((Current::mended(&*files, directory, extent, tail)?, tail.damaged)),
+            (Some(extent), Some(tail)) if !tail.failed => {
+                Some((Current::mended(&*files, directory, extent, tail)?, tail.damaged))
+            }
             _ => None,
         };
         let mut mark = MarkFile::write_first(&*files, directory, found.mark_of(&examined))?;
@@ -293,7 +301,7 @@ impl Journal {
             cut,
             failed: false,
             spares,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -321,6 +329,11 @@ impl Journal {
         self.sync()?;
         let end = self.end();
         self.mark.update(&*self.files, |mark| mark.closed_at = Some(end))
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Position after the last record.

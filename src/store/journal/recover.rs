@@ -96,10 +96,18 @@ pub(super) struct Tail {
     pub(super) torn: Option<Damage>,
     /// Damage was found in it: it may not be written to any more.
     pub(super) damaged: bool,
+    /// Writing to it failed in this process: not a byte of it may be written any more, not even to cut it.
+    pub(super) failed: bool,
 }
 
-/// Examines all that was found; reads headers, and the records of the last segment alone.
-pub(super) fn examine(files: &dyn Files, directory: &Path, found: &Found) -> Result<Examined, JournalError> {
+/// Examines all that was found; reads headers, and the records of the last segment alone. `durable`: where this process
+/// knows the durable part of what it wrote to end, after a write that failed.
+pub(super) fn examine(
+    files: &dyn Files,
+    directory: &Path,
+    found: &Found,
+    durable: Option<Position>,
+) -> Result<Examined, JournalError> {
     let mut examined = Examined::default();
     let last_found = found.segments.keys().next_back().copied().unwrap_or(0);
     let first_found = found.segments.keys().next().copied().unwrap_or(1);
@@ -117,7 +125,13 @@ pub(super) fn examine(files: &dyn Files, directory: &Path, found: &Found) -> Res
     }
     examined.seal();
     examined.survey_before_lost(files, directory)?;
-    examined.examine_tail(files, directory, last, found.mark.and_then(|mark| mark.closed_at))?;
+    match durable {
+        Some(durable) if durable.segment == last => examined.prove_durable(files, directory, durable)?,
+        durable => {
+            durable.map_or(Ok(()), |durable| examined.prove_durable(files, directory, durable))?;
+            examined.examine_tail(files, directory, last, found.mark.and_then(|mark| mark.closed_at))?;
+        }
+    }
     Ok(examined)
 }
 
@@ -200,7 +214,26 @@ impl Examined {
         }
         let damaged = header.lost || self.damage.iter().any(|damage| damage.path == path);
         self.note(last, &kept);
-        self.tail = Some(Tail { end: kept.end, durable_to: whole.durable_to.min(kept.end), torn, damaged });
+        self.tail =
+            Some(Tail { end: kept.end, durable_to: whole.durable_to.min(kept.end), torn, damaged, failed: false });
+        Ok(())
+    }
+
+    /// The segment in which a write failed: all that was durable must be proved again, and nothing after it counts.
+    fn prove_durable(&mut self, files: &dyn Files, directory: &Path, durable: Position) -> Result<(), JournalError> {
+        let Position { segment: number, offset } = durable;
+        let Some(header) = self.extents.get(&number).map(|extent| extent.header) else { return Ok(()) };
+        let path = segment_path(directory, number);
+        let kept = survey(files, &path, &header, offset)?.1;
+        self.damage.extend(kept.gaps.iter().map(|gap| gap_damage(&path, number, gap)));
+        if kept.end != offset {
+            let mut lost =
+                segment_damage(&path, Position { segment: number, offset: kept.end }, "what was durable is gone");
+            (lost.to, lost.sequences.0) = (durable, kept.last);
+            self.damage.push(lost);
+        }
+        self.note(number, &kept);
+        self.tail = Some(Tail { end: kept.end, durable_to: kept.end, torn: None, damaged: false, failed: true });
         Ok(())
     }
 

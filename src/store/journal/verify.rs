@@ -32,7 +32,7 @@ pub fn verify(directory: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Re
     let _lock = lock(files, directory, false)?;
     let found = Found::in_directory(files, directory)?;
     let Examined { extents, damage, tail, .. } =
-        if found.is_new() { Examined::default() } else { recover::examine(files, directory, &found)? };
+        if found.is_new() { Examined::default() } else { recover::examine(files, directory, &found, None)? };
     let all = extents.values().map(|extent| u64::from(extent.end)).sum();
     let torn = tail.and_then(|tail| tail.torn);
     let mut report = Report { damage, torn, ..Report::default() };

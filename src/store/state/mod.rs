@@ -186,6 +186,12 @@ impl State {
         }
     }
 
+    /// Gives up what is only of use for deciding and searching, before the state is made anew.
+    pub fn shed(&mut self) {
+        self.repeats = Repeats::new(0);
+        self.history = History::default();
+    }
+
     /// Notes that this entry may have been sent.
     pub fn suspect(&mut self, lane: &LaneId, entry: u64) {
         let number = self.lane_number(lane);

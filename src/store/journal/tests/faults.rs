@@ -168,13 +168,18 @@ fn open_on(directory: &TempDir, files: &Arc<Faulty>) -> Result<Journal, JournalE
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append { records: usize, bytes: usize },
+    Append {
+        records: usize,
+        bytes: usize,
+    },
     Sync,
     Release,
     Kill,
     Close,
     CutPower(u64),
     FailSoon(u64),
+    /// Given up and opened anew in the same process; so many of its calls fail first.
+    Anew(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -186,6 +191,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Close),
         2 => any::<u64>().prop_map(Step::CutPower),
         1 => (1_u64..12).prop_map(Step::FailSoon),
+        1 => (0_u64..12).prop_map(Step::Anew),
     ]
 }
 
@@ -219,6 +225,7 @@ impl Model {
                 let mut state = self.files.lock();
                 state.failing = state.calls + after..state.calls + after + 1;
             }
+            Step::Anew(failing) => self.open_anew(*failing),
         }
     }
 
@@ -277,6 +284,35 @@ impl Model {
             });
         }
         let journal = open_on(&self.directory, &self.files).unwrap();
+        self.compare(journal);
+    }
+
+    /// As after a failure: until it opens, with a failing call at each try.
+    fn open_anew(&mut self, failing: u64) {
+        let Some(journal) = self.journal.take() else { return };
+        let failed = journal.current.path.clone();
+        let left = journal.give_up();
+        let before = fs::read(&failed).unwrap();
+        let mut after = failing;
+        let journal = loop {
+            {
+                let mut state = self.files.lock();
+                state.failing = state.calls + after..state.calls + after + u64::from(after > 0);
+            }
+            match Journal::reopen(self.directory.path(), TIGHT, &left) {
+                Ok(journal) => break journal,
+                Err(error) => assert!(after > 0 && matches!(error, JournalError::Io { .. }), "{error}"),
+            }
+            after -= 1;
+        };
+        // Only where there is no room for another segment is the failed one written again.
+        if journal.current.path != failed {
+            assert!(fs::read(&failed).unwrap() == before, "the failed segment was written again");
+        }
+        self.compare(journal);
+    }
+
+    fn compare(&mut self, journal: Journal) {
         let all_kept = all(&journal);
         let known = [&self.durable[..], &self.pending[..]].concat();
         // An interrupted release may have left some of what it was to release.
@@ -430,4 +466,74 @@ fn a_disk_that_stays_full_is_not_told_as_having_room_at_each_try() {
 fn store_essential(journal: &mut Journal, record: &Record) {
     journal.append_essential(std::slice::from_ref(record)).unwrap();
     journal.sync().unwrap();
+}
+
+/// A failed life, a journal opened anew in the same process, more records, and the power cut.
+fn after_a_failure(failing: u64) -> (Vec<Record>, Vec<Record>, bool) {
+    let (directory, files) = (directory(), Arc::new(Faulty::failing(failing..failing + 1, io::ErrorKind::Other)));
+    let Ok(mut journal) = open_on(&directory, &files) else { return (Vec::new(), Vec::new(), true) };
+    let (mut durable, mut sequence) = (Vec::new(), 1);
+    let mut failed = false;
+    while durable.len() < 12 {
+        let record = record(sequence, 900);
+        sequence += 1;
+        match journal.append(std::slice::from_ref(&record)).and_then(|_| journal.sync()) {
+            Ok(()) => durable.push(record),
+            Err(_) if failed => panic!("failed twice"),
+            Err(_) => {
+                failed = true;
+                journal = Journal::reopen(directory.path(), TIGHT, &journal.give_up()).unwrap();
+                let kept = all(&journal);
+                assert!(kept.starts_with(&durable), "call {failing}");
+                durable = kept;
+            }
+        }
+    }
+    drop(journal);
+    files.cut_power(|| true);
+    (durable, all(&open_on(&directory, &Arc::default()).unwrap()), files.calls() >= failing)
+}
+
+#[test]
+fn whichever_call_fails_the_journal_opened_anew_goes_on_and_its_records_survive_a_power_cut() {
+    let mut failing = 1;
+    loop {
+        let (durable, kept, reached) = after_a_failure(failing);
+        assert_eq!(kept, durable, "call {failing}");
+        if !reached {
+            break;
+        }
+        failing += 1;
+    }
+    assert!(failing > 20);
+}
+
+#[test]
+fn a_journal_whose_durable_part_is_gone_after_a_failure_is_not_opened_anew() {
+    let directory = directory();
+    let files = Arc::new(Faulty::default());
+    let mut journal = open_on(&directory, &files).unwrap();
+    store(&mut journal, &records(1..3, 900));
+    files.lock().failing = 0..u64::MAX;
+    assert!(journal.append(&records(3..4, 900)).and_then(|_| journal.sync()).is_err());
+    let path = segment_file(&directory, 1);
+    let left = journal.give_up();
+    files.lock().failing = 0..0;
+    let whole = fs::read(&path).unwrap();
+    for at in [1100, 300] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let Err(JournalError::Damaged(damage)) = Journal::reopen(directory.path(), TIGHT, &left) else {
+            panic!("opened")
+        };
+        assert_eq!((damage.len(), damage[0].from.segment), (1, 1), "{damage:?}");
+    }
+    fs::write(&path, whole).unwrap();
+    let other = Journal::open(directory.path(), TIGHT).err().map(|error| error.to_string());
+    assert!(other.is_some_and(|reason| reason.contains("another engine")), "the lock was given up");
+    let journal = Journal::reopen(directory.path(), TIGHT, &left).unwrap();
+    assert_eq!(all(&journal), records(1..3, 900));
+    drop((journal, left));
+    assert_eq!(all(&open(&directory)), records(1..3, 900));
 }
