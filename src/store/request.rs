@@ -96,6 +96,8 @@ impl NewMessage {
             channel,
         };
         let payload = encode_received(&header, &message);
+        // The same bytes once in memory, and not the buffer they were read into.
+        let message = payload.slice(payload.len() - message.len()..);
         NewMessage { header, message, payload }
     }
 }

@@ -12,6 +12,9 @@ pub(super) struct Cache {
     max: usize,
 }
 
+/// What a message takes beside its bytes: its record's header, an entry here, the allocator's own.
+const OVERHEAD: usize = 256;
+
 struct Cached {
     message: Bytes,
     /// Deliveries that still want it.
@@ -24,8 +27,8 @@ impl Cache {
     }
 
     pub fn put(&mut self, id: u64, message: &Bytes, wanted: usize) {
-        if wanted > 0 && !self.messages.contains_key(&id) && self.bytes + message.len() <= self.max {
-            self.bytes += message.len();
+        if wanted > 0 && !self.messages.contains_key(&id) && self.bytes + message.len() + OVERHEAD <= self.max {
+            self.bytes += message.len() + OVERHEAD;
             self.messages.insert(id, Cached { message: message.clone(), wanted });
         }
     }
@@ -41,7 +44,7 @@ impl Cache {
         if cached.wanted == 0
             && let Some(gone) = self.messages.remove(&id)
         {
-            self.bytes -= gone.message.len();
+            self.bytes -= gone.message.len() + OVERHEAD;
         }
     }
 }
@@ -52,7 +55,7 @@ mod tests {
 
     #[test]
     fn a_message_stays_until_its_last_delivery_and_a_full_cache_takes_no_more() {
-        let mut cache = Cache::new(10);
+        let mut cache = Cache::new(10 + OVERHEAD);
         cache.put(1, &Bytes::from_static(b"12345678"), 2);
         cache.put(2, &Bytes::from_static(b"123"), 1);
         assert!(cache.get(2).is_none());
