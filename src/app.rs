@@ -270,6 +270,7 @@ impl Parts {
         sabotage::crash_at(CrashPoint::DuringReload);
         self.channels.store(Arc::new(channels));
         let gone = self.listen(by_address, bound);
+        self.delivery.routes_changed().await;
         for (address, server) in gone {
             // The next reload may want the address again.
             server.stop_listening().await;
@@ -402,7 +403,9 @@ impl Parts {
             }),
             reload: Box::new(move || {
                 let parts = for_reload.clone();
-                Box::pin(async move { parts.reload().await })
+                // On its own: who asked may hang up, and half a reload must not stay.
+                let reload = tokio::spawn(async move { parts.reload().await });
+                Box::pin(async move { reload.await.unwrap_or_else(|error| Err(vec![error.to_string()])) })
             }),
         }
     }

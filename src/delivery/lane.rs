@@ -27,6 +27,7 @@ use super::sabotaged::sabotaged;
 use super::{
     backoff::Backoff,
     board::Board,
+    gate::Gate,
     service::{Failure, Service},
 };
 use crate::{
@@ -55,6 +56,8 @@ pub(super) struct Control {
     /// `None`: not configured, so its messages wait.
     pub(super) service: Option<Arc<Service>>,
     pub(super) paused: bool,
+    /// While the way to lanes changes.
+    pub(super) gate: Option<Arc<Gate>>,
     /// Take nothing more.
     pub(super) stopping: bool,
     /// Wait no longer for an answer.
@@ -141,6 +144,9 @@ impl Lane {
     async fn deliver_all(mut self) -> Result<(), StoreError> {
         let mut unread = false;
         while let Some(service) = self.permitted().await {
+            if let Some(gate) = &self.control.borrow().gate {
+                gate.left(self.id.lane);
+            }
             // Taken before the attempt: an operator who asks while it runs is heard after it.
             let retries = self.control.borrow().retries;
             let waiting = select! {
@@ -154,6 +160,9 @@ impl Lane {
             let before = std::mem::replace(&mut unread, waiting.is_err());
             let next = match waiting {
                 Ok(waiting) => {
+                    if !self.passes(waiting.entry).await {
+                        continue;
+                    }
                     if before {
                         self.board.released(self.id.lane);
                     }
@@ -189,6 +198,23 @@ impl Lane {
                 return Some(service);
             }
             self.control.changed().await.ok()?;
+        }
+    }
+
+    /// Waits for the lanes whose messages go first, while the way to lanes changes; false where something else changed
+    /// meanwhile.
+    async fn passes(&mut self, entry: Sequence) -> bool {
+        let Some(gate) = self.control.borrow().gate.clone() else { return true };
+        loop {
+            let mut moved = std::pin::pin!(gate.moved());
+            moved.as_mut().enable();
+            if gate.lets(self.id.lane, entry) {
+                return true;
+            }
+            select! {
+                _ = self.control.changed() => return false,
+                () = moved => {}
+            }
         }
     }
 

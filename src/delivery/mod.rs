@@ -4,13 +4,13 @@
 //! no receiver took and no dead letter names; an outage making dead letters; a lane that ends because of a message.
 //! A lane waits for the store and for the operator, never polls, and holds no message while it waits to try again.
 //!
-//! When a destination's `lanes` changes, messages keep the lane they were routed to: two of one device may then be in
-//! two lanes until the old ones are empty, and order between those two is not kept. Lanes above the new number are
-//! served like the others. A destination that is no longer configured keeps what waits for it (`orphaned`) until it is
+//! When a destination's `lanes` or `order` changes, messages keep the lane they were routed to, those routed the old way go
+//! first (`gate`), and lanes above the new number are served like the others. A destination that is no longer configured keeps what waits for it (`orphaned`) until it is
 //! configured again.
 
 mod backoff;
 mod board;
+mod gate;
 mod lane;
 #[cfg(feature = "sabotage")]
 mod sabotaged;
@@ -24,16 +24,17 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
-    channel::Channel,
+    channel::{Channel, Order},
     clock::Clock,
     destination::{self, Settings},
     metrics::Metrics,
     store::{LaneId, Store},
 };
 use board::Board;
+use gate::Gate;
 use lane::{Control, Lane};
 use service::Service;
 
@@ -69,12 +70,21 @@ struct Line {
     board: Arc<Board>,
     settings: Option<Settings>,
     lanes: BTreeSet<u16>,
+    /// How its messages came to their lanes, once it was configured.
+    routing: Option<Routing>,
+}
+
+/// What decides in which lane a message waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Routing {
+    lanes: u16,
+    order: Order,
 }
 
 /// A destination as configured.
 struct Configured {
     key: Key,
-    lanes: u16,
+    routing: Routing,
     settings: Option<Settings>,
     service: Arc<Service>,
 }
@@ -120,6 +130,16 @@ impl Delivery {
     pub async fn set_channels(&self, channels: &[Arc<Channel>]) -> Result<(), String> {
         let configured = self.configured(channels)?;
         self.apply(configured)
+    }
+
+    /// Said once intake routes by the configuration in force: everything routed by the one before is given to the store.
+    pub async fn routes_changed(&self) {
+        // Answered, in whichever way, once all that was given before has its place.
+        let _ = self.store.replay(Vec::new(), None).await;
+        let next = self.store.stats().next_sequence;
+        let lines = self.lines();
+        let gates = lines.by_key.values().filter_map(|line| line.control.borrow().gate.clone());
+        gates.for_each(|gate| gate.new_from(next));
     }
 
     /// Pauses after what is outstanding; kept over restarts.
@@ -224,7 +244,7 @@ impl Delivery {
                 match self.receiver(&key, &settings.settings) {
                     Ok(receiver) => configured.push(Configured {
                         key,
-                        lanes: settings.lanes,
+                        routing: Routing { lanes: settings.lanes, order: settings.order.clone() },
                         settings: Some(settings.settings.clone()),
                         service: Arc::new(Service::of_channel(channel, settings, receiver)),
                     }),
@@ -255,14 +275,19 @@ impl Delivery {
         for (_, line) in lines.by_key.iter().filter(|(key, _)| !keys.contains(key)) {
             line.control.send_modify(|control| control.service = None);
         }
-        for Configured { key, lanes, settings, service } in configured {
+        for Configured { key, routing, settings, service } in configured {
             let is_paused = paused.contains(&key);
             let line = lines.by_key.entry(key).or_insert_with_key(|key| Line::new(key, is_paused, &self.metrics));
             line.board.configured();
             line.settings = settings;
-            line.control.send_modify(|control| control.service = Some(service));
+            let lanes = 0..routing.lanes;
+            let gate = line.routed(routing, &self.store);
+            line.control.send_modify(|control| {
+                control.service = Some(service);
+                control.gate = gate;
+            });
             let key = line.board.key();
-            for lane in 0..lanes {
+            for lane in lanes {
                 if line.lanes.insert(lane) {
                     self.start(&key, lane, line);
                 }
@@ -339,7 +364,21 @@ impl Line {
             board: Arc::new(Board::new(key.clone(), metrics.clone())),
             settings: None,
             lanes: BTreeSet::new(),
+            routing: None,
         }
+    }
+
+    /// The gate its lanes pass from now on, if the way to them changes or is still changing.
+    fn routed(&mut self, routing: Routing, store: &Arc<dyn Store>) -> Option<Arc<Gate>> {
+        let gate = self.control.borrow().gate.clone().filter(|gate| !gate.is_open());
+        let before = self.routing.replace(routing);
+        if before.is_none() || before == self.routing {
+            return gate;
+        }
+        let key = self.board.key();
+        info!(channel = %key.0, destination = %key.1, "lanes or order changed: what was received before goes first");
+        let new = || Arc::new(Gate::new(key, store.clone(), store.stats().next_sequence));
+        Some(gate.filter(|gate| gate.changed_again()).unwrap_or_else(new))
     }
 
     fn is_configured(&self) -> bool {

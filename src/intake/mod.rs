@@ -15,7 +15,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -55,6 +55,8 @@ pub struct Intake {
 
 struct Shared {
     channels: ArcSwap<Vec<Arc<Channel>>>,
+    /// Held from a look at the channels until the store has what was routed by them.
+    routing: RwLock<()>,
     store: Arc<dyn Store>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -94,6 +96,7 @@ impl Intake {
     ) -> Arc<Intake> {
         let shared = Shared {
             channels: ArcSwap::from_pointee(channels),
+            routing: RwLock::default(),
             store,
             clock,
             metrics,
@@ -105,9 +108,11 @@ impl Intake {
         Arc::new(Intake { shared: Arc::new(shared), turns: Arc::default() })
     }
 
-    /// Replaces the channels from the next message on; connections stay.
+    /// Replaces the channels from the next message on; connections stay. When this returns the store has been given
+    /// everything that was routed by those before.
     pub fn set_channels(&self, channels: Vec<Arc<Channel>>) {
         self.shared.channels.store(Arc::new(channels));
+        drop(self.shared.routing.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -160,6 +165,7 @@ impl Shared {
     /// Everything up to the store, which has the message in its order when this returns. `first` is false for another
     /// try of the same frame, which is not counted again.
     fn take(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<Taken, Box<Declined>> {
+        let _routing = self.routing.read().unwrap_or_else(PoisonError::into_inner);
         let judged = self.judge(frame, at, first);
         if first {
             let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |(received, _)| &received.channel);

@@ -324,7 +324,8 @@ pub(super) fn body(configuration: u64, context: Context) -> Translated {
 }
 
 pub(super) fn configured(destination: &str, lanes: u16, service: Service) -> Configured {
-    Configured { key: ("pumps".into(), destination.into()), lanes, settings: None, service: Arc::new(service) }
+    let routing = Routing { lanes, order: Order::Device };
+    Configured { key: ("pumps".into(), destination.into()), routing, settings: None, service: Arc::new(service) }
 }
 
 pub(super) fn delivery(shelf: &Shelf) -> Arc<Delivery> {

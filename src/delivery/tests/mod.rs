@@ -3,6 +3,7 @@
 mod bench;
 mod chance;
 mod channels;
+mod gate;
 mod peers;
 mod poison;
 mod told;

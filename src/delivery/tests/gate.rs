@@ -1,0 +1,75 @@
+//! While `lanes` changes: messages of one key keep their order though they are in two lanes.
+
+use super::{super::*, bench::*, peers::*};
+use crate::{destination::Verdict, store::memory::MemoryStore};
+
+fn lanes(service: Service, lanes: u16) -> Vec<Configured> {
+    vec![configured("ehr", lanes, service)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_routed_the_old_way_goes_first_and_in_parallel_then_everything_does() {
+    let store = MemoryStore::default();
+    let delivery = delivery_of(&store);
+    let (to, mut calls) = receiver();
+    delivery.apply(lanes(service(to.clone(), 1), 2)).unwrap();
+    let (a, b, c) = (put(&store, 0).await, put(&store, 1).await, put(&store, 0).await);
+    let first = [calls.next().await, calls.next().await];
+    delivery.apply(lanes(service(to, 1), 4)).unwrap();
+    let new = [put(&store, 2).await, put(&store, 3).await, put(&store, 1).await];
+    delivery.routes_changed().await;
+    let later = put(&store, 3).await;
+    calls.expect_none().await;
+    assert_eq!(first.iter().map(Call::id).collect::<BTreeSet<_>>(), BTreeSet::from([a, b]));
+    for call in first {
+        call.accept();
+    }
+    let last_old = calls.next().await;
+    assert_eq!(last_old.id(), c);
+    calls.expect_none().await;
+    last_old.answer(Verdict::unavailable("down"));
+    let last_old = calls.next().await;
+    assert_eq!(last_old.id(), c, "also while it does not get through");
+    last_old.accept();
+    for wanted in new {
+        let call = calls.next().await;
+        assert_eq!(call.id(), wanted, "routed while the way changed: one at a time");
+        calls.expect_none().await;
+        call.accept();
+    }
+    let call = calls.next().await;
+    assert_eq!(call.id(), later);
+    let beside = put(&store, 0).await;
+    assert_eq!(calls.next().await.id(), beside, "all lanes again");
+    call.accept();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_with_nothing_waiting_and_a_second_change_before_the_first_is_over_hold_nothing_up() {
+    let store = MemoryStore::default();
+    let delivery = delivery_of(&store);
+    let (to, mut calls) = receiver();
+    delivery.apply(lanes(service(to.clone(), 1), 2)).unwrap();
+    for count in [4, 1, 8] {
+        delivery.apply(lanes(service(to.clone(), 1), count)).unwrap();
+        delivery.routes_changed().await;
+    }
+    let both = [put(&store, 0).await, put(&store, 7).await];
+    let outstanding = [calls.next().await, calls.next().await];
+    assert_eq!(outstanding.iter().map(Call::id).collect::<BTreeSet<_>>(), BTreeSet::from(both));
+    delivery.apply(lanes(service(to.clone(), 1), 2)).unwrap();
+    let (third, fourth) = (put(&store, 1).await, put(&store, 0).await);
+    delivery.apply(lanes(service(to, 1), 3)).unwrap();
+    delivery.routes_changed().await;
+    calls.expect_none().await;
+    for call in outstanding {
+        call.accept();
+    }
+    for wanted in [third, fourth] {
+        let call = calls.next().await;
+        assert_eq!(call.id(), wanted);
+        calls.expect_none().await;
+        call.accept();
+    }
+    until_none_waits(&store, BOUND).await;
+}
