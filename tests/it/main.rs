@@ -8,5 +8,6 @@ mod drain;
 mod engine;
 mod layers;
 mod messages;
+mod reload;
 #[cfg(feature = "sabotage")]
 mod sabotage;
