@@ -22,12 +22,12 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         id: "F15",
         what: "destination slow: 1 message a second, zero window, trickling ACK",
-        quick: 3,
+        quick: 2,
         release: 60,
-        group: 3,
+        group: 2,
         plan: |_| slow_plan(),
         prepare: |site| Box::pin(both_proxies(site)),
-        cycle: |site, chance| Box::pin(slow(site, chance)),
+        cycle: |site, _| Box::pin(slow(site)),
         ..Fault::BASE
     },
     Fault {
@@ -114,21 +114,23 @@ async fn both_proxies(site: &mut Site) -> Result<(), Broken> {
     before_receiver(site, "ehr").await
 }
 
-async fn slow(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
+/// Each kind of slowness for a third of the cycle.
+async fn slow(site: &mut Site) -> Result<(), Broken> {
+    let paced = Flow { frames_per_second: 1.0, ..Flow::default() };
+    let trickle = Flow { piece_bytes: 1, bytes_per_second: 40.0, ..Flow::default() };
+    slowed(site, Conditions { to_target: paced, to_client: Flow::default() }).await?;
+    slowed(site, Conditions { to_client: trickle, to_target: Flow::default() }).await?;
+    slowed(site, Conditions::black_hole()).await
+}
+
+async fn slowed(site: &mut Site, conditions: Conditions) -> Result<(), Broken> {
     let line = line(site, "legacy")?;
-    let time = Duration::from_secs(if site.tools.release { 60 } else { 12 });
     let quiet = Bystander::of(site, "bystanders")?;
     sleep(Duration::from_secs(3)).await;
     let quiet = quiet.p99(site)?;
-    let paced = Flow { frames_per_second: 1.0, ..Flow::default() };
-    let trickle = Flow { piece_bytes: 1, bytes_per_second: 40.0, ..Flow::default() };
     let (connections, bystander) = (line.connections(), Bystander::of(site, "bystanders")?);
-    line.set(match chance.within(0..3) {
-        0 => Conditions { to_target: paced, to_client: Flow::default() },
-        1 => Conditions { to_client: trickle, to_target: Flow::default() },
-        _ => Conditions::black_hole(),
-    });
-    sleep(time).await;
+    line.set(conditions);
+    sleep(Duration::from_secs(20)).await;
     felt(site, "legacy", 100).await?;
     bystander.unharmed(site, quiet)?;
     caught_up(site, "beside", "bystanders", Duration::from_secs(10)).await?;
