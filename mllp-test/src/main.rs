@@ -1,4 +1,4 @@
-//! The command line of the witness: `mllp-test send|load|sink|fhir-sink|simulate|spec|join|verify`. Exit codes: 0 all is
+//! The command line of the witness: `mllp-test send|load|sink|fhir-sink|proxy|simulate|spec|join|verify`. Exit codes: 0 all is
 //! well, 1 a message was refused or a promise was broken, 64 the command line is wrong.
 
 mod cli;

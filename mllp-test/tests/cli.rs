@@ -117,3 +117,12 @@ async fn the_library_starts_both_kinds_of_sink_with_one_rule_language() {
     assert!(fhir.url().ends_with("/fhir") && fhir.received() == 0);
     assert!(Script::<FhirAction>::parse(["nth=1:AE"]).is_err());
 }
+
+#[tokio::test]
+async fn the_proxy_listens_for_its_time_and_a_rule_it_does_not_know_is_a_fault_of_the_command_line() {
+    let good = ["proxy", "127.0.0.1:0", "127.0.0.1:9", "--there", "reset@frame=3", "--seconds", "50ms"];
+    let output = run(&good).await;
+    assert!(output.status.success() && text(&output).contains("0 connections, 0 cut"), "{}", text(&output));
+    let bad = ["proxy", "127.0.0.1:0", "127.0.0.1:9", "--there", "explode@frame=3"];
+    assert_eq!(run(&bad).await.status.code(), Some(64));
+}

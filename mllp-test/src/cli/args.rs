@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mllp_test::fhir_sink::FhirAction;
+use mllp_test::proxy::Flow;
 use mllp_test::script::{Script, ScriptFault, duration, outage};
 use mllp_test::sink::SinkAction;
 use std::ops::Range;
@@ -44,6 +45,13 @@ pub(super) enum Command {
         torn-body, slow-body, huge-body, slow:TIME, late:TIME"
     )]
     FhirSink(FhirSinkArgs),
+    /// A TCP proxy that makes the line between two programs bad.
+    #[command(
+        after_help = "Example: mllp-test proxy 127.0.0.1:2574 127.0.0.1:2575 --there latency:20ms --there loss:0.05 --back reset@frame=100\n\
+        Rules: latency:TIME jitter:TIME loss:SHARE pieces:BYTES merge:TIME bytes-per-second:N frames-per-second:N hold,\n\
+        and where each connection ends: close, reset or half-close @bytes=N, @frame=N (inside it) or @after-frame=N"
+    )]
+    Proxy(ProxyArgs),
     /// Simulated infusion pump and CGM gateways.
     #[command(
         after_help = "Example: mllp-test simulate 127.0.0.1:2575 --pumps 200 --cgms 50 --rate 100 --seconds 60s --account in.ledger"
@@ -179,6 +187,29 @@ pub(super) struct FhirSinkArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ProxyArgs {
+    /// Where to listen.
+    pub(super) address: String,
+    /// Where to connect for each connection.
+    pub(super) target: String,
+    /// A rule for what goes to the target; may be given several times.
+    #[arg(long, value_name = "RULE", value_parser = line_rule)]
+    pub(super) there: Vec<String>,
+    /// A rule for what comes back; may be given several times.
+    #[arg(long, value_name = "RULE", value_parser = line_rule)]
+    pub(super) back: Vec<String>,
+    /// Listens for so long, then for so long not, again and again; such as 2s..2s.
+    #[arg(long, value_name = "UP..DOWN", value_parser = flapping)]
+    pub(super) flap: Option<Range<Duration>>,
+    /// Decides all that is left to chance.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// End after this time; otherwise at Ctrl-C.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(super) seconds: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
     #[command(flatten)]
     pub(super) sender: SenderArgs,
@@ -298,6 +329,17 @@ fn seconds(text: &str) -> Result<Duration, ScriptFault> {
 /// A rule is checked here, so that a wrong one is a fault of the command line.
 fn rule<A: FromStr<Err = ScriptFault>>(text: &str) -> Result<String, ScriptFault> {
     Script::<A>::parse([text]).map(|_| text.to_owned())
+}
+
+/// The same for a proxy's rule.
+fn line_rule(text: &str) -> Result<String, ScriptFault> {
+    Flow::parse([text]).map(|_| text.to_owned())
+}
+
+/// Two times, not from one to the other.
+fn flapping(text: &str) -> Result<Range<Duration>, ScriptFault> {
+    let (up, down) = text.split_once("..").ok_or_else(|| ScriptFault::Duration(text.to_owned()))?;
+    Ok(seconds(up)?..seconds(down)?)
 }
 
 fn run_number(text: &str) -> Result<u32, std::num::ParseIntError> {

@@ -1,6 +1,7 @@
 //! The commands. Nothing is decided here but what to print.
 
 mod args;
+mod proxy;
 mod verify;
 
 pub use args::Cli;
@@ -38,6 +39,7 @@ impl Cli {
             Command::Load(args) => args.run(json).await,
             Command::Sink(args) => args.run(json).await,
             Command::FhirSink(args) => args.run(json).await,
+            Command::Proxy(args) => args.run().await,
             Command::Simulate(args) => args.run(json).await,
             Command::Spec(args) => args.run(json).await,
             Command::Join(args) => args.run(json),

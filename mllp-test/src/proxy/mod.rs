@@ -4,6 +4,7 @@
 
 mod place;
 mod relay;
+mod rules;
 #[cfg(test)]
 mod tests;
 
