@@ -5,7 +5,10 @@ mod clock;
 mod disk;
 mod everything;
 mod fhir;
+mod full;
+mod limits;
 mod line;
+mod medium;
 mod operator;
 mod peers;
 mod power;
@@ -29,6 +32,9 @@ const GROUPS: &[&[Fault]] = &[
     operator::FAULTS,
     fhir::FAULTS,
     power::FAULTS,
+    full::FAULTS,
+    limits::FAULTS,
+    medium::FAULTS,
     disk::FAULTS,
 ];
 
@@ -49,7 +55,7 @@ mod tests {
         let mut ids = HashSet::new();
         for fault in super::all() {
             assert!(ids.insert(fault.id), "{} is there twice", fault.id);
-            assert!(fault.id.starts_with('F') && !fault.what.is_empty(), "{}", fault.id);
+            assert!(fault.id.starts_with(['F', 'I']) && !fault.what.is_empty(), "{}", fault.id);
             assert!((1..=50).contains(&fault.group) && fault.release >= fault.quick, "{}", fault.id);
         }
     }
