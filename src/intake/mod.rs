@@ -120,18 +120,19 @@ impl FrameHandler for Intake {
     fn frame(&self, peer: SocketAddr, frame: Bytes, _received: Instant) -> BoxFuture<'static, Answer> {
         let (shared, mut turn) = (self.shared.clone(), self.turns.begin(peer));
         let at = shared.clock.now();
+        let deadline = tokio::time::Instant::now() + shared.hold_when_full;
         if turn.is_deferred() {
             return Box::pin(async move {
                 let taken = shared.take(&frame, at, true);
                 turn.handed_on();
                 match taken {
-                    Ok(taken) => shared.conclude(taken, frame, at, turn).await,
+                    Ok(taken) => shared.conclude(taken, frame, at, deadline, turn).await,
                     Err(declined) => shared.decline(&declined, &frame),
                 }
             });
         }
         match shared.take(&frame, at, true) {
-            Ok(taken) => Box::pin(async move { shared.conclude(taken, frame, at, turn).await }),
+            Ok(taken) => Box::pin(async move { shared.conclude(taken, frame, at, deadline, turn).await }),
             Err(declined) => Box::pin(ready(shared.decline(&declined, &frame))),
         }
     }
@@ -269,10 +270,17 @@ impl Shared {
         if channel.listener.conformance == Conformance::Reject { checked } else { Ok(()) }
     }
 
-    /// Waits for the store and answers; holds the message while the store is full.
-    async fn conclude(&self, taken: Taken, frame: Bytes, at: Timestamp, mut turn: Turn) -> Answer {
+    /// Waits for the store and answers; holds the message while the store is full, up to `deadline`, which also those keep
+    /// that wait behind it.
+    async fn conclude(
+        &self,
+        taken: Taken,
+        frame: Bytes,
+        at: Timestamp,
+        deadline: tokio::time::Instant,
+        mut turn: Turn,
+    ) -> Answer {
         let (header, _) = Header::read(&frame);
-        let deadline = tokio::time::Instant::now() + self.hold_when_full;
         let Taken { channel, asked, mut outcome } = taken;
         loop {
             let fault = match outcome.await {

@@ -319,6 +319,24 @@ async fn a_hold_of_nothing_refuses_at_once_and_a_short_one_ends_in_time() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn messages_held_behind_each_other_are_all_refused_when_their_own_hold_ends() {
+    let store = MemoryStore::default();
+    store.refuse(Some(StoreError::Full));
+    let (channels, metrics) = (vec![Arc::new(channel("pumps", &[]))], Arc::new(Metrics::new().unwrap()));
+    let intake = Intake::new(channels, Arc::new(store), Clock::system(), metrics, Arc::default(), HOLD);
+    let begun = tokio::time::Instant::now();
+    let frame = |id: &str| intake.frame(peer_address(), message(id).into(), Instant::now());
+    let first = tokio::spawn(frame("FIRST"));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let behind = [frame("SECOND"), frame("THIRD")];
+    assert_eq!(Reply::read(&first.await.unwrap().messages[0]).code, "AR");
+    for answer in behind {
+        assert_eq!(Reply::read(&answer.await.messages[0]).code, "AR");
+    }
+    assert_eq!(begun.elapsed().as_secs(), 11);
+}
+
 #[tokio::test]
 async fn an_acknowledgement_that_arrives_is_counted_and_not_answered() {
     let site = Site::new().await;
