@@ -95,7 +95,7 @@ impl App {
     /// Starts everything.
     pub async fn start(config: Config, source: Source, clock: Clock) -> Result<App, StartError> {
         let (parts, watches) = Parts::open(&config, source, clock).await?;
-        let audit = open_audit(&config.store.path.join("audit.ndjson"), &parts.clock)?;
+        let audit = open_audit(&config.store.audit_log(), &parts.clock)?;
         let engine = parts.clone().engine(audit);
         parts.watch_files(&config);
         parts.apply(config.channels).await?;
@@ -183,6 +183,8 @@ struct Parts {
     source: Source,
     settings: Settings,
     store: Arc<dyn Store>,
+    /// The same, for what is asked of files.
+    disk: Arc<DiskStore>,
     delivery: Arc<Delivery>,
     devices: Arc<Devices>,
     metrics: Arc<Metrics>,
@@ -230,13 +232,15 @@ impl Parts {
             let path = path.clone();
             move || DiskStore::open(&path, options, store_metrics, store_clock)
         });
-        let store: Arc<dyn Store> = opened.await?.map_err(|error| StartError::Store { path, error })?;
+        let disk = opened.await?.map_err(|error| StartError::Store { path, error })?;
+        let store: Arc<dyn Store> = disk.clone();
         let (watches, watched) = mpsc::unbounded_channel();
         let parts = Parts {
             source,
             settings: Settings::of(config),
             delivery: Delivery::new(store.clone(), clock.clone(), metrics.clone()),
             store,
+            disk,
             devices: Arc::new(Devices::default()),
             metrics,
             clock,
@@ -248,6 +252,10 @@ impl Parts {
             stopping: tokio::sync::Mutex::new(false),
         };
         Ok((Arc::new(parts), watched))
+    }
+
+    fn audit_log(&self) -> PathBuf {
+        self.settings.store.audit_log()
     }
 
     fn listeners(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Listening>> {
@@ -383,7 +391,7 @@ impl Parts {
     }
 
     fn engine(self: Arc<Self>, audit: Audit) -> Engine {
-        let (for_listeners, for_reload) = (self.clone(), self.clone());
+        let (for_listeners, for_reload, for_backup) = (self.clone(), self.clone(), self.clone());
         Engine {
             store: self.store.clone(),
             delivery: self.delivery.clone(),
@@ -401,6 +409,7 @@ impl Parts {
                 };
                 listeners.iter().map(status).collect()
             }),
+            backup: Box::new(move |directory| for_backup.disk.backup(directory, vec![for_backup.audit_log()])),
             reload: Box::new(move || {
                 let parts = for_reload.clone();
                 // On its own: who asked may hang up, and half a reload must not stay.

@@ -1,6 +1,6 @@
 //! The JSON API. Lists are paged by `limit` and `cursor`; `next` is the cursor of the following page.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use axum::{
     Json,
@@ -20,7 +20,7 @@ use crate::{
     hl7::Message,
     intake::DeviceStatus,
     pcd,
-    store::{self, DeadLetter, Event, Sequence, Stats, StoreError, Summary},
+    store::{self, Backup, DeadLetter, Event, Sequence, Stats, StoreError, Summary},
 };
 
 type Shared = State<Arc<Engine>>;
@@ -349,6 +349,24 @@ pub(super) async fn devices(State(engine): Shared) -> Json<Page<DeviceStatus>> {
 
 pub(super) async fn store(State(engine): Shared) -> Json<Stats> {
     Json(engine.store.stats())
+}
+
+/// Body of `POST /api/store/backup`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackupRequest {
+    /// On the engine's machine; made where it does not exist.
+    directory: PathBuf,
+}
+
+/// Answers when the backup is complete. It is completed also where the caller does not wait for that.
+pub(super) async fn backup(
+    State(engine): Shared,
+    request: Result<Json<BackupRequest>, axum::extract::rejection::JsonRejection>,
+) -> Answer<Json<Backup>> {
+    let Json(request) = request.map_err(|error| Problem::bad_request(error.body_text()))?;
+    audited(&engine, "store.backup", &request.directory.display().to_string()).await?;
+    Ok(Json((engine.backup)(request.directory).await?))
 }
 
 /// Query of `GET /api/audit`.

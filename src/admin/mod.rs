@@ -9,7 +9,7 @@ mod audit;
 mod guard;
 mod problem;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -25,8 +25,13 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tracing::{info, warn};
 
 use crate::{
-    channel::Channel, clock::Clock, delivery::Delivery, intake::Devices, metrics::Metrics, pcd::Nomenclature,
-    store::Store,
+    channel::Channel,
+    clock::Clock,
+    delivery::Delivery,
+    intake::Devices,
+    metrics::Metrics,
+    pcd::Nomenclature,
+    store::{Backup, BackupError, Store},
 };
 
 pub use audit::{Audit, AuditEntry, AuditError, verify as verify_audit};
@@ -52,6 +57,8 @@ pub struct Engine {
     pub clock: Clock,
     /// Listening addresses and their open connections.
     pub listeners: Box<dyn Fn() -> Vec<ListenerStatus> + Send + Sync>,
+    /// Writes a backup of the store and of the audit log into a directory.
+    pub backup: Box<dyn Fn(PathBuf) -> BoxFuture<'static, Result<Backup, BackupError>> + Send + Sync>,
     /// Loads the configuration again: the number of channels now in force, or every fault.
     pub reload: Box<dyn Fn() -> BoxFuture<'static, Result<usize, Vec<String>>> + Send + Sync>,
 }
@@ -122,6 +129,7 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/devices", get(api::devices))
         .route("/api/audit", get(api::audit))
         .route("/api/store", get(api::store))
+        .route("/api/store/backup", post(api::backup))
         .fallback(async || Problem::not_found("no such resource"))
         .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(axum::middleware::from_fn(guard::same_site))

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::store::StoreError;
+use crate::store::{BackupError, StoreError};
 
 /// One problem; `type` is `about:blank`, so `title` is the status text.
 #[derive(Debug, Serialize)]
@@ -44,6 +44,20 @@ impl From<StoreError> for Problem {
             StoreError::NotFound => StatusCode::NOT_FOUND,
             StoreError::Full => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, error.to_string())
+    }
+}
+
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Problem {
+        let no_space = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+        let status = match &error {
+            BackupError::Occupied(_) | BackupError::Busy => StatusCode::CONFLICT,
+            BackupError::Place(_) => StatusCode::BAD_REQUEST,
+            BackupError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            BackupError::Io { error, .. } if no_space(error) => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Problem::new(status, error.to_string())
     }

@@ -1,6 +1,6 @@
 //! Commands that ask the running engine: `messages`, `dead`, `replay`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -175,6 +175,12 @@ pub(super) fn replay(common: &Common, args: &ReplayArgs) -> Outcome {
 pub(super) fn running_stats(common: &Common) -> Result<Option<Value>, Failure> {
     let api = Api::of(common)?;
     block_on(async { Ok(api.json(Method::GET, "/api/store", None).await.ok()) })
+}
+
+/// Has the running engine write a backup.
+pub(super) fn running_backup(common: &Common, directory: &Path) -> Result<Value, Failure> {
+    let api = Api::of(common)?;
+    block_on(api.json(Method::POST, "/api/store/backup", Some(json!({ "directory": directory }))))
 }
 
 impl Selection {

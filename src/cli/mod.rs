@@ -79,8 +79,8 @@ enum Command {
         after_help = "Example: cannula replay --channel bedside-pumps --from 2026-01-05T08:00:00Z --to 2026-01-05T09:00:00Z --dry-run"
     )]
     Replay(api::ReplayArgs),
-    /// Look at the store of a stopped engine
-    #[command(after_help = "Example: cannula store verify")]
+    /// Look at the store, back it up, restore it
+    #[command(after_help = "Example: cannula store verify\n         cannula store backup /backups/2026-01-05")]
     Store {
         #[command(subcommand)]
         action: offline::StoreAction,

@@ -1,9 +1,13 @@
 //! Commands on the files of the store: `store`, `audit`.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Subcommand;
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use super::{Common, Failure, Outcome, api, block_on, count};
 use crate::{
@@ -22,6 +26,16 @@ pub(super) enum StoreAction {
     Verify,
     /// Keep what can be proved of a stopped engine's damaged store, and say what is lost; copy its folder first
     Rebuild,
+    /// Write a backup into a directory on the engine's machine; of the running engine, or of a stopped engine's files
+    Backup {
+        /// Made where it does not exist; must be empty
+        directory: PathBuf,
+    },
+    /// Make the store of a stopped engine, where there is none, from a backup
+    Restore {
+        /// The backup
+        directory: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -40,7 +54,44 @@ pub(super) fn store(common: &Common, action: &StoreAction) -> Outcome {
             print!("{}", DiskStore::rebuild(&config.store.path, config.store.options())?);
             Ok(())
         }
+        StoreAction::Backup { directory } => backup(common, &config, &std::path::absolute(directory)?),
+        StoreAction::Restore { directory } => {
+            let backup = DiskStore::restore(directory, &config.store.path, &config.store.options())?;
+            tell(common, &serde_json::to_value(backup)?);
+            if !common.json {
+                println!("restored to {}; all that waits is marked as possible repeat", config.store.path.display());
+            }
+            Ok(())
+        }
     }
+}
+
+fn backup(common: &Common, config: &Config, directory: &Path) -> Outcome {
+    let made = match api::running_stats(common)? {
+        Some(_) => api::running_backup(common, directory)?,
+        None => {
+            existing(&config.store.path)?;
+            let (store, audit) = (&config.store, config.store.audit_log());
+            serde_json::to_value(DiskStore::backup_stopped(&store.path, directory, &[audit], Timestamp::now())?)?
+        }
+    };
+    tell(common, &made);
+    match made["damage"].as_array().map_or(0, Vec::len) {
+        0 => Ok(()),
+        n => Err(Failure::Failed(format!("the backup is as the store is: {} of damage in it", count(n, "place")))),
+    }
+}
+
+fn tell(common: &Common, backup: &Value) {
+    if common.json {
+        return println!("{backup:#}");
+    }
+    let figure = |name: &str| backup[name].as_u64().unwrap_or_default();
+    let (segments, records) = (count(figure("segments"), "segment"), count(figure("records"), "record"));
+    let made_at = backup["made_at"].as_str().unwrap_or_default();
+    let last = figure("last_sequence");
+    println!("complete backup of {made_at}: {segments}, {records}, up to sequence {last}, each proved");
+    backup["damage"].as_array().into_iter().flatten().for_each(|damage| println!("damaged in the store: {damage}"));
 }
 
 fn stats(common: &Common, config: &Config) -> Outcome {
@@ -100,7 +151,7 @@ fn verify(common: &Common, path: &Path) -> Outcome {
 
 pub(super) fn audit(common: &Common, action: &AuditAction) -> Outcome {
     let AuditAction::Verify = action;
-    let path = common.load()?.store.path.join("audit.ndjson");
+    let path = common.load()?.store.audit_log();
     let lines = admin::verify_audit(&path)?;
     if common.json {
         println!("{}", json!({ "lines": lines, "chain": "holds" }));

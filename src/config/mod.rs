@@ -102,6 +102,11 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
+    /// The audit log, which is beside what the store keeps.
+    pub fn audit_log(&self) -> PathBuf {
+        self.path.join("audit.ndjson")
+    }
+
     /// As the store takes them; what is not configured keeps its default.
     pub fn options(&self) -> Options {
         let defaults = Options::default();

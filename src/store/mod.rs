@@ -22,7 +22,7 @@ mod request;
 mod state;
 mod view;
 
-pub use disk::{DiskStore, OpenError, Options, Rebuilt};
+pub use disk::{Backup, BackupError, BackupFile, DiskStore, OpenError, Options, Rebuilt};
 pub use memory::MemoryStore;
 
 use bytes::Bytes;

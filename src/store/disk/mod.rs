@@ -9,6 +9,9 @@
 //! `ledger.bad-N/` ledgers that did not prove themselves, `key` what identities are hashed with (without it neither
 //! searches nor repeats find what was stored before), `reserve` space for the ledger on a full disk.
 
+mod backup;
+#[cfg(test)]
+mod backup_tests;
 mod browse;
 mod cache;
 mod checkpoints;
@@ -47,7 +50,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-pub use self::rebuild::Rebuilt;
+pub use self::{
+    backup::{Backup, BackupError, BackupFile},
+    rebuild::Rebuilt,
+};
 
 use self::{
     cache::Cache,
@@ -137,6 +143,15 @@ pub enum OpenError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A restore was begun here and not ended.
+    #[error(
+        "a restore into {} was not finished: empty the folder and restore again",
+        .path.display()
+    )]
+    RestoreUnfinished {
+        /// The store.
+        path: PathBuf,
+    },
     /// The journal has lost durable records at its end.
     #[error(
         "{} ends before what was acknowledged: the disk or someone has cut it; restore a backup, or go on with what is left by `cannula store rebuild`",
@@ -187,6 +202,10 @@ struct Shared {
     payload_max: usize,
     /// Reading is done where it is asked for, not by another thread.
     reads_in_place: bool,
+    /// A backup is being copied: no segment may be given up.
+    pinned: Mutex<bool>,
+    /// Entries below were in the backup this store was restored from.
+    restored_before: u64,
 }
 
 /// What the committer last saw of the disk.
@@ -299,6 +318,8 @@ impl Shared {
             metrics,
             payload_max: journal.payload_bytes_max(),
             reads_in_place: false,
+            pinned: Mutex::new(false),
+            restored_before: journal.restored_before(),
         }
     }
 
@@ -341,7 +362,8 @@ impl Shared {
         let number = state.lane_number(lane) as usize;
         let mut entry = *state.lanes[number].queue.front()?;
         entry.position = state.position_of(entry.id, entry.position);
-        let repeat = entry.again || state.lanes[number].suspect == Some(entry.entry);
+        let restored = entry.entry < self.restored_before;
+        let repeat = entry.again || restored || state.lanes[number].suspect == Some(entry.entry);
         Some((entry, repeat))
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{OpenError, Options, reserve::Reserve, secret};
+use super::{OpenError, Options, backup::UNREADY, reserve::Reserve, secret};
 use crate::sabotage::{self, CrashPoint};
 use crate::store::{
     journal::{self, Damage, Journal, JournalError, Position, files},
@@ -35,6 +35,9 @@ pub(super) struct Recovered {
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Recovered, OpenError> {
     files::make_directory(path).map_err(|error| OpenError::Io { action: "make", path: path.to_owned(), error })?;
+    if path.join(UNREADY).exists() {
+        return Err(OpenError::RestoreUnfinished { path: path.to_owned() });
+    }
     // The journal is made first: a key without one is a store whose journal is elsewhere, such as on a volume that is not
     // mounted, and must not be taken for a new one.
     if !options.accept_damage && secret::exists(path) && !path.join("journal").is_dir() {

@@ -4,13 +4,14 @@
 //! wanted. What is wanted is copied forward first; then a checkpoint that covers the copies is made safe; only then is it
 //! released. So a rebuild from what is left of the journal knows all that still holds, and one dead letter pins nothing.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::{
     committer::{Committer, PATIENCE, failed},
+    lock,
     queue::Checkpointed,
 };
 use crate::sabotage::{self, CrashPoint};
@@ -48,7 +49,7 @@ pub(super) enum Releasing {
 impl Committer {
     /// One step of giving space back; answers whether the next can follow at once.
     pub(super) fn release_some(&mut self) -> Result<bool, StoreError> {
-        if self.checkpoints.writing || self.checkpoints.broken || self.hindered() {
+        if *lock(&self.shared.pinned) || self.checkpoints.writing || self.checkpoints.broken || self.hindered() {
             return Ok(false);
         }
         let Some(segments) = self.releasable() else { return Ok(false) };
@@ -91,6 +92,12 @@ impl Committer {
         let Releasing::Before(before) = std::mem::take(&mut self.releasing) else { return Ok(()) };
         // A replay may have asked for something in it meanwhile: then it is copied forward and tried again.
         let live = self.shared.state().segments.range(..before).any(|(_, segment)| segment.live > 0);
+        // Held until it is done: a backup begins before it or after.
+        let shared = Arc::clone(&self.shared);
+        let pinned = lock(&shared.pinned);
+        if *pinned {
+            return Ok(());
+        }
         if word == Checkpointed::Failed || live {
             return Ok(());
         }

@@ -27,12 +27,14 @@ pub(super) struct Mark {
     pub(super) last: u64,
     /// The end of the journal when it was closed; `None` while it is open.
     pub(super) closed_at: Option<Position>,
+    /// What waits under sequences below may have been sent since: the journal was restored from a backup. 0: nothing.
+    pub(super) restored_before: u64,
 }
 
 impl Mark {
     /// Of a journal that has no segment yet.
     pub(super) fn new(first: u64) -> Mark {
-        Mark { count: 0, first, last: first - 1, closed_at: None }
+        Mark { count: 0, first, last: first - 1, closed_at: None, restored_before: 0 }
     }
 
     fn encode(&self) -> [u8; SLOT] {
@@ -44,6 +46,7 @@ impl Mark {
         bytes[24..32].copy_from_slice(&self.last.to_le_bytes());
         bytes[32..40].copy_from_slice(&closed.segment.to_le_bytes());
         bytes[40..44].copy_from_slice(&closed.offset.to_le_bytes());
+        bytes[44..52].copy_from_slice(&self.restored_before.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..SLOT - 4]);
         bytes[SLOT - 4..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -60,6 +63,7 @@ impl Mark {
             first: u64_at(bytes, 16),
             last: u64_at(bytes, 24),
             closed_at: (closed.offset != 0).then_some(closed),
+            restored_before: u64_at(bytes, 44),
         })
     }
 }
@@ -83,6 +87,17 @@ impl MarkFile {
         written.update(files, |_| ())?;
         files.sync_directory(directory).map_err(fault("sync", directory))?;
         Ok(written)
+    }
+
+    /// The mark of a journal that has segments from `first` to where it ends at `end`, and is not open.
+    pub(super) fn write_closed(
+        files: &dyn Files,
+        directory: &Path,
+        first: u64,
+        end: Position,
+    ) -> Result<(), JournalError> {
+        let mark = Mark { last: end.segment, closed_at: Some(end), ..Mark::new(first) };
+        MarkFile::write_first(files, directory, mark).map(drop)
     }
 
     /// Changes the mark durably.

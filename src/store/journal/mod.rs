@@ -22,7 +22,8 @@
 //!         24 payload, then zeros to a multiple of 8
 //! MARK     two slots, at 0 and 4096, written in turn; the valid one with the higher count rules
 //!          0 magic "CANNULAM"    8 u64 count              16 u64 first segment  24 u64 last segment
-//!         32 u64, 40 u32 where the journal was closed; 0 while open             44 zeros, 60 u32 checksum of bytes 0..60
+//!         32 u64, 40 u32 where the journal was closed; 0 while open             44 u64 restored before
+//!         52 zeros              60 u32 checksum of bytes 0..60
 //! ```
 //!
 //! A record's checksum covers, in this order, its segment's generation and number, its offset, its length, and everything
@@ -57,6 +58,7 @@ mod current;
 pub(super) mod files;
 mod layout;
 mod mark;
+pub(in crate::store) mod prefix;
 mod read;
 mod recover;
 mod reopen;
@@ -64,6 +66,7 @@ mod spares;
 mod verify;
 mod walk;
 
+pub(in crate::store) use prefix::Prefix;
 pub use read::Reader;
 pub(in crate::store) use reopen::Left;
 pub use verify::{Report, verify};
@@ -388,6 +391,19 @@ impl Journal {
     /// The longest payload a record can have.
     pub fn payload_bytes_max(&self) -> usize {
         layout::payload_bytes_max(self.options.segment_bytes)
+    }
+
+    /// Notes, durably and for good, that all that is in the journal now may have been acted upon elsewhere since: places
+    /// before the sequence `before`, which is higher than any in use.
+    pub fn mark_restored(&mut self, before: u64) -> Result<(), JournalError> {
+        self.usable()?;
+        let marked = self.mark.update(&*self.files, |mark| mark.restored_before = before);
+        self.unless_failed(marked)
+    }
+
+    /// What was marked so last; 0 where nothing was.
+    pub fn restored_before(&self) -> u64 {
+        self.mark.mark.restored_before
     }
 
     /// What was cut off on opening: a batch that was never durable. Worth a warning in the log; nobody was answered for it.

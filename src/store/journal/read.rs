@@ -63,6 +63,10 @@ impl Reader {
         Box::new(Scan { reader: self, at: from, walk: None, last: None, ended: false })
     }
 
+    pub(in crate::store) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub(super) fn publish(&self, extent: Extent) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).insert(extent.header.number, extent);
     }
