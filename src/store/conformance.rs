@@ -173,9 +173,9 @@ pub(super) async fn content_that_comes_back_under_its_key_after_another_is_store
 }
 
 pub(super) async fn a_repeat_outside_its_window_is_a_new_message(store: Arc<dyn Store>) {
-    let first = stored(&*store, with_key("same", "k")).await;
-    let late = Received { at: noon() + Duration::from_secs(3601), ..with_key("same", "k") };
-    let second = stored(&*store, late).await;
+    let early = Received { at: noon() - Duration::from_secs(3601), ..with_key("same", "k") };
+    let first = stored(&*store, early).await;
+    let second = stored(&*store, with_key("same", "k")).await;
     assert!(second.sequence() > first.sequence() && !second.reused());
 }
 

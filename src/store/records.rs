@@ -4,7 +4,8 @@
 //! 1 received · 2 settled · 3 attempted · 4 replayed · 5 dead retried · 6 dead discarded · 7 paused ·
 //! 8 carried message · 9 carried state.
 //! A kind's layout never changes: bytes after a header's known fields are ignored, a new layout is a new kind, and an
-//! unknown kind is a fault, never skipped. Identities are kept as keyed hashes only.
+//! unknown kind is a fault, never skipped. Fields marked `skip` were added behind the header so; a record without them is
+//! an older one. Identities are kept as keyed hashes only.
 
 use std::sync::Arc;
 
@@ -41,7 +42,11 @@ pub(super) enum Recorded {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub channel: Arc<str>,
+    /// As shown.
     pub at: i64,
+    /// The same by the store's own time, which ages are measured in.
+    #[serde(skip)]
+    pub steady: i64,
     pub routes: Vec<(Arc<str>, u16)>,
     /// Place in [`ACKS`] plus one; 0 where no answer was asked for.
     pub ack: u8,
@@ -131,7 +136,7 @@ pub(super) struct Carried {
 impl Carried {
     /// Length of its record's payload.
     pub fn encoded_bytes(&self, message: &[u8]) -> usize {
-        join(self, &[]).len() + message.len()
+        join(&(self, self.header.steady), &[]).len() + message.len()
     }
 }
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,7 +172,7 @@ impl CarriedState {
     /// Repeats a record of `payload_max` bytes has room for beside these pauses.
     pub fn repeats_max(paused: &[(Arc<str>, Arc<str>)], payload_max: usize) -> usize {
         const PAUSE: usize = 20;
-        const REPEAT: usize = 48;
+        const REPEAT: usize = 58;
         let paused: usize = paused.iter().map(|(channel, name)| PAUSE + channel.len() + name.len()).sum();
         (payload_max.saturating_sub(64 + paused) / REPEAT).clamp(1, CARRIED_REPEATS)
     }
@@ -177,6 +182,8 @@ pub(super) struct CarriedRepeat {
     pub mark: RepeatMark,
     pub sequence: u64,
     pub at: i64,
+    #[serde(skip)]
+    pub steady: i64,
 }
 
 /// What happened to one lane entry.
@@ -235,8 +242,8 @@ impl Recorded {
             Recorded::Replayed(replayed) => join(replayed, message),
             Recorded::DeadRetried(change) | Recorded::DeadDiscarded(change) => join(change, message),
             Recorded::Paused(paused) => join(paused, message),
-            Recorded::CarriedMessage(carried) => join(carried, message),
-            Recorded::CarriedState(state) => join(state, message),
+            Recorded::CarriedMessage(carried) => join(&(carried, carried.header.steady), message),
+            Recorded::CarriedState(state) => join(&(state, steadies(&state.repeats)), message),
         }
     }
 
@@ -244,15 +251,15 @@ impl Recorded {
     pub fn decode(kind: u8, payload: &Bytes) -> Result<(Recorded, Bytes), DecodeError> {
         let (header, message) = split(payload).ok_or(DecodeError::Malformed(kind))?;
         let recorded = match kind {
-            1 => Recorded::Received(read(kind, &header)?),
+            1 => Recorded::Received(read_received(kind, &header)?),
             2 => Recorded::Settled(read(kind, &header)?),
             3 => Recorded::Attempted(read(kind, &header)?),
             4 => Recorded::Replayed(read(kind, &header)?),
             5 => Recorded::DeadRetried(read(kind, &header)?),
             6 => Recorded::DeadDiscarded(read(kind, &header)?),
             7 => Recorded::Paused(read(kind, &header)?),
-            8 => Recorded::CarriedMessage(read(kind, &header)?),
-            9 => Recorded::CarriedState(read(kind, &header)?),
+            8 => Recorded::CarriedMessage(read_carried(kind, &header)?),
+            9 => Recorded::CarriedState(read_carried_state(kind, &header)?),
             unknown => return Err(DecodeError::UnknownKind(unknown)),
         };
         Ok((recorded, message))
@@ -270,7 +277,7 @@ impl Recorded {
 
 /// The payload of a message just received.
 pub(super) fn encode_received(header: &Header, message: &[u8]) -> Bytes {
-    join(header, message)
+    join(&(header, header.steady), message)
 }
 
 impl Outcome {
@@ -348,7 +355,48 @@ fn split(payload: &Bytes) -> Option<(Bytes, Bytes)> {
 }
 
 fn read<T: DeserializeOwned>(kind: u8, header: &[u8]) -> Result<T, DecodeError> {
-    postcard::take_from_bytes(header).map(|(value, _later_fields)| value).map_err(|_| DecodeError::Malformed(kind))
+    read_to(kind, header).map(|(value, _later_fields)| value)
+}
+
+/// The fields that were always there, and the bytes behind them.
+fn read_to<T: DeserializeOwned>(kind: u8, header: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    postcard::take_from_bytes(header).map_err(|_| DecodeError::Malformed(kind))
+}
+
+/// A field added later; `None` in an older record.
+fn later<T: DeserializeOwned>(rest: &[u8]) -> Option<T> {
+    postcard::take_from_bytes(rest).ok().map(|(value, _)| value)
+}
+
+fn read_received(kind: u8, header: &[u8]) -> Result<Header, DecodeError> {
+    let (mut header, rest): (Header, _) = read_to(kind, header)?;
+    header.steady = later(rest).unwrap_or(header.at);
+    Ok(header)
+}
+
+fn read_carried(kind: u8, header: &[u8]) -> Result<Carried, DecodeError> {
+    let (mut carried, rest): (Carried, _) = read_to(kind, header)?;
+    carried.header.steady = later(rest).unwrap_or(carried.header.at);
+    Ok(carried)
+}
+
+fn read_carried_state(kind: u8, header: &[u8]) -> Result<CarriedState, DecodeError> {
+    let (mut state, rest): (CarriedState, _) = read_to(kind, header)?;
+    put_steadies(&mut state.repeats, later(rest));
+    Ok(state)
+}
+
+/// The repeats' own times, kept behind them.
+pub(super) fn steadies(repeats: &[CarriedRepeat]) -> Vec<i64> {
+    repeats.iter().map(|repeat| repeat.steady).collect()
+}
+
+/// Puts back what [`steadies`] took; of older records the times as shown.
+pub(super) fn put_steadies(repeats: &mut [CarriedRepeat], steadies: Option<Vec<i64>>) {
+    repeats.iter_mut().for_each(|repeat| repeat.steady = repeat.at);
+    for (repeat, steady) in repeats.iter_mut().zip(steadies.unwrap_or_default()) {
+        repeat.steady = steady;
+    }
 }
 
 #[cfg(test)]
@@ -361,6 +409,7 @@ mod tests {
         Header {
             channel: "pumps".into(),
             at: 1_714_564_800_000_000_001,
+            steady: 1_614_564_800_000_000_002,
             routes: vec![("ehr".into(), 3), ("legacy".into(), 0)],
             ack: ack_mark(Some(Code::CA)),
             control: 1,
@@ -409,6 +458,7 @@ mod tests {
                     mark: RepeatMark { key: 1, body: 2, window_seconds: 3 },
                     sequence: 4,
                     at,
+                    steady: at + 1,
                 }],
             }),
         ]
@@ -441,6 +491,13 @@ mod tests {
         let longer =
             [&((payload.len() - LENGTH + 3) as u32).to_le_bytes(), &payload[LENGTH..], b"new", b"MSH|"].concat();
         assert_eq!(Recorded::decode(1, &Bytes::from(longer)), Ok((recorded, Bytes::from_static(b"MSH|"))));
+    }
+
+    #[test]
+    fn an_older_record_without_the_stores_own_time_has_the_time_shown() {
+        let older = join(&header(), b"MSH|");
+        let (recorded, _) = Recorded::decode(1, &older).unwrap();
+        assert_eq!(recorded, Recorded::Received(Header { steady: header().at, ..header() }));
     }
 
     #[test]

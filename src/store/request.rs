@@ -79,7 +79,14 @@ pub(super) enum Decided {
 }
 
 impl NewMessage {
+    /// A message whose age is told by its time as shown.
     pub fn new(received: Received, keyed: &Keyed) -> NewMessage {
+        let steady = nanos(received.at);
+        NewMessage::received(received, keyed, steady)
+    }
+
+    /// `steady` is when it was received by the store's own time.
+    pub fn received(received: Received, keyed: &Keyed, steady: i64) -> NewMessage {
         let Received { channel, at, message, routes, repeat, ack, keys } = received;
         let header = Header {
             repeat: repeat.map(|check| RepeatMark {
@@ -88,6 +95,7 @@ impl NewMessage {
                 window_seconds: check.window.as_secs().try_into().unwrap_or(u32::MAX),
             }),
             at: nanos(at),
+            steady,
             routes: routes.into_iter().map(|route| (route.destination, route.lane)).collect(),
             ack: ack_mark(ack),
             control: keyed.hash(Kind::ControlId, &[&keys.control_id]),
@@ -155,7 +163,7 @@ impl Batch {
     fn append(&mut self, state: &State, new: NewMessage) -> Result<Appended, StoreError> {
         let NewMessage { header, message, payload } = new;
         let sequence = self.next;
-        let reused = match header.repeat.map_or(Seen::New, |mark| self.seen(state, mark, header.at)) {
+        let reused = match header.repeat.map_or(Seen::New, |mark| self.seen(state, mark, header.steady)) {
             Seen::Repeat { sequence, at } => {
                 let (sequence, at) = (Sequence(sequence), timestamp(at));
                 return Ok(Appended::Repeat(Stored { sequence, at, reused: false }));
@@ -163,19 +171,19 @@ impl Batch {
             _ if !self.accepting => return Err(StoreError::Full),
             seen => seen == Seen::Reused,
         };
-        let (mark, at) = (header.repeat, header.at);
+        let (mark, at, steady) = (header.repeat, header.at, header.steady);
         self.push(Planned { sequence, recorded: Recorded::Received(header), payload, message })?;
         if let Some(mark) = mark {
-            self.repeats.insert(mark.key, CarriedRepeat { mark, sequence, at });
+            self.repeats.insert(mark.key, CarriedRepeat { mark, sequence, at, steady });
         }
         let at = timestamp(at);
         Ok(Appended::New(Stored { sequence: Sequence(sequence), at, reused }))
     }
 
-    fn seen(&self, state: &State, mark: RepeatMark, at: i64) -> Seen {
+    fn seen(&self, state: &State, mark: RepeatMark, steady: i64) -> Seen {
         match self.repeats.get(&mark.key) {
-            Some(earlier) => compare(earlier, mark, at),
-            None => state.repeats.check(mark, at),
+            Some(earlier) => compare(earlier, mark, steady),
+            None => state.repeats.check(mark, steady),
         }
     }
 

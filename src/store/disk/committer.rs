@@ -317,6 +317,7 @@ impl Committer {
     pub(super) fn checkpoint(&mut self) {
         let first_sequence = self.journal.segments().first().and_then(|first| first.first_sequence);
         let mut state = self.shared.state();
+        state.time = self.shared.steady.time();
         self.checkpoints.begin(&mut state, self.applied, first_sequence);
     }
 
@@ -346,6 +347,7 @@ impl Committer {
         self.checkpoints.settle(&self.shared);
         if proper {
             let mut state = self.shared.state();
+            state.time = self.shared.steady.time();
             self.checkpoints.last(&mut state, self.applied, first_sequence);
         }
         lock(&self.shared.ledger).take();

@@ -31,6 +31,7 @@ mod reopen;
 mod reserve;
 mod retention;
 mod secret;
+mod steady;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +63,7 @@ use self::{
     queue::{Answerer, Queue},
     recovery::Recovered,
     reserve::Reserve,
+    steady::Steady,
 };
 use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Received, Sequence, Settlement,
@@ -198,6 +200,7 @@ struct Shared {
     figures: Mutex<Figures>,
     keyed: Keyed,
     clock: Clock,
+    steady: Steady,
     metrics: Arc<Metrics>,
     payload_max: usize,
     /// Reading is done where it is asked for, not by another thread.
@@ -302,6 +305,7 @@ impl Shared {
     ) -> Shared {
         Shared {
             path: journal.directory().parent().map(Path::to_owned).unwrap_or_default(),
+            steady: Steady::after(state.time, clock.clone()),
             state: Mutex::new(state),
             queue: Queue::new(options.queue_max),
             wakers: Mutex::default(),
@@ -438,7 +442,8 @@ async fn next(shared: Arc<Shared>, lane: LaneId) -> Result<Waiting, StoreError> 
 
 impl Store for DiskStore {
     fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>> {
-        let new = NewMessage::new(received, &self.shared.keyed);
+        let steady = self.shared.steady.of(nanos(received.at));
+        let new = NewMessage::received(received, &self.shared.keyed, steady);
         if new.payload.len() > self.shared.payload_max {
             return futures_util::future::ready(Err(StoreError::TooLarge)).boxed();
         }

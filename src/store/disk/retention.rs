@@ -116,7 +116,7 @@ impl Committer {
         let last = self.applied?.0.segment.min(self.journal.end().segment);
         let state = self.shared.state();
         let pressed = self.journal.is_tight();
-        let now = nanos(self.shared.clock.now());
+        let now = self.shared.steady.now();
         let retain = i64::try_from(self.options.retain.as_nanos()).unwrap_or(i64::MAX);
         let mut end = state.oldest_segment;
         while end < last {
@@ -263,10 +263,11 @@ fn places(state: &State, id: u64) -> (Vec<CarriedEntry>, Vec<u64>, Option<Positi
 /// When the last of a segment's messages was received. Times ahead of the clock are of a clock that was wrong then: the
 /// messages are as old as those received after them.
 fn received_at(state: &State, segment: u64, now: i64) -> i64 {
-    let believed = |(_, each): (&u64, &SegmentUse)| (each.messages > 0 && each.last_at <= now).then_some(each.last_at);
+    let believed =
+        |(_, each): (&u64, &SegmentUse)| (each.messages > 0 && each.last_steady <= now).then_some(each.last_steady);
     match state.segments.get(&segment) {
-        Some(each) if each.last_at > now => state.segments.range(segment + 1..).find_map(believed).unwrap_or(now),
-        each => each.map_or(0, |each| each.last_at),
+        Some(each) if each.last_steady > now => state.segments.range(segment + 1..).find_map(believed).unwrap_or(now),
+        each => each.map_or(0, |each| each.last_steady),
     }
 }
 

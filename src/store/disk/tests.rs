@@ -372,6 +372,46 @@ async fn delivered_messages_are_kept_for_retain_and_not_much_longer() {
 }
 
 #[tokio::test]
+async fn a_wall_clock_that_jumps_gives_up_no_message_forgets_no_repeat_and_keeps_the_order() {
+    let directory = TempDir::new().unwrap();
+    let (told, passed) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    let (tell, pass) = (Arc::clone(&told), Arc::clone(&passed));
+    let now = move || noon() + jiff::SignedDuration::from_secs(tell.load(Ordering::SeqCst));
+    let clock = Clock::jumping(now.clone(), move || Duration::from_secs(pass.load(Ordering::SeqCst) as u64));
+    let options = Options { retain: Duration::from_secs(3600), ..small() };
+    let metrics = || Arc::new(Metrics::new().unwrap());
+    let store = DiskStore::open(directory.path(), options.clone(), metrics(), clock.clone()).unwrap();
+    let (hour, day) = (3600, 24 * 3600);
+    let mut ids = delivered(&store, 0..100, now()).await;
+    let repeated = stored(&*store, Received { at: now(), ..with_key("same", "k") }).await;
+    settle_head(&*store, 0, accepted()).await;
+    let mut jumps = vec![hour, -hour, 2 * day, -365 * day, 0];
+    for (place, jump) in jumps.iter().enumerate() {
+        told.fetch_add(*jump, Ordering::SeqCst);
+        let numbers = 100 * (place + 1)..100 * (place + 2);
+        ids.extend(delivered(&store, numbers, now()).await);
+        let again = within(store.append(Received { at: now(), ..with_key("same", "k") })).await;
+        assert_eq!(again, Ok(Appended::Repeat(repeated.clone())), "{jump}");
+    }
+    assert!(ids.is_sorted());
+    assert_eq!(store.stats().messages, 601);
+    drop(store);
+    // Also across a restart, whatever the clock tells then.
+    jumps = vec![3 * 365 * day, -6 * 365 * day];
+    for jump in jumps {
+        told.fetch_add(jump, Ordering::SeqCst);
+        let store = DiskStore::open(directory.path(), options.clone(), metrics(), clock.clone()).unwrap();
+        within(store.pause("none".into(), "none".into(), false)).await.unwrap();
+        assert_eq!(store.stats().messages, 601, "{jump}");
+        within(store.close()).await.unwrap();
+        passed.fetch_add(1, Ordering::SeqCst);
+    }
+    let store = DiskStore::open(directory.path(), options, metrics(), clock).unwrap();
+    passed.fetch_add(3600, Ordering::SeqCst);
+    until(&store, |store| store.stats().segments <= 2).await;
+}
+
+#[tokio::test]
 async fn messages_from_a_clock_once_far_ahead_are_given_back_like_those_after_them() {
     let directory = TempDir::new().unwrap();
     let (clock, seconds) = settable();

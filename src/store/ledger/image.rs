@@ -8,13 +8,14 @@ use super::page;
 use crate::store::{
     LaneId,
     journal::Position,
-    state::{CarriedRange, SegmentUse, State, history::page_of},
+    records::steadies,
+    state::{CarriedRange, SegmentUse, State, Time, history::page_of},
 };
 
 /// Repeats to a block.
 pub(super) const BLOCK: u64 = 512;
 /// Written into every proof; another number is another layout, and the ledger is rebuilt.
-pub(super) const LAYOUT: u32 = 2;
+pub(super) const LAYOUT: u32 = 3;
 
 /// Keys to write and to remove, all at once.
 pub(in crate::store) struct Image {
@@ -35,6 +36,7 @@ pub(super) struct Proof {
     pub next: u64,
     pub oldest_segment: u64,
     pub messages: u64,
+    pub time: Time,
     pub channels: Vec<Arc<str>>,
     pub paused: Vec<(Arc<str>, Arc<str>)>,
     pub segments: Vec<(u64, SegmentUse)>,
@@ -132,7 +134,8 @@ impl Image {
         let numbers = state.repeats.numbers();
         let from = covered.repeats.1.max(numbers.start) / BLOCK;
         for block in from..numbers.end.div_ceil(BLOCK) {
-            self.store(key(b'r', &[block]), &state.repeats.slice(block * BLOCK..(block + 1) * BLOCK));
+            let repeats = state.repeats.slice(block * BLOCK..(block + 1) * BLOCK);
+            self.store(key(b'r', &[block]), &(&repeats, steadies(&repeats)));
         }
         let gone = covered.repeats.0 / BLOCK..numbers.start / BLOCK;
         if !gone.is_empty() {
@@ -168,6 +171,7 @@ fn proof(state: &State, covered: &Covered, applied: Option<(Position, u64)>) -> 
         next: state.next,
         oldest_segment: state.oldest_segment,
         messages: state.messages,
+        time: state.time,
         channels: state.channels.clone(),
         paused: state.paused.iter().cloned().collect(),
         segments: state.segments.iter().map(|(number, each)| (*number, *each)).collect(),

@@ -8,7 +8,7 @@ use super::{
     page::{self, Head, StoredPage},
 };
 use crate::store::{
-    records::CarriedRepeat,
+    records::{CarriedRepeat, put_steadies},
     state::{
         Dead, Moved, State,
         history::{Happened, page_of},
@@ -30,6 +30,7 @@ pub(super) fn load(ledger: &Ledger, store: u64, repeats_max: usize) -> Result<Op
     state.next = proof.next;
     state.oldest_segment = proof.oldest_segment;
     state.messages = proof.messages;
+    state.time = proof.time;
     state.segments = proof.segments.iter().copied().collect();
     state.paused = proof.paused.iter().cloned().collect();
     for channel in &proof.channels {
@@ -96,15 +97,16 @@ fn moved(ledger: &Ledger, state: &mut State) -> Result<(), LedgerError> {
 
 fn repeats(ledger: &Ledger, proof: &Proof, max: usize) -> Result<Repeats, LedgerError> {
     let (first, end) = proof.repeats;
-    let mut entries: Vec<CarriedRepeat> = Vec::new();
+    let mut repeats = Repeats::starting_at(max, first);
     for block in first / BLOCK..end.div_ceil(BLOCK) {
-        let stored: Vec<CarriedRepeat> = ledger.read(&key(b'r', &[block]))?;
+        let (mut stored, steadies): (Vec<CarriedRepeat>, Vec<i64>) = ledger.read(&key(b'r', &[block]))?;
+        put_steadies(&mut stored, Some(steadies));
         // A block keeps what it had when written; since then the window may have left its first entries behind.
         let wanted = (end.min((block + 1) * BLOCK) - first.max(block * BLOCK)) as usize;
         let skip = stored.len().checked_sub(wanted).ok_or(LedgerError::Unproved("repeats are missing"))?;
-        entries.extend_from_slice(&stored[skip..]);
+        stored[skip..].iter().for_each(|repeat| repeats.restore(*repeat));
     }
-    Ok(Repeats::load(max, first, entries))
+    Ok(repeats)
 }
 
 pub(super) fn number(key: &[u8], place: usize) -> Result<u64, LedgerError> {

@@ -15,6 +15,7 @@ fn state(received: u64, settled: u64) -> State {
         let header = Header {
             channel: "pumps".into(),
             at: number as i64,
+            steady: number as i64,
             routes: vec![("ehr".into(), 0), ("legacy".into(), 0)],
             ack: 1,
             control: number,

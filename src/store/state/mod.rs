@@ -52,10 +52,19 @@ pub(super) struct State {
     /// The oldest segment kept.
     pub oldest_segment: u64,
     pub messages: u64,
+    /// When the last message was received, or the last checkpoint made if that is later.
+    pub time: Time,
     /// What the next checkpoint must write, beyond what it finds by itself.
     pub dirty: Dirty,
     /// Lanes whose head may be new since last taken.
     woken: Vec<u32>,
+}
+
+/// One moment by the store's own time, and as the system's clock told it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Time {
+    pub steady: i64,
+    pub shown: i64,
 }
 
 /// A lane and its queue.
@@ -95,8 +104,8 @@ pub(super) struct SegmentUse {
     pub messages: u64,
     /// Waiting or dead entries of messages in it.
     pub live: u64,
-    /// The latest time a message in it was received.
-    pub last_at: i64,
+    /// The latest time, of the store's own, a message in it was received.
+    pub last_steady: i64,
 }
 
 /// The repeats a record carried forward: all that were live from the first of these sequences to the last.
@@ -132,6 +141,7 @@ impl State {
             segments: BTreeMap::new(),
             oldest_segment: 0,
             messages: 0,
+            time: Time::default(),
             dirty: Dirty::default(),
             woken: Vec::new(),
         }
@@ -268,9 +278,10 @@ impl State {
             self.enqueue(lane, Entry { entry, id: sequence, position, received_at: header.at, again: false });
         }
         if let Some(mark) = header.repeat {
-            self.repeats.insert(CarriedRepeat { mark, sequence, at: header.at });
+            self.repeats.insert(CarriedRepeat { mark, sequence, at: header.at, steady: header.steady });
         }
-        self.holds_message(position, header.at);
+        self.holds_message(position, header.steady);
+        self.time = Time { steady: header.steady, shown: header.at };
         self.history.received(row);
     }
 
@@ -294,11 +305,11 @@ impl State {
         }
     }
 
-    fn holds_message(&mut self, position: Position, at: i64) {
+    fn holds_message(&mut self, position: Position, steady: i64) {
         self.messages += 1;
         let segment = self.segments.entry(position.segment).or_default();
         segment.messages += 1;
-        segment.last_at = segment.last_at.max(at);
+        segment.last_steady = segment.last_steady.max(steady);
     }
 
     fn enqueue(&mut self, lane: u32, entry: Entry) {
@@ -444,7 +455,7 @@ impl State {
         }
         self.dirty.moved.insert(id);
         self.moved.insert(id, Moved { row, stood, happened: Vec::new() });
-        self.holds_message(position, received_at);
+        self.holds_message(position, carried.header.steady);
         for each in &carried.waiting {
             let lane = self.lane_number(&each.lane);
             self.enqueue(lane, Entry { entry: each.entry, id, position, received_at, again: each.again });

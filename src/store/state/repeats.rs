@@ -1,10 +1,13 @@
 //! The window of messages a sender's repeat is told by: key and content hashes, the first sequence, the time.
 //!
 //! Bounded by each entry's window and by count. What the bound pushes out is stored again if repeated: delivered twice, never lost.
-//! A repeat is declared only where 64 bits of the key's and 64 of the body's keyed hash both match.
+//! A repeat is declared only where 64 bits of the key's and 64 of the body's keyed hash both match. Windows are measured in
+//! the store's own time, so that setting the system's clock forgets nothing.
 
-use std::collections::{HashMap, VecDeque};
+mod index;
+mod ring;
 
+use self::{index::Index, ring::Ring};
 use crate::store::records::{CarriedRepeat, RepeatMark};
 
 const SECOND: i64 = 1_000_000_000;
@@ -22,13 +25,12 @@ pub(in crate::store) enum Seen {
     },
 }
 
-/// The window: a ring in order of arrival and an index into it.
+/// The window: a ring in order of arrival and an index into it, some 54 bytes an entry.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Repeats {
-    ring: VecDeque<CarriedRepeat>,
-    /// Number of the ring's first entry, counted from the store's beginning.
-    first: u64,
-    index: HashMap<u64, u64>,
+    ring: Ring,
+    /// Of each key the number of its latest entry.
+    index: Index,
     max: usize,
     /// Entries pushed out before their window ended.
     pub forgotten: u64,
@@ -36,89 +38,91 @@ pub(in crate::store) struct Repeats {
 
 impl Repeats {
     pub fn new(max: usize) -> Repeats {
-        Repeats { ring: VecDeque::new(), first: 0, index: HashMap::new(), max, forgotten: 0 }
+        Repeats::starting_at(max, 0)
     }
 
-    pub fn check(&self, mark: RepeatMark, at: i64) -> Seen {
-        match self.index.get(&mark.key).and_then(|number| self.ring.get((number - self.first) as usize)) {
-            Some(seen) => compare(seen, mark, at),
-            None => Seen::New,
-        }
+    /// An empty window whose first entry will have this number, counted from the store's beginning.
+    pub fn starting_at(max: usize, first: u64) -> Repeats {
+        Repeats { ring: Ring::starting_at(first), index: Index::default(), max, forgotten: 0 }
     }
 
-    /// Remembers a message, and forgets what `at` has left behind.
+    /// How a message with this mark, received at this time of the store's own, stands to those before it.
+    pub fn check(&self, mark: RepeatMark, steady: i64) -> Seen {
+        self.latest(mark.key).map_or(Seen::New, |(_, seen)| compare(&seen, mark, steady))
+    }
+
+    /// Remembers a message, and forgets what its time has left behind.
     pub fn insert(&mut self, repeat: CarriedRepeat) {
-        self.prune(repeat.at);
-        let newer = |number: &u64| {
-            self.ring.get((number - self.first) as usize).is_some_and(|seen| seen.sequence >= repeat.sequence)
-        };
-        if self.index.get(&repeat.mark.key).is_some_and(newer) {
+        self.prune(repeat.steady);
+        if self.latest(repeat.mark.key).is_some_and(|(_, seen)| seen.sequence >= repeat.sequence) {
             return;
         }
-        self.index.insert(repeat.mark.key, self.first + self.ring.len() as u64);
-        self.ring.push_back(repeat);
+        self.restore(repeat);
         while self.ring.len() > self.max {
             self.forgotten += 1;
             self.pop();
         }
     }
 
+    /// Puts back the next entry a checkpoint kept.
+    pub fn restore(&mut self, repeat: CarriedRepeat) {
+        let number = self.ring.push(repeat);
+        self.index.insert(number, &self.ring);
+    }
+
     /// The message `id` is lost: from record `sequence` on its repeat counts as other content under its key.
     pub fn distrust(&mut self, id: u64, sequence: u64) {
-        let current = |number: u64, each: &CarriedRepeat| self.index.get(&each.mark.key) == Some(&number);
-        let mut found = (self.first..).zip(&self.ring).filter(|(_, each)| each.sequence == id);
-        let lost = found.find(|(number, each)| current(*number, each)).map(|(_, each)| *each);
-        if let Some(CarriedRepeat { mark, at, .. }) = lost {
-            self.insert(CarriedRepeat { mark: RepeatMark { body: !mark.body, ..mark }, sequence, at });
+        let lost = self.ring.iter().filter(|(_, each)| each.sequence == id).find(|(number, each)| {
+            let latest = self.latest(each.mark.key);
+            latest.is_some_and(|(latest, _)| latest == *number)
+        });
+        if let Some((_, CarriedRepeat { mark, at, steady, .. })) = lost {
+            let mark = RepeatMark { body: !mark.body, ..mark };
+            self.insert(CarriedRepeat { mark, sequence, at, steady });
         }
     }
 
     /// Entries that still tell a repeat, of messages before `sequence`.
     pub fn live_before(&self, sequence: u64) -> Vec<CarriedRepeat> {
-        let at = self.ring.back().map_or(0, |last| last.at);
-        let number = |place: usize| self.first + place as u64;
-        let current = |(place, each): &(usize, &CarriedRepeat)| {
-            each.sequence < sequence && !expired(each, at) && self.index.get(&each.mark.key) == Some(&number(*place))
+        let now = self.ring.last().map_or(0, |last| last.steady);
+        let live = |(number, each): &(u64, CarriedRepeat)| {
+            let latest = || self.latest(each.mark.key).is_some_and(|(latest, _)| latest == *number);
+            each.sequence < sequence && !expired(each, now) && latest()
         };
-        self.ring.iter().enumerate().filter(current).map(|(_, each)| *each).collect()
+        self.ring.iter().filter(live).map(|(_, each)| each).collect()
     }
 
     /// Numbers of the ring's entries.
     pub fn numbers(&self) -> std::ops::Range<u64> {
-        self.first..self.first + self.ring.len() as u64
+        self.ring.numbers()
     }
 
     /// Entries with the given numbers, as far as kept.
     pub fn slice(&self, numbers: std::ops::Range<u64>) -> Vec<CarriedRepeat> {
-        let from = numbers.start.max(self.first) - self.first;
-        let to = numbers.end.clamp(self.first, self.numbers().end) - self.first;
-        self.ring.range(from as usize..(to as usize).max(from as usize)).copied().collect()
+        numbers.filter_map(|number| self.ring.entry(number)).collect()
     }
 
-    /// A window from what a checkpoint kept of it.
-    pub fn load(max: usize, first: u64, entries: Vec<CarriedRepeat>) -> Repeats {
-        let index = (first..).zip(&entries).map(|(number, each)| (each.mark.key, number)).collect();
-        Repeats { ring: entries.into(), first, index, max, forgotten: 0 }
+    fn latest(&self, key: u64) -> Option<(u64, CarriedRepeat)> {
+        let number = self.index.find(key, &self.ring)?;
+        Some((number, self.ring.entry(number)?))
     }
 
-    fn prune(&mut self, at: i64) {
-        while self.ring.front().is_some_and(|front| expired(front, at)) {
+    fn prune(&mut self, steady: i64) {
+        while self.ring.first().is_some_and(|first| expired(&first, steady)) {
             self.pop();
         }
     }
 
     fn pop(&mut self) {
-        let Some(gone) = self.ring.pop_front() else { return };
-        if self.index.get(&gone.mark.key) == Some(&self.first) {
-            self.index.remove(&gone.mark.key);
-        }
-        self.first += 1;
+        let Some(gone) = self.ring.first() else { return };
+        self.index.remove(gone.mark.key, self.ring.numbers().start, &self.ring);
+        self.ring.pop();
     }
 }
 
 /// How a message with this mark stands to an earlier one with the same key.
-pub(in crate::store) fn compare(seen: &CarriedRepeat, mark: RepeatMark, at: i64) -> Seen {
-    if at.saturating_sub(seen.at) > i64::from(mark.window_seconds).saturating_mul(SECOND) {
+pub(in crate::store) fn compare(seen: &CarriedRepeat, mark: RepeatMark, steady: i64) -> Seen {
+    if steady.saturating_sub(seen.steady) > i64::from(mark.window_seconds).saturating_mul(SECOND) {
         Seen::New
     } else if seen.mark.body == mark.body {
         Seen::Repeat { sequence: seen.sequence, at: seen.at }
@@ -127,6 +131,6 @@ pub(in crate::store) fn compare(seen: &CarriedRepeat, mark: RepeatMark, at: i64)
     }
 }
 
-fn expired(repeat: &CarriedRepeat, at: i64) -> bool {
-    at.saturating_sub(repeat.at) > i64::from(repeat.mark.window_seconds).saturating_mul(SECOND)
+fn expired(repeat: &CarriedRepeat, steady: i64) -> bool {
+    steady.saturating_sub(repeat.steady) > i64::from(repeat.mark.window_seconds).saturating_mul(SECOND)
 }

@@ -114,7 +114,12 @@ fn a_million_waiting_entries_take_about_ten_bytes_each() {
 fn repeats_are_told_within_their_window_and_their_number_only() {
     let mut repeats = Repeats::new(3);
     let second = 1_000_000_000;
-    let seen = |sequence, key, at: i64| CarriedRepeat { mark: mark(key, key * 10), sequence, at: at * second };
+    let seen = |sequence, key, at: i64| CarriedRepeat {
+        mark: mark(key, key * 10),
+        sequence,
+        at: at * second,
+        steady: at * second,
+    };
     repeats.insert(seen(1, 1, 0));
     assert_eq!(repeats.check(mark(1, 10), 10 * second), Seen::Repeat { sequence: 1, at: 0 });
     assert_eq!(repeats.check(mark(1, 11), 10 * second), Seen::Reused);
@@ -128,11 +133,44 @@ fn repeats_are_told_within_their_window_and_their_number_only() {
     assert_eq!(repeats.numbers(), 4..5);
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Against a plain list: what is told, what is kept, and what a checkpoint brings back.
+    #[test]
+    fn the_window_of_repeats_is_the_latest_of_each_key_among_the_last_so_many(
+        keys in prop::collection::vec((0_u64..700, 0_u64..3), 1..4000),
+        max in 1_usize..1500,
+        first in prop::sample::select(vec![0, 1, 1023, 1024, u64::from(u32::MAX) - 700, 3 * u64::from(u32::MAX) + 5]),
+    ) {
+        let mut repeats = Repeats::starting_at(max, first);
+        let mut all: Vec<CarriedRepeat> = Vec::new();
+        for (place, (key, body)) in keys.into_iter().enumerate() {
+            let (sequence, at) = (place as u64 + 1, place as i64);
+            let kept = &all[all.len().saturating_sub(max)..];
+            let latest = kept.iter().rev().find(|each| each.mark.key == key);
+            let seen = latest.map_or(Seen::New, |seen| match seen.mark.body == body {
+                true => Seen::Repeat { sequence: seen.sequence, at: seen.at },
+                false => Seen::Reused,
+            });
+            prop_assert_eq!(repeats.check(mark(key, body), 0), seen);
+            all.push(CarriedRepeat { mark: mark(key, body), sequence, at, steady: 0 });
+            repeats.insert(all[place]);
+        }
+        let kept = &all[all.len().saturating_sub(max)..];
+        prop_assert_eq!(repeats.slice(repeats.numbers()), kept);
+        prop_assert_eq!(repeats.forgotten as usize, all.len() - kept.len());
+        let mut loaded = Repeats::starting_at(max, repeats.numbers().start);
+        kept.iter().for_each(|each| loaded.restore(*each));
+        prop_assert_eq!(loaded.live_before(u64::MAX), repeats.live_before(u64::MAX));
+    }
+}
+
 #[test]
 fn a_clock_set_back_forgets_no_repeat() {
     let mut repeats = Repeats::new(10);
-    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 1, at: 1_000_000_000_000 });
-    repeats.insert(CarriedRepeat { mark: mark(2, 20), sequence: 2, at: 0 });
+    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 1, at: 1_000_000_000_000, steady: 1_000_000_000_000 });
+    repeats.insert(CarriedRepeat { mark: mark(2, 20), sequence: 2, at: 0, steady: 0 });
     assert_eq!(repeats.check(mark(1, 10), 0), Seen::Repeat { sequence: 1, at: 1_000_000_000_000 });
 }
 
@@ -149,6 +187,7 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
         let header = Header {
             channel: "pumps".into(),
             at: 0,
+            steady: 0,
             routes: vec![],
             ack: 0,
             control: 0,
@@ -178,12 +217,12 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
 #[test]
 fn a_lost_message_is_told_as_no_repeat_unless_its_key_told_another_since() {
     let mut repeats = Repeats::new(10);
-    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 1, at: 0 });
-    repeats.insert(CarriedRepeat { mark: mark(2, 20), sequence: 2, at: 0 });
+    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 1, at: 0, steady: 0 });
+    repeats.insert(CarriedRepeat { mark: mark(2, 20), sequence: 2, at: 0, steady: 0 });
     repeats.distrust(1, 3);
     assert_eq!(repeats.check(mark(1, 10), 0), Seen::Reused);
     assert_eq!(repeats.check(mark(2, 20), 0), Seen::Repeat { sequence: 2, at: 0 });
-    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 4, at: 0 });
+    repeats.insert(CarriedRepeat { mark: mark(1, 10), sequence: 4, at: 0, steady: 0 });
     repeats.distrust(1, 5);
     assert_eq!(repeats.check(mark(1, 10), 0), Seen::Repeat { sequence: 4, at: 0 });
 }
