@@ -5,6 +5,8 @@
 //! they took while lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean
 //! stop, and nothing may keep a stop from ending.
 
+mod ways;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -34,6 +36,7 @@ use crate::{
     sabotage::{self, CrashPoint},
     store::{DiskStore, OpenError, Store, StoreError},
 };
+use ways::WaysFile;
 
 /// Kept of the drain timeout for what follows when the rest is over, where a quarter of it is not less.
 const CUT: Duration = Duration::from_secs(3);
@@ -148,6 +151,7 @@ impl App {
         let listeners = std::mem::take(&mut *self.parts.listeners());
         let drains = listeners.into_values().map(|listening| listening.server.drain(left(cut_at)));
         tokio::join!(futures_util::future::join_all(drains), self.parts.delivery.drain(left(cut_at)));
+        let _ = timeout(left(deadline), self.parts.keep_ways()).await;
         self.admin.stop(left(deadline).min(Duration::from_secs(1))).await;
         let closed = timeout(left(deadline).max(CLOSE), self.parts.store.close()).await;
         info!("stopped");
@@ -235,10 +239,12 @@ impl Parts {
         let disk = opened.await?.map_err(|error| StartError::Store { path, error })?;
         let store: Arc<dyn Store> = disk.clone();
         let (watches, watched) = mpsc::unbounded_channel();
+        let delivery = Delivery::new(store.clone(), clock.clone(), metrics.clone());
+        delivery.came_by(WaysFile::in_store(&config.store.path).read());
         let parts = Parts {
             source,
             settings: Settings::of(config),
-            delivery: Delivery::new(store.clone(), clock.clone(), metrics.clone()),
+            delivery,
             store,
             disk,
             devices: Arc::new(Devices::default()),
@@ -277,6 +283,7 @@ impl Parts {
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         sabotage::crash_at(CrashPoint::DuringReload);
         self.channels.store(Arc::new(channels));
+        self.keep_ways().await;
         let gone = self.listen(by_address, bound);
         self.delivery.routes_changed().await;
         for (address, server) in gone {
@@ -286,6 +293,13 @@ impl Parts {
             tokio::spawn(server.drain(self.settings.limits.drain_timeout));
         }
         Ok(())
+    }
+
+    /// Before anything is received by a new way, and at the end, when what waits may have come by one alone.
+    async fn keep_ways(&self) {
+        let (path, ways) = (self.settings.store.path.clone(), self.delivery.ways());
+        // A panic in it was reported when it happened.
+        let _ = tokio::task::spawn_blocking(move || WaysFile::in_store(&path).write(&ways)).await;
     }
 
     /// Gives the listeners kept their channels and starts those bound; answers the others, taken out.

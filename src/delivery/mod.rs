@@ -42,7 +42,7 @@ use service::Service;
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
 /// Channel and destination.
-type Key = (Arc<str>, Arc<str>);
+pub type Key = (Arc<str>, Arc<str>);
 
 /// All lanes of all channels.
 pub struct Delivery {
@@ -61,6 +61,8 @@ struct Lines {
     /// Destinations whose gauges are set.
     shown: BTreeSet<Key>,
     stopping: bool,
+    /// By which ways what waits came, of destinations not configured yet.
+    before: Ways,
 }
 
 /// One destination and the lanes that serve it. Kept, idle, when it is no longer configured, so that a lane never has
@@ -70,21 +72,21 @@ struct Line {
     board: Arc<Board>,
     settings: Option<Settings>,
     lanes: BTreeSet<u16>,
-    /// How its messages came to their lanes, once it was configured.
-    routing: Option<Routing>,
+    /// How its messages come to their lanes, once that is known.
+    way: Option<String>,
 }
 
-/// What decides in which lane a message waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Routing {
-    lanes: u16,
-    order: Order,
-}
+/// By destination, what decides in which lane a message waits: its `lanes` and `order`, to be compared only.
+pub type Ways = BTreeMap<Key, String>;
+
+/// Of a destination for which messages wait that came by different ways.
+const CHANGING: &str = "changing";
 
 /// A destination as configured.
 struct Configured {
     key: Key,
-    routing: Routing,
+    lanes: u16,
+    way: String,
     settings: Option<Settings>,
     service: Arc<Service>,
 }
@@ -122,6 +124,18 @@ impl Delivery {
             lines: Mutex::default(),
             pausing: Default::default(),
         })
+    }
+
+    /// Told before anything is configured: by which ways what waits came to its lanes, as `ways` answered last.
+    pub fn came_by(&self, ways: Ways) {
+        self.lines().before = ways;
+    }
+
+    /// By which ways what waits came to its lanes. Kept before intake routes by another configuration.
+    pub fn ways(&self) -> Ways {
+        let lines = self.lines();
+        let known = lines.by_key.iter().filter_map(|(key, line)| Some((key.clone(), line.way()?)));
+        lines.before.clone().into_iter().chain(known).collect()
     }
 
     /// Serves exactly these channels: starts lanes that are new, gives changed ones their new configuration after what
@@ -244,7 +258,8 @@ impl Delivery {
                 match self.receiver(&key, &settings.settings) {
                     Ok(receiver) => configured.push(Configured {
                         key,
-                        routing: Routing { lanes: settings.lanes, order: settings.order.clone() },
+                        lanes: settings.lanes,
+                        way: way(settings.lanes, &settings.order),
                         settings: Some(settings.settings.clone()),
                         service: Arc::new(Service::of_channel(channel, settings, receiver)),
                     }),
@@ -275,19 +290,20 @@ impl Delivery {
         for (_, line) in lines.by_key.iter().filter(|(key, _)| !keys.contains(key)) {
             line.control.send_modify(|control| control.service = None);
         }
-        for Configured { key, routing, settings, service } in configured {
+        for Configured { key, lanes: count, way, settings, service } in configured {
             let is_paused = paused.contains(&key);
-            let line = lines.by_key.entry(key).or_insert_with_key(|key| Line::new(key, is_paused, &self.metrics));
+            let before = lines.before.get(&key).cloned();
+            let line = lines.by_key.entry(key);
+            let line = line.or_insert_with_key(|key| Line::new(key, is_paused, &self.metrics, before));
             line.board.configured();
             line.settings = settings;
-            let lanes = 0..routing.lanes;
-            let gate = line.routed(routing, &self.store);
+            let gate = line.routed(way, &self.store);
             line.control.send_modify(|control| {
                 control.service = Some(service);
                 control.gate = gate;
             });
             let key = line.board.key();
-            for lane in lanes {
+            for lane in 0..count {
                 if line.lanes.insert(lane) {
                     self.start(&key, lane, line);
                 }
@@ -357,27 +373,35 @@ impl Delivery {
 }
 
 impl Line {
-    fn new(key: &Key, paused: bool, metrics: &Arc<Metrics>) -> Line {
+    fn new(key: &Key, paused: bool, metrics: &Arc<Metrics>, way: Option<String>) -> Line {
         let control = Control { paused, ..Control::default() };
         Line {
             control: watch::Sender::new(control),
             board: Arc::new(Board::new(key.clone(), metrics.clone())),
             settings: None,
             lanes: BTreeSet::new(),
-            routing: None,
+            way,
         }
     }
 
+    /// By which way all that waits for it came.
+    fn way(&self) -> Option<String> {
+        let changing = self.control.borrow().gate.as_ref().is_some_and(|gate| !gate.is_open());
+        if changing { Some(CHANGING.to_owned()) } else { self.way.clone() }
+    }
+
     /// The gate its lanes pass from now on, if the way to them changes or is still changing.
-    fn routed(&mut self, routing: Routing, store: &Arc<dyn Store>) -> Option<Arc<Gate>> {
+    fn routed(&mut self, way: String, store: &Arc<dyn Store>) -> Option<Arc<Gate>> {
         let gate = self.control.borrow().gate.clone().filter(|gate| !gate.is_open());
-        let before = self.routing.replace(routing);
-        if before.is_none() || before == self.routing {
+        let before = self.way.replace(way);
+        if before.is_none() || before == self.way {
             return gate;
         }
         let key = self.board.key();
         info!(channel = %key.0, destination = %key.1, "lanes or order changed: what was received before goes first");
-        let new = || Arc::new(Gate::new(key, store.clone(), store.stats().next_sequence));
+        // What waited at the start may have come by more than one way.
+        let of_one_way = if self.lanes.is_empty() { 0 } else { store.stats().next_sequence };
+        let new = || Arc::new(Gate::new(key, store.clone(), of_one_way));
         Some(gate.filter(|gate| gate.changed_again()).unwrap_or_else(new))
     }
 
@@ -410,6 +434,10 @@ impl DestinationStatus {
             dead: 0,
         }
     }
+}
+
+fn way(lanes: u16, order: &Order) -> String {
+    format!("{lanes} {order:?}")
 }
 
 /// File names are unique by message only: two destinations in one directory would overwrite each other's files.

@@ -71,6 +71,36 @@ async fn another_number_of_lanes_and_another_order_keep_each_devices_order_under
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_number_of_lanes_after_a_stop_or_a_crash_keeps_each_devices_order() {
+    let slow = SinkConfig { script: Script::parse(["slow:10ms"]).unwrap(), ..SinkConfig::default() };
+    let sink = Sink::start("127.0.0.1:0", slow).await.unwrap();
+    sink.down().await;
+    let mut site = Site::new(&[]);
+    let write = |site: &Site, lanes: u16| {
+        let lanes = format!("order = \"device\"\nlanes = {lanes}");
+        site.write_channel("pumps", &channel(site.listener, &sink, &lanes));
+    };
+    write(&site, 4);
+    tokio::task::block_in_place(|| site.start());
+    let gateways = gateways(site.listener);
+    acked(&gateways, 100).await;
+    assert_eq!(tokio::task::block_in_place(|| site.terminate()), 0);
+    write(&site, 7);
+    tokio::task::block_in_place(|| site.start());
+    acked(&gateways, 60).await;
+    // What waits came by two ways now, and there is a third after the crash.
+    tokio::task::block_in_place(|| site.kill());
+    write(&site, 3);
+    tokio::task::block_in_place(|| site.start());
+    acked(&gateways, 60).await;
+    sink.up().await.unwrap();
+    let sent = gateways.stop().await;
+    tokio::task::block_in_place(|| site.drained());
+    let account = Account::join(&sent, [Route::all("ehr", &sink.account())]);
+    assert!(account.balances() && account.destinations[0].reordered.count == 0, "{account}\n{}", site.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_come_go_change_names_and_addresses_under_load_and_nothing_acknowledged_is_lost() {
     let north = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();
     let south = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();

@@ -324,8 +324,8 @@ pub(super) fn body(configuration: u64, context: Context) -> Translated {
 }
 
 pub(super) fn configured(destination: &str, lanes: u16, service: Service) -> Configured {
-    let routing = Routing { lanes, order: Order::Device };
-    Configured { key: ("pumps".into(), destination.into()), routing, settings: None, service: Arc::new(service) }
+    let way = way(lanes, &Order::Device);
+    Configured { key: ("pumps".into(), destination.into()), lanes, way, settings: None, service: Arc::new(service) }
 }
 
 pub(super) fn delivery(shelf: &Shelf) -> Arc<Delivery> {

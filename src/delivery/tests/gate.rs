@@ -73,3 +73,30 @@ async fn a_change_with_nothing_waiting_and_a_second_change_before_the_first_is_o
     }
     until_none_waits(&store, BOUND).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_way_changed_between_two_starts_is_noticed_and_what_waits_goes_in_the_stores_order() {
+    let store = MemoryStore::default();
+    let first = delivery_of(&store);
+    let (to, _calls) = receiver();
+    first.apply(lanes(service(to.clone(), 1), 2)).unwrap();
+    first.drain(BOUND).await;
+    let waiting = [put(&store, 1).await, put(&store, 0).await, put(&store, 1).await];
+    let kept = first.ways();
+    for (count, in_order) in [(4, true), (2, false)] {
+        let second = delivery_of(&store);
+        let (to, mut calls) = receiver();
+        second.came_by(kept.clone());
+        second.apply(lanes(service(to, 1), count)).unwrap();
+        assert_eq!(second.ways() != kept, in_order, "kept as changing until nothing waits that came before");
+        second.routes_changed().await;
+        let call = calls.next().await;
+        if in_order {
+            assert_eq!(call.id(), waiting[0]);
+            calls.expect_none().await;
+        } else {
+            assert_ne!(calls.next().await.lane, call.lane, "nothing has changed: in parallel");
+        }
+        second.drain(Duration::ZERO).await;
+    }
+}
