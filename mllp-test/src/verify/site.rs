@@ -389,21 +389,25 @@ impl Site {
         Ok(())
     }
 
-    /// Waits until nothing waits for delivery, and notes how long that took. Broken after `patience` and the time in
-    /// which even a slow disk settles what waits.
+    /// Waits until nothing waits for delivery, and notes how long that took. Broken when for `patience` nothing moves, or
+    /// when it all takes longer than even a slow disk needs to settle what waits.
     pub async fn drained(&mut self, patience: Duration) -> Result<(), Broken> {
         let begun = Instant::now();
+        let (mut least, mut moved) = (u64::MAX, begun);
         let mut allowed = None;
         loop {
-            let waiting = self.engine.json("/api/store").await?["waiting"].as_u64();
-            if waiting == Some(0) {
+            let waiting = self.engine.json("/api/store").await?["waiting"].as_u64().unwrap_or(u64::MAX);
+            if waiting == 0 {
                 self.tally.drain_ms = self.tally.drain_ms.max(begun.elapsed().as_millis() as u64);
                 return Ok(());
             }
-            let waiting = waiting.unwrap_or_default();
-            let backlog = Duration::from_secs(waiting / SETTLED_A_SECOND);
-            let allowed = *allowed.get_or_insert(patience + backlog);
-            ensure(begun.elapsed() < allowed, Column::Liveness, || format!("{waiting} still wait after {allowed:?}"))?;
+            if waiting < least {
+                (least, moved) = (waiting, Instant::now());
+            }
+            let allowed = *allowed.get_or_insert(patience + Duration::from_secs(waiting / SETTLED_A_SECOND));
+            ensure(moved.elapsed() < patience && begun.elapsed() < allowed, Column::Liveness, || {
+                format!("{waiting} wait, for {:?} without change: {}", moved.elapsed(), self.engine.last_words())
+            })?;
             sleep(POLL).await;
         }
     }

@@ -5,8 +5,9 @@ use super::process::{killed_while_recovering, paused};
 use super::reload;
 use crate::verify::broken::Broken;
 use crate::verify::chance::Chance;
+use crate::verify::site::ReceiverPlan;
 use crate::verify::traffic::{Mode, TrafficPlan};
-use crate::verify::{Fault, Plan, Site};
+use crate::verify::{Fault, Plan, Site, channels};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -24,14 +25,26 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
 
 fn plan() -> Plan {
     let mut plan = reload::plan();
-    let usual = TrafficPlan { rate: 50.0, ..TrafficPlan::USUAL };
+    plan.channels
+        .push(("unasked", channels::BESIDE.replace("beside", "unasked").replace("@2576", "@2577") + ASKS_AGAIN));
+    for receiver in &mut plan.receivers[..2] {
+        receiver.expects = reload::of_traffic(|traffic| !matches!(traffic, 1 | 4));
+    }
+    let expects = reload::of_traffic(|traffic| traffic == 4);
+    plan.receivers.push(ReceiverPlan { verbatim: false, expects, ..ReceiverPlan::mllp("unasked", 6663) });
+    // Less than a lane settles on a slow disk: what piled up would be seen as trouble at the end.
+    let usual = TrafficPlan { rate: 10.0, ..TrafficPlan::USUAL };
+    plan.traffic.iter_mut().for_each(|gateways| gateways.rate = 15.0);
     plan.traffic.extend([
         TrafficPlan { name: "lockstep", mode: Mode::Lockstep, ..usual.clone() },
         TrafficPlan { name: "impatient", mode: Mode::Impatient(4, Duration::from_millis(700)), ..usual.clone() },
-        TrafficPlan { name: "unanswered", mode: Mode::Unanswered, rate: 20.0, ..usual },
+        TrafficPlan { name: "unanswered", port: 2577, mode: Mode::Unanswered, ..usual },
     ]);
     plan
 }
+
+/// The gateway asks for no answer; the engine must ask its receiver for one.
+const ASKS_AGAIN: &str = "[[destination.step]]\nset = { path = \"MSH-15\", to = \"AL\" }\n";
 
 async fn everything(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
     let time = Duration::from_secs(if site.tools.release { 1_000 } else { 120 });

@@ -1,6 +1,7 @@
 //! The configuration read again under load: channels added, removed and renamed, lanes changed, and files that cannot be
 //! read. What is in force keeps working, and a faulty file changes nothing but the answer to whoever asked.
 
+use crate::account::Expect;
 use crate::verify::broken::{Broken, Column, ensure};
 use crate::verify::chance::Chance;
 use crate::verify::engine::PATIENCE;
@@ -26,10 +27,22 @@ pub(super) fn plan() -> Plan {
     let takes_all = "[accept]\nwhere = { \"MSH-3.1\" = \"PUMP_GATEWAY\" }\n\n[[destination]]";
     plan.channels.push(("aside", channels::BESIDE.replace("[[destination]]", takes_all)));
     plan.channels.push(("beside", channels::BESIDE.to_owned()));
+    for receiver in &mut plan.receivers {
+        receiver.expects = of_traffic(|traffic| traffic != BESIDE);
+    }
+    let expects = of_traffic(|traffic| traffic == BESIDE);
     // Two channels, so two lanes, and no order between them.
-    plan.receivers.push(ReceiverPlan { lanes: 2, ordered: false, ..ReceiverPlan::mllp("beside", 6662) });
+    plan.receivers.push(ReceiverPlan { lanes: 2, ordered: false, expects, ..ReceiverPlan::mllp("beside", 6662) });
     plan.traffic.push(TrafficPlan { name: "beside-gateways", port: 2576, rate: 50.0, ..TrafficPlan::USUAL });
     plan
+}
+
+/// The place of the gateways beside in the plan.
+const BESIDE: u8 = 1;
+
+/// What the gateways at such a place of the plan send: the place is the last byte of the run in their ids.
+pub(super) fn of_traffic(wanted: fn(u8) -> bool) -> Expect {
+    Expect::when(move |id, _| wanted(id.run as u8))
 }
 
 pub(super) async fn read_again(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
