@@ -42,6 +42,8 @@ pub struct SenderConfig {
     pub answered: bool,
     /// Whether what was not answered is sent again after reconnecting.
     pub resend: bool,
+    /// A word that is in every message and may be in no answer.
+    pub canary: Option<String>,
     /// The pause before connecting again.
     pub reconnect_pause: Duration,
     /// How long to go on for outstanding answers after the last message was given.
@@ -57,6 +59,7 @@ impl SenderConfig {
             ack_timeout: Duration::from_secs(30),
             answered: true,
             resend: true,
+            canary: None,
             reconnect_pause: Duration::from_millis(100),
             drain: Duration::from_secs(30),
         }
@@ -207,6 +210,9 @@ impl Sender {
     }
 
     fn take_answer(&mut self, answer: &[u8]) -> bool {
+        if self.config.canary.as_ref().is_some_and(|word| contains(answer, word.as_bytes())) {
+            self.book.count(|account| account.leaked += 1);
+        }
         let Some(oldest) = self.pending.front() else {
             self.book.count(|account| account.unexpected += 1);
             return false;
@@ -242,4 +248,8 @@ impl Sender {
         self.pending.drain(..).for_each(|pending| self.book.lost(pending.id));
         self.book.flush();
     }
+}
+
+fn contains(answer: &[u8], word: &[u8]) -> bool {
+    answer.windows(word.len().max(1)).any(|window| window == word)
 }

@@ -119,6 +119,19 @@ async fn the_library_starts_both_kinds_of_sink_with_one_rule_language() {
 }
 
 #[tokio::test]
+async fn verify_lists_its_faults_and_without_an_engine_or_with_an_unknown_fault_it_is_no_success() {
+    let output = run(&["verify", "--list"]).await;
+    assert!(output.status.success() && text(&output).contains("SIGKILL under load"), "{}", text(&output));
+    let folder = File::new("verify");
+    let nowhere = ["verify", "--engine", "/nowhere/cannula", "--report", folder.path()];
+    for more in [&["--faults", "F1"][..], &["--faults", "F99"], &["--self-test"]] {
+        assert_eq!(run(&[&nowhere[..], more].concat()).await.status.code(), Some(1), "{more:?}");
+    }
+    let _ = std::fs::remove_dir_all(&folder.0);
+    assert_eq!(run(&["verify", "--count", "F1"]).await.status.code(), Some(64));
+}
+
+#[tokio::test]
 async fn the_proxy_listens_for_its_time_and_a_rule_it_does_not_know_is_a_fault_of_the_command_line() {
     let good = ["proxy", "127.0.0.1:0", "127.0.0.1:9", "--there", "reset@frame=3", "--seconds", "50ms"];
     let output = run(&good).await;

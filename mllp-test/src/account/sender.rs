@@ -33,6 +33,8 @@ pub struct SenderAccount {
     pub mismatched: u64,
     /// Answers while nothing was unanswered.
     pub unexpected: u64,
+    /// Answers in which the canary stood: patient data.
+    pub leaked: u64,
     /// Bytes outside frames.
     pub noise: u64,
     /// Connections made.
@@ -67,7 +69,9 @@ impl SenderAccount {
 
     /// Whether each message was answered positively, once and in order.
     pub fn is_clean(&self) -> bool {
-        self.acked == self.sent && self.mismatched + self.unexpected + self.noise == 0 && self.ledger_fault.is_none()
+        self.acked == self.sent
+            && self.mismatched + self.unexpected + self.leaked + self.noise == 0
+            && self.ledger_fault.is_none()
     }
 
     /// Whether the message was answered positively.
@@ -101,6 +105,7 @@ impl SenderAccount {
         self.lost += other.lost;
         self.mismatched += other.mismatched;
         self.unexpected += other.unexpected;
+        self.leaked += other.leaked;
         self.noise += other.noise;
         self.connections += other.connections;
         self.connect_failures += other.connect_failures;

@@ -122,3 +122,33 @@ impl Row {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_report_reads_back_and_a_skipped_or_unfinished_fault_is_never_shown_as_passed() {
+        let folder = std::env::temp_dir().join(format!("mllp-test-report-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let row = |id: &str, done| Row { id: id.into(), wanted: 10, done, ..Row::default() };
+        let mut report = Report { seed: 7, rows: vec![row("F1", 10), row("F2", 0)], ..Report::default() };
+        assert!(!report.is_clean(), "F2 was not done");
+        report.rows[1].skipped = Some("no engine".into());
+        assert!(report.is_clean() && report.markdown().contains("skipped: no engine"));
+        report.rows[0].violations.push(Violation {
+            column: Column::Lost,
+            what: "lost 1".into(),
+            replay: "mllp-test verify --seed 7".into(),
+            folder: "F1-00000".into(),
+        });
+        report.write(&folder).unwrap();
+        let read = Report::read(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!read.is_clean() && read.seed == 7 && read.rows[0].violations == report.rows[0].violations);
+        assert!(read.markdown().contains("Lost: lost 1") && read.markdown().contains("--seed 7"));
+        report.rows.remove(0);
+        assert!(!report.is_clean(), "nothing was done at all");
+    }
+}

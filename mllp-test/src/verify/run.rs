@@ -213,3 +213,49 @@ async fn begin(fault: &Fault, site: &mut Site) -> Result<(), Broken> {
     (fault.prepare)(site).await?;
     if fault.started { site.start().await } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn options(counts: &[(&str, u32)]) -> Options {
+        let no = std::path::PathBuf::from("no-engine");
+        Options {
+            tools: Tools { engine: no.clone(), crash_engine: None, report: no, release: false },
+            matrix: Matrix::Only(counts.iter().map(|(id, _)| (*id).to_owned()).collect()),
+            counts: counts.iter().map(|(id, count)| ((*id).to_owned(), *count)).collect(),
+            first: 0,
+            seed: 7,
+            jobs: 1,
+        }
+    }
+
+    fn planned(options: &Options, before: Option<Report>) -> Vec<(&'static str, u32, u32)> {
+        let report = begun(options, String::new(), before).unwrap();
+        groups(options, &report).iter().map(|group| (group.fault.id, group.first, group.cycles)).collect()
+    }
+
+    #[test]
+    fn a_run_goes_on_where_it_stopped_and_leaves_out_what_is_done() {
+        let options = options(&[("F1", 60), ("F3", 10)]);
+        assert_eq!(planned(&options, None), [("F1", 0, 25), ("F3", 0, 10), ("F1", 25, 25), ("F1", 50, 10)]);
+        let mut before = begun(&options, String::new(), None).unwrap();
+        (before.rows[0].done, before.rows[1].done) = (50, 10);
+        assert_eq!(planned(&options, Some(before)), [("F1", 50, 10)]);
+    }
+
+    #[test]
+    fn a_group_can_be_run_again_by_its_first_cycle() {
+        let wanted = Options { first: 50, ..options(&[("F1", 10)]) };
+        assert_eq!(planned(&wanted, None), [("F1", 50, 10)]);
+    }
+
+    #[test]
+    fn a_fault_that_is_not_known_and_one_that_cannot_be_done_are_said_so() {
+        assert!(begun(&options(&[("F99", 1)]), String::new(), None).unwrap_err().contains("F99"));
+        let report = begun(&options(&[("F2", 1)]), String::new(), None).unwrap();
+        assert!(report.rows[0].skipped.as_ref().unwrap().contains("--crash-engine"));
+        assert!(planned(&options(&[("F2", 1)]), None).is_empty());
+    }
+}

@@ -58,6 +58,7 @@ pub fn join(site: &mut Site, dead: &HashMap<String, HashSet<MessageId>>) -> Acco
     site.tally.acked += account.acked;
     site.tally.ack_mismatch += account.wrong_answers + sender.noise;
     count(&mut broken, Column::AckMismatch, "answers fit no message", account.wrong_answers + sender.noise);
+    count(&mut broken, Column::Leaked, "answers with a patient's name", sender.leaked);
     count(&mut broken, Column::Liveness, "messages never answered", unanswered);
     if !site.plan.refusals {
         count(&mut broken, Column::Liveness, "messages refused", account.naked);
@@ -183,4 +184,66 @@ pub async fn dead_letters(site: &Site) -> Result<HashMap<String, HashSet<Message
 
 fn text(bytes: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(bytes.as_ref()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+    use crate::verify::traffic::TrafficPlan;
+    use crate::verify::{Plan, Tools};
+    use std::path::PathBuf;
+
+    /// Gateways that send straight to the first of these destinations: an engine could do no better.
+    async fn settled(name: &str, receivers: Vec<ReceiverPlan>) -> Site {
+        let traffic = TrafficPlan {
+            port: receivers[0].port,
+            connections: 1,
+            rate: 0.0,
+            messages: Some(50),
+            ..TrafficPlan::USUAL
+        };
+        let plan = Plan { receivers, traffic: vec![traffic], ..Plan::default() };
+        let folder = std::env::temp_dir().join(format!("mllp-test-settle-{}-{name}", std::process::id()));
+        let no = PathBuf::from("no-engine");
+        let tools = Tools { engine: no, crash_engine: None, report: folder.clone(), release: false };
+        let mut site = Site::open(&folder, plan, &tools, 7).await.unwrap();
+        site.traffic[0].start();
+        site.traffic[0].finished().await;
+        join(&mut site, &HashMap::new());
+        std::fs::remove_dir_all(&folder).unwrap();
+        site
+    }
+
+    fn columns(site: &Site) -> Vec<Column> {
+        site.broken.iter().map(|broken| broken.column).collect()
+    }
+
+    #[tokio::test]
+    async fn what_came_as_it_was_sent_is_clean_and_what_came_nowhere_is_lost() {
+        let site = settled("clean", vec![ReceiverPlan::mllp("legacy", 6661)]).await;
+        assert_eq!((columns(&site), site.tally.acked, site.tally.lost), (vec![], 50, 0));
+        let two = vec![ReceiverPlan::mllp("legacy", 6661), ReceiverPlan::mllp("other", 6662)];
+        let site = settled("lost", two).await;
+        assert_eq!((columns(&site), site.tally.lost), (vec![Column::Lost], 50));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_answer_is_a_mismatch_and_a_repeat_that_no_fault_explains_is_broken() {
+        let script = vec!["nth=20:wrong-msa2".to_owned()];
+        let site = settled("mismatch", vec![ReceiverPlan { script, ..ReceiverPlan::mllp("legacy", 6661) }]).await;
+        assert_eq!(columns(&site), [Column::AckMismatch, Column::Repeats], "{:?}", site.broken);
+        assert!(site.tally.ack_mismatch == 1 && site.tally.repeats > 0 && site.tally.lost == 0);
+    }
+
+    #[tokio::test]
+    async fn messages_where_they_do_not_belong_and_nothing_acknowledged_are_broken_too() {
+        let nowhere = crate::Expect::when(|_, _| false);
+        let site =
+            settled("misrouted", vec![ReceiverPlan { expects: nowhere, ..ReceiverPlan::mllp("legacy", 6661) }]).await;
+        assert_eq!(columns(&site), [Column::Phantom]);
+        let script = vec!["AE".to_owned()];
+        let site = settled("refused", vec![ReceiverPlan { script, ..ReceiverPlan::mllp("legacy", 6661) }]).await;
+        assert_eq!(columns(&site), [Column::Checker, Column::Liveness], "{:?}", site.broken);
+    }
 }

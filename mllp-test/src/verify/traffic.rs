@@ -97,6 +97,7 @@ impl Traffic {
         let sender = SenderConfig {
             window,
             ack_timeout,
+            canary: Some(canary.to_owned()),
             answered: plan.mode != Mode::Unanswered,
             reconnect_pause: Duration::from_millis(20),
             drain: Duration::from_secs(60),
