@@ -24,7 +24,7 @@ fn fhir_plan() -> Plan {
     let channel = channels::TO_LEGACY_AND_EHR.replace("timeout = \"5s\"", "timeout = \"1s\"");
     Plan {
         channels: vec![("pumps", channel)],
-        traffic: vec![TrafficPlan { connections: 4, rate: 100.0, ..TrafficPlan::USUAL }],
+        traffic: vec![TrafficPlan { connections: 4, rate: 40.0, ..TrafficPlan::USUAL }],
         ..Plan::default()
     }
 }

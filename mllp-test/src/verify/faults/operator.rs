@@ -18,7 +18,7 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
     quick: 5,
     release: 100,
     group: 5,
-    plan: |_| Plan { traffic: vec![TrafficPlan { rate: 100.0, ..TrafficPlan::USUAL }], ..Plan::default() },
+    plan: |_| Plan { traffic: vec![TrafficPlan { rate: 40.0, ..TrafficPlan::USUAL }], ..Plan::default() },
     cycle: |site, chance| Box::pin(operated(site, chance)),
     ..Fault::BASE
 }];

@@ -81,7 +81,7 @@ const BESIDE_TRAFFIC: TrafficPlan = TrafficPlan {
     port: 2576,
     connections: 1,
     mode: Mode::Lockstep,
-    rate: 50.0,
+    rate: 25.0,
     ..TrafficPlan::USUAL
 };
 
@@ -92,7 +92,7 @@ fn slow_plan() -> Plan {
     Plan {
         channels: vec![("pumps", channels::TO_LEGACY_AND_EHR.to_owned()), ("wards", channels::BESIDE.to_owned())],
         receivers,
-        traffic: vec![TrafficPlan { rate: 60.0, ..TrafficPlan::USUAL }, BESIDE_TRAFFIC],
+        traffic: vec![TrafficPlan { rate: 40.0, ..TrafficPlan::USUAL }, BESIDE_TRAFFIC],
         ..usual
     }
 }
@@ -104,7 +104,7 @@ fn behind_proxies() -> Plan {
             ReceiverPlan { via: Some(6660), expects: of_gateways(0), ..ReceiverPlan::mllp("legacy", 6661) },
             ReceiverPlan { via: Some(8079), expects: of_gateways(0), ..ReceiverPlan::fhir("ehr", 8080) },
         ],
-        traffic: vec![TrafficPlan { rate: 60.0, ..TrafficPlan::USUAL }],
+        traffic: vec![TrafficPlan { rate: 40.0, ..TrafficPlan::USUAL }],
         ..Plan::default()
     }
 }
@@ -258,7 +258,7 @@ fn poison_plan() -> Plan {
     Plan {
         channels: vec![("pumps", channels::TO_LEGACY_AND_EHR.to_owned()), ("wards", held)],
         receivers,
-        traffic: vec![TrafficPlan { rate: 100.0, ..TrafficPlan::USUAL }, BESIDE_TRAFFIC],
+        traffic: vec![TrafficPlan { rate: 40.0, ..TrafficPlan::USUAL }, BESIDE_TRAFFIC],
         ..Plan::default()
     }
 }
@@ -329,7 +329,7 @@ async fn state(site: &Site, wanted: &str) -> Result<(), Broken> {
 /// Proxies everywhere; the gateways send again what was not answered.
 fn network_plan() -> Plan {
     let gateways =
-        TrafficPlan { port: 2574, mode: Mode::Impatient(8, Duration::from_secs(3)), rate: 60.0, ..TrafficPlan::USUAL };
+        TrafficPlan { port: 2574, mode: Mode::Impatient(8, Duration::from_secs(3)), rate: 40.0, ..TrafficPlan::USUAL };
     Plan { traffic: vec![gateways], ..behind_proxies() }
 }
 
