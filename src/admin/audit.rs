@@ -1,12 +1,13 @@
 //! Who read or changed what, in an append-only file of JSON lines.
 //!
-//! Each line holds the SHA-256 of the line before it, so that a line edited, removed or moved is found by `verify`. Lines
-//! name messages by id and never hold content. An action that cannot be written down is not done.
+//! Each line holds the SHA-256 of the line before it, and a file beside the log, its head, the number and the SHA-256 of
+//! the last one, so that a line edited, removed or moved is found by `verify`, also at the end. Lines name messages by id
+//! and never hold content. An action that cannot be written down is not done.
 
 use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -62,6 +63,7 @@ pub struct Audit(Arc<Mutex<Log>>);
 struct Log {
     path: PathBuf,
     file: File,
+    head: File,
     last: Tail,
     /// Bytes of whole lines.
     length: u64,
@@ -71,7 +73,7 @@ struct Log {
     spoiled: bool,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Tail {
     number: u64,
     digest: String,
@@ -81,9 +83,14 @@ impl Audit {
     /// Opens or makes the log and proves its chain.
     pub fn open(path: &Path) -> Result<Audit, AuditError> {
         let io = |error| AuditError::Io { path: path.to_owned(), error };
-        let (last, length) = if path.exists() { mended_tail(path)? } else { Default::default() };
+        let found = read_head(path)?;
+        let (last, length) = if path.exists() || found.is_some() { mended_tail(path)? } else { Default::default() };
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(io)?;
-        let mut log = Log { path: path.to_owned(), file, last, length, allocated: 0, spoiled: false };
+        // After a crash the head may be a line behind; a log restored without one gets it anew.
+        let head = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(head_path(path));
+        let head = head.map_err(io)?;
+        write_head(&head, &last).map_err(io)?;
+        let mut log = Log { path: path.to_owned(), file, head, last, length, allocated: 0, spoiled: false };
         log.allocate();
         Ok(Audit(Arc::new(Mutex::new(log))))
     }
@@ -105,7 +112,7 @@ impl Audit {
         line.push(b'\n');
         log.append(&line).map_err(io)?;
         log.last = Tail { number: entry.number, digest };
-        Ok(())
+        write_head(&log.head, &log.last).map_err(io)
     }
 
     /// At most `limit` lines with numbers below `before` (all, where 0), newest first.
@@ -113,7 +120,7 @@ impl Audit {
         let path = self.0.lock().unwrap_or_else(PoisonError::into_inner).path.clone();
         let limit = limit.clamp(1, 1_000);
         let mut kept = std::collections::VecDeque::with_capacity(limit);
-        walk(&path, |entry| {
+        walk(&path, |entry, _| {
             if before == 0 || entry.number < before {
                 if kept.len() == limit {
                     kept.pop_front();
@@ -152,15 +159,71 @@ impl Log {
     }
 }
 
-/// Proves the chain of a log: the number of lines.
+/// Proves the chain of a log, its end included: the number of lines.
 pub fn verify(path: &Path) -> Result<u64, AuditError> {
-    Ok(walk(path, |_| {})?.0.number)
+    let tail = proved(path)?.0;
+    if tail.number > 0 && read_head(path)?.is_none() {
+        let what =
+            "the file audit.head beside the log is missing, so that lines missing after this one are not noticed";
+        return Err(AuditError::Broken { line: tail.number, what });
+    }
+    Ok(tail.number)
+}
+
+/// The log's tail and length, if its chain holds and goes as far as its head says, where it has one.
+fn proved(path: &Path) -> Result<(Tail, u64), AuditError> {
+    let head = read_head(path)?;
+    let mut met = head.as_ref().is_none_or(|head| head.number == 0);
+    let mut changed = false;
+    let compare = |entry: AuditEntry, digest: &str| {
+        if let Some(head) = head.as_ref().filter(|head| head.number == entry.number) {
+            (met, changed) = (true, head.digest != digest);
+        }
+    };
+    let gone = head.is_some() && !path.exists();
+    let walked = if gone { Default::default() } else { walk(path, compare)? };
+    let line = head.map_or(0, |head| head.number);
+    match (met, changed) {
+        (true, false) => Ok(walked),
+        (true, true) => Err(AuditError::Broken { line, what: "was changed" }),
+        (false, _) => Err(AuditError::Broken { line, what: "is missing, or a line before it" }),
+    }
+}
+
+fn head_path(path: &Path) -> PathBuf {
+    path.with_extension("head")
+}
+
+fn read_head(path: &Path) -> Result<Option<Tail>, AuditError> {
+    let path = head_path(path);
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|error| AuditError::Io { path, error })?,
+    };
+    let head = text
+        .trim_end()
+        .split_once(' ')
+        .and_then(|(number, digest)| Some(Tail { number: number.parse().ok()?, digest: digest.to_owned() }));
+    // An empty file is one that was made and not written before a crash.
+    match head {
+        None if !text.is_empty() => Err(AuditError::Broken { line: 0, what: "the file audit.head is unreadable" }),
+        head => Ok(head),
+    }
+}
+
+/// In one sector and always of one length, so that it is there whole or as before, and needs no new room.
+fn write_head(head: &File, last: &Tail) -> std::io::Result<()> {
+    head.write_all_at(format!("{:020} {:64}\n", last.number, last.digest).as_bytes(), 0)?;
+    head.sync_data()
 }
 
 /// The last whole line; a half line that a crash left is cut, since nothing was done on its strength.
 fn mended_tail(path: &Path) -> Result<(Tail, u64), AuditError> {
     let io = |error| AuditError::Io { path: path.to_owned(), error };
-    let (tail, whole) = walk(path, |_| {})?;
+    let (tail, whole) = proved(path)?;
+    if !path.exists() {
+        return Ok((tail, whole));
+    }
     let file = OpenOptions::new().write(true).open(path).map_err(io)?;
     if file.metadata().map_err(io)?.len() > whole {
         file.set_len(whole).and_then(|()| file.sync_data()).map_err(io)?;
@@ -168,8 +231,8 @@ fn mended_tail(path: &Path) -> Result<(Tail, u64), AuditError> {
     Ok((tail, whole))
 }
 
-/// Gives every entry to `each`; answers the tail and the length of the whole lines, in bytes.
-fn walk(path: &Path, mut each: impl FnMut(AuditEntry)) -> Result<(Tail, u64), AuditError> {
+/// Gives every entry with its digest to `each`; answers the tail and the length of the whole lines, in bytes.
+fn walk(path: &Path, mut each: impl FnMut(AuditEntry, &str)) -> Result<(Tail, u64), AuditError> {
     let io = |error| AuditError::Io { path: path.to_owned(), error };
     let mut reader = BufReader::new(File::open(path).map_err(io)?);
     let (mut tail, mut whole, mut line) = (Tail::default(), 0, Vec::new());
@@ -189,7 +252,7 @@ fn walk(path: &Path, mut each: impl FnMut(AuditEntry)) -> Result<(Tail, u64), Au
         }
         whole += read as u64;
         tail = Tail { number: entry.number, digest: hex(&Sha256::digest(&line)) };
-        each(entry);
+        each(entry, &tail.digest);
     }
 }
 
@@ -235,6 +298,36 @@ mod tests {
             std::fs::write(&path, changed).unwrap();
             assert!(matches!(verify(&path), Err(AuditError::Broken { .. })));
         }
+    }
+
+    #[test]
+    fn a_last_line_edited_removed_or_cut_and_a_log_emptied_or_gone_are_found() {
+        let (_directory, path) = log_of(3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let edited = text.replacen("\"object\":\"2\"", "\"object\":\"9\"", 1);
+        for changed in [edited, lines[..2].concat(), text[..text.len() - 9].to_owned(), String::new()] {
+            std::fs::write(&path, changed).unwrap();
+            assert!(matches!(verify(&path), Err(AuditError::Broken { line: 3, .. })));
+            assert!(Audit::open(&path).is_err());
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(verify(&path), Err(AuditError::Broken { line: 3, .. })));
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(verify(&path).unwrap(), 3);
+        std::fs::remove_file(head_path(&path)).unwrap();
+        assert!(verify(&path).is_err(), "without its head the end of a log is not proved");
+    }
+
+    #[test]
+    fn a_head_left_a_line_behind_by_a_crash_is_no_fault() {
+        let (_directory, path) = log_of(1);
+        let behind = std::fs::read(head_path(&path)).unwrap();
+        Audit::open(&path).unwrap().record(Timestamp::UNIX_EPOCH, "reload", "").unwrap();
+        std::fs::write(head_path(&path), &behind).unwrap();
+        assert_eq!(verify(&path).unwrap(), 2);
+        Audit::open(&path).unwrap();
+        assert_ne!(std::fs::read(head_path(&path)).unwrap(), behind);
     }
 
     #[test]
