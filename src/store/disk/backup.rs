@@ -12,7 +12,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Component, Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -178,18 +178,22 @@ impl Drop for Pinned<'_> {
 }
 
 fn backup_running(shared: &Shared, directory: &Path, logs: &[PathBuf], made_at: Timestamp) -> Done<Backup> {
-    let store = shared.reader.directory().parent().unwrap_or(Path::new(""));
+    let store = &shared.path;
     let inside = |path: &Path| directory.starts_with(path);
     if !directory.is_absolute() || inside(store) || fs::canonicalize(store).is_ok_and(|store| inside(&store)) {
         return Err(BackupError::Place(directory.to_owned()));
     }
     let pinned = Pinned::new(shared)?;
-    let prefix = Prefix::of(&shared.reader);
+    let failures = shared.failures.load(Ordering::SeqCst);
+    let prefix = Prefix::of(&shared.reader.load());
     // Whatever the prefix holds was asked for before this, which asks for nothing: once it is answered that is durable.
     let (answerer, answer) = oneshot::channel();
     let nothing = Request::Replay { at: 0, items: Vec::new() };
     shared.queue.push(nothing, Answerer::To(answerer));
     answer.blocking_recv().unwrap_or_else(|_| Err(shared.gone()))?;
+    if shared.failures.load(Ordering::SeqCst) != failures {
+        return Err(StoreError::Failed("it failed during this and was opened anew since: ask again".into()).into());
+    }
     let made = write(store, &prefix, directory, logs, made_at, &|| Ok(shared.usable()?))?;
     drop(pinned);
     info!(directory = %directory.display(), records = made.records, "backup complete");

@@ -91,7 +91,7 @@ fn may_pass(fault: &OpenError) -> bool {
     match fault {
         OpenError::Journal(fault) => matches!(fault, JournalError::Io { .. } | JournalError::Full),
         OpenError::Io { .. } | OpenError::JournalMissing { .. } => true,
-        OpenError::JournalShort { .. } | OpenError::Unreadable { .. } => false,
+        OpenError::JournalShort { .. } | OpenError::Unreadable { .. } | OpenError::RestoreUnfinished { .. } => false,
     }
 }
 

@@ -43,7 +43,7 @@ impl Prefix {
         let lock = lock(files, directory, false)?;
         let found = Found::in_directory(files, directory)?;
         let Examined { extents, damage, .. } =
-            if found.is_new() { Examined::default() } else { recover::examine(files, directory, &found)? };
+            if found.is_new() { Examined::default() } else { recover::examine(files, directory, &found, None)? };
         if !damage.is_empty() {
             return Err(JournalError::Damaged(damage));
         }
