@@ -233,6 +233,8 @@ struct Marks {
     owed: u64,
     /// Repeats at the start of this life.
     before: u64,
+    /// Lives ended by a kill: what was on its way then, one message a lane, may have come and not been counted.
+    killed: u64,
 }
 
 impl Site {
@@ -339,6 +341,7 @@ impl Site {
     /// SIGKILL, a declared fault. The marks it has counted are noted first: they die with it.
     pub async fn kill(&mut self) -> Result<(), Broken> {
         self.note_marks().await;
+        self.marks.killed += 1;
         self.engine.kill().await?;
         self.injected(1);
         Ok(())
@@ -359,7 +362,9 @@ impl Site {
 
     /// Repeats that came without the engine having marked them.
     pub fn unmarked(&self) -> u64 {
-        if self.marks.counted { self.marks.owed.saturating_sub(self.tally.marked) } else { 0 }
+        let lanes: u64 = self.plan.receivers.iter().map(|receiver| receiver.lanes).sum();
+        let marked = self.tally.marked + self.marks.killed * lanes;
+        if self.marks.counted { self.marks.owed.saturating_sub(marked) } else { 0 }
     }
 
     /// Declares faults: each allows one repeat for each lane.

@@ -194,7 +194,6 @@ async fn told_to_stop(site: &mut Site, mut chance: Chance) -> Result<(), Broken>
             site.receiver(name)?.up().await?;
         }
         _ => {
-            site.note_marks().await;
             site.engine.signal("TERM").await?;
             site.engine.signal("TERM").await?;
             site.engine.wait(PATIENCE).await?;
