@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{Admin, Audit, AuditError, Engine, ListenerStatus},
+    admin::{Admin, Audit, AuditError, Engine, ListenerStatus, set_aside_audit},
     channel::Channel,
     clock::Clock,
     config::{self, Config, LimitsConfig, LogFormat, StoreConfig, Watch},
@@ -172,9 +172,8 @@ fn open_audit(path: &Path, clock: &Clock) -> Result<Audit, StartError> {
         opened => return Ok(opened?),
     };
     let now = clock.now();
-    let aside = path.with_extension(format!("broken-{}.ndjson", now.as_second()));
+    let aside = set_aside_audit(path, now)?;
     error!(line = broken.0, what = broken.1, aside = %aside.display(), "the audit log was changed; compare it with a backup");
-    std::fs::rename(path, &aside).map_err(|error| AuditError::Io { path: path.to_owned(), error })?;
     let audit = Audit::open(path)?;
     if let Err(fault) = audit.record(now, "audit.broken", &format!("line {} of {}", broken.0, aside.display())) {
         error!(%fault, "the audit log cannot be written");

@@ -170,6 +170,20 @@ pub fn verify(path: &Path) -> Result<u64, AuditError> {
     Ok(tail.number)
 }
 
+/// Moves a log that does not prove itself aside, with its head; answers where it is now.
+pub fn set_aside(path: &Path, now: Timestamp) -> Result<PathBuf, AuditError> {
+    let aside = path.with_extension(format!("broken-{}.ndjson", now.as_second()));
+    for (from, to) in [(path, aside.as_path()), (&head_path(path), &head_path(&aside))] {
+        match std::fs::rename(from, to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(AuditError::Io { path: from.to_owned(), error });
+            }
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
 /// The log's tail and length, if its chain holds and goes as far as its head says, where it has one.
 fn proved(path: &Path) -> Result<(Tail, u64), AuditError> {
     let head = read_head(path)?;
@@ -201,12 +215,13 @@ fn read_head(path: &Path) -> Result<Option<Tail>, AuditError> {
         text => text.map_err(|error| AuditError::Io { path, error })?,
     };
     let head = text
-        .trim_end()
         .split_once(' ')
-        .and_then(|(number, digest)| Some(Tail { number: number.parse().ok()?, digest: digest.to_owned() }));
-    // An empty file is one that was made and not written before a crash.
+        .and_then(|(number, digest)| Some(Tail { number: number.parse().ok()?, digest: digest.trim_end().to_owned() }));
+    // One that is empty or zeros was made, and not written before a crash.
     match head {
-        None if !text.is_empty() => Err(AuditError::Broken { line: 0, what: "the file audit.head is unreadable" }),
+        None if text.bytes().any(|byte| byte != 0) => {
+            Err(AuditError::Broken { line: 0, what: "the file audit.head is unreadable" })
+        }
         head => Ok(head),
     }
 }
@@ -313,6 +328,9 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(verify(&path), Err(AuditError::Broken { line: 3, .. })));
+        let aside = set_aside(&path, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(Audit::open(&path).map(|_| verify(&path).unwrap()).unwrap(), 0);
+        std::fs::rename(head_path(&aside), head_path(&path)).unwrap();
         std::fs::write(&path, text).unwrap();
         assert_eq!(verify(&path).unwrap(), 3);
         std::fs::remove_file(head_path(&path)).unwrap();
@@ -321,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_head_left_a_line_behind_by_a_crash_is_no_fault() {
-        let (_directory, path) = log_of(1);
+        let (_directory, path) = log_of(0);
+        Audit::open(&path).unwrap().record(Timestamp::UNIX_EPOCH, "reload", "").unwrap();
         let behind = std::fs::read(head_path(&path)).unwrap();
         Audit::open(&path).unwrap().record(Timestamp::UNIX_EPOCH, "reload", "").unwrap();
         std::fs::write(head_path(&path), &behind).unwrap();

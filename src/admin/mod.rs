@@ -34,7 +34,7 @@ use crate::{
     store::{Backup, BackupError, Store},
 };
 
-pub use audit::{Audit, AuditEntry, AuditError, verify as verify_audit};
+pub use audit::{Audit, AuditEntry, AuditError, set_aside as set_aside_audit, verify as verify_audit};
 use problem::Problem;
 
 /// What the API shows and steers.
