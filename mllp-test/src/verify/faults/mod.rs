@@ -2,6 +2,7 @@
 
 mod backlog;
 mod clock;
+mod damage;
 mod disk;
 mod everything;
 mod fhir;
@@ -36,6 +37,7 @@ const GROUPS: &[&[Fault]] = &[
     limits::FAULTS,
     medium::FAULTS,
     disk::FAULTS,
+    damage::FAULTS,
 ];
 
 /// Every fault, in the order of the matrix.
