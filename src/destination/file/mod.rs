@@ -18,6 +18,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use super::{Destination, FileLayout, FileSettings, Outgoing, Sender, Verdict};
 use crate::translate::Format;
@@ -28,9 +29,15 @@ const MODE: u32 = 0o640;
 /// A new NDJSON file is begun above this.
 const NDJSON_BYTES_MAX: u64 = 256 << 20;
 
+/// Writes under way in one directory at most: one that hangs must not take the threads others read and write by.
+const WRITES_MAX: usize = 8;
+
 /// A directory; its lanes share what is open.
 #[derive(Clone)]
-pub(super) struct Directory(Arc<Writer>);
+pub(super) struct Directory {
+    writer: Arc<Writer>,
+    turns: Arc<Semaphore>,
+}
 
 enum Writer {
     PerMessage(PathBuf),
@@ -51,10 +58,11 @@ enum WriteError {
 impl Directory {
     pub(super) fn new(settings: &FileSettings) -> Directory {
         let directory = settings.directory.clone();
-        Directory(Arc::new(match settings.layout {
+        let writer = match settings.layout {
             FileLayout::PerMessage => Writer::PerMessage(directory),
             FileLayout::Ndjson => Writer::Ndjson(Mutex::new(Ndjson::new(directory, NDJSON_BYTES_MAX))),
-        }))
+        };
+        Directory { writer: Arc::new(writer), turns: Arc::new(Semaphore::new(WRITES_MAX)) }
     }
 }
 
@@ -66,9 +74,15 @@ impl Destination for Directory {
 
 impl Sender for Directory {
     fn send<'a>(&'a mut self, outgoing: &'a Outgoing) -> BoxFuture<'a, Verdict> {
-        let (writer, outgoing) = (self.0.clone(), outgoing.clone());
+        let (Directory { writer, turns }, outgoing) = (self.clone(), outgoing.clone());
         Box::pin(async move {
-            match tokio::task::spawn_blocking(move || writer.write(&outgoing)).await {
+            // Never closed. Kept by the write, which goes on where this future is dropped.
+            let turn = turns.acquire_owned().await;
+            let write = move || {
+                let _turn = turn;
+                writer.write(&outgoing)
+            };
+            match tokio::task::spawn_blocking(write).await {
                 Ok(Ok(name)) => Verdict::Accepted { answer: name },
                 Ok(Err(error)) => error.verdict(),
                 Err(_) => Verdict::ambiguous("the writing thread ended early"),
