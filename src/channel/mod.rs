@@ -99,6 +99,8 @@ pub struct Destination {
     pub retry_first: Duration,
     /// Longest wait.
     pub retry_max: Duration,
+    /// Times a refused message is sent again before `on_reject` applies.
+    pub retry_refused: u32,
     /// What a refusal by the receiver does.
     pub on_reject: OnReject,
 }

@@ -40,6 +40,7 @@ fn destination(name: &str, filter: Filter, order: Order, lanes: u16) -> Arc<Dest
         lanes,
         retry_first: Duration::from_secs(1),
         retry_max: Duration::from_secs(1),
+        retry_refused: 0,
         on_reject: OnReject::Park,
     })
 }

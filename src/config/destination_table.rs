@@ -67,7 +67,7 @@ fn read(
         let remedy = "set lanes = 1, or order = \"device\"";
         table.problem("lanes", Problem::new("strict order has one lane", remedy));
     }
-    let (retry_first, retry_max) = retry?;
+    let (retry_first, retry_max, retry_refused) = retry?;
     Some(Destination {
         name: name?.into(),
         settings: settings?,
@@ -77,6 +77,7 @@ fn read(
         lanes,
         retry_first,
         retry_max,
+        retry_refused,
         on_reject: on_reject?,
     })
 }
@@ -202,13 +203,14 @@ fn order(text: &str) -> Result<Order, Problem> {
     }
 }
 
-fn retry(table: &Reader<'_>) -> Option<(Duration, Duration)> {
+fn retry(table: &Reader<'_>) -> Option<(Duration, Duration, u32)> {
     let (first, max) = (table.text("first", value::some_duration), table.text("max", value::some_duration));
+    let refused = table.count("refused");
     let (first, max) = (first?, max?);
     if first > max {
         table.problem("first", Problem::new("the first wait is longer than the longest", "lower it or raise `max`"));
     }
-    Some((first, max))
+    Some((first, max, u32::try_from(refused?).ok()?))
 }
 
 /// How bodies are made.

@@ -327,7 +327,7 @@ pub(super) static DESTINATION: Table = Table {
             Is("1"),
             "Ways in parallel; messages with the same `order` value share one. `strict` has one.",
         ),
-        key("retry", One(&RETRY), Optional, "Waits while the receiver is unavailable."),
+        key("retry", One(&RETRY), Optional, "Waits between two attempts."),
         key(
             "on_reject",
             Choice(&["park", "hold"]),
@@ -342,6 +342,12 @@ pub(super) static RETRY: Table = Table {
     keys: &[
         key("first", Text("duration"), Is("1s"), "First wait; it doubles with each attempt."),
         key("max", Text("duration"), Is("5m"), "Longest wait."),
+        key(
+            "refused",
+            Count(0, 100),
+            Is("0"),
+            "Times a message that the receiver refused is sent again before `on_reject` applies to it.",
+        ),
     ],
 };
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Key;
 use crate::metrics::Metrics;
@@ -30,6 +30,7 @@ struct Lanes {
 /// Worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Trouble {
+    Refused,
     Unread,
     Unreached,
     Unsettled,
@@ -78,7 +79,7 @@ impl Board {
         let lanes = self.lanes();
         let state = match lanes.troubled.values().max() {
             None => "running",
-            Some(Trouble::Unread | Trouble::Unreached | Trouble::Unsettled) => "retrying",
+            Some(Trouble::Refused | Trouble::Unread | Trouble::Unreached | Trouble::Unsettled) => "retrying",
             Some(Trouble::Held) => "held",
             Some(Trouble::Ended) => "failed",
         };
@@ -136,6 +137,15 @@ impl Board {
         if !was_down {
             warn!(channel = %self.key.0, destination = %self.key.1, lane, reason, "destination unavailable");
         }
+    }
+
+    /// The receiver refused the lane's message, which is sent to it again.
+    pub(super) fn refused(&self, lane: u16, reason: &str) {
+        let mut lanes = self.lanes();
+        lanes.last_error = Some(reason.to_owned());
+        lanes.troubled.insert(lane, Trouble::Refused);
+        drop(lanes);
+        debug!(channel = %self.key.0, destination = %self.key.1, lane, reason, "message refused, to be sent again");
     }
 
     /// The receiver has answered lane's message, and the store has no space to record that.

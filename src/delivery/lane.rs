@@ -95,6 +95,8 @@ struct Head {
     ambiguous: bool,
     /// That it was sent as a possible repeat is told.
     repeated: bool,
+    /// Times its receiver refused it.
+    refusals: u32,
     /// Sends that panicked.
     panics: u32,
     /// As last noted in the message's timeline.
@@ -294,6 +296,11 @@ impl Lane {
                 self.board.attempted("rejected");
                 self.board.reached(lane);
                 self.note(waiting.entry, "rejected", &reason);
+                self.head.refusals += 1;
+                if self.head.refusals <= service.retry_refused {
+                    self.board.refused(lane, &reason);
+                    return Next::Wait(None, Some(Stuck::at(waiting, reason)));
+                }
                 self.reject(service, waiting, reason).await
             }
             Verdict::Unavailable { reason, retry_after } => {

@@ -33,6 +33,7 @@ pub(super) struct Service {
     pub(super) translate: Box<Translate>,
     pub(super) retry_first: Duration,
     pub(super) retry_max: Duration,
+    pub(super) retry_refused: u32,
     pub(super) on_reject: OnReject,
 }
 
@@ -49,6 +50,7 @@ impl Service {
             translate: Box::new(move |message, context| owner.translate(&name, message, context)),
             retry_first: settings.retry_first,
             retry_max: settings.retry_max,
+            retry_refused: settings.retry_refused,
             on_reject: settings.on_reject,
         }
     }

@@ -305,6 +305,7 @@ pub(super) fn service(receiver: Arc<dyn Destination>, configuration: u64) -> Ser
         translate: Box::new(move |_, context| Ok(Some(body(configuration, context)))),
         retry_first: Duration::from_secs(1),
         retry_max: Duration::from_secs(60),
+        retry_refused: 0,
         on_reject: OnReject::Park,
     }
 }

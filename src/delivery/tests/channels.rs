@@ -57,6 +57,7 @@ fn destination(name: &str, settings: Settings, plan: Plan) -> channel::Destinati
         lanes: 4,
         retry_first: Duration::from_millis(1),
         retry_max: Duration::from_millis(5),
+        retry_refused: 0,
         on_reject: OnReject::Park,
     }
 }

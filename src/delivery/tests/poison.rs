@@ -128,3 +128,32 @@ async fn each_possible_repeat_that_may_have_arrived_is_counted_and_its_message_s
     let told = shelf.with(|contents| contents.attempts.iter().filter(|(_, outcome)| outcome == "repeat").count());
     assert_eq!(told, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_message_is_sent_again_as_often_as_configured_before_it_is_parked_or_held() {
+    for on_reject in [OnReject::Park, OnReject::Hold] {
+        let shelf = Shelf::new();
+        let delivery = delivery(&shelf);
+        let (to, mut calls) = receiver();
+        shelf.put("ehr", 0, 1..=3);
+        let patient = Service { on_reject, retry_refused: 2, ..service(to, 7) };
+        delivery.apply(vec![configured("ehr", 1, patient)]).unwrap();
+        // Taken in the end: nothing is parked, and the next message has all its tries again.
+        calls.next().await.answer(Verdict::rejected("422"));
+        until_state(&delivery, "retrying").await;
+        calls.next().await.accept();
+        for _ in 0..3 {
+            let call = calls.next().await;
+            assert_eq!((call.id(), call.outgoing.possible_repeat), (2, false));
+            call.answer(Verdict::rejected("422"));
+        }
+        if on_reject == OnReject::Hold {
+            until_state(&delivery, "held").await;
+            delivery.park("pumps", "ehr").await.unwrap();
+        }
+        calls.next().await.accept();
+        shelf.until_settled(3).await;
+        let ends = ["accepted AA 2", "dead 422 3", "accepted AA 1"];
+        assert_eq!(shelf.outcomes(), (1..).zip(ends.map(str::to_owned)).collect::<Vec<_>>());
+    }
+}
