@@ -8,6 +8,7 @@ mod drain;
 mod engine;
 mod layers;
 mod messages;
+mod outbound;
 mod reload;
 #[cfg(feature = "sabotage")]
 mod sabotage;
