@@ -373,7 +373,7 @@ impl Parts {
         for orphan in self.delivery.status().into_iter().filter(|destination| destination.state == "orphaned") {
             let (channel, destination, waiting, dead) =
                 (orphan.channel, orphan.destination, orphan.waiting, orphan.dead);
-            warn!(%channel, %destination, waiting, dead, "no longer configured; configure it again to deliver what waits");
+            warn!(%channel, %destination, waiting, dead, "no longer configured; configure it again to deliver what waits, or park or discard it");
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub delivery_seconds: HistogramVec,
     /// `{channel,destination}`: dead letters waiting for a person.
     pub dead_letters: IntGaugeVec,
+    /// `{channel,destination}`: deliveries ended unsent by a person, of destinations no longer configured.
+    pub given_up: IntCounterVec,
     /// `{channel,destination}`: 1 while the last attempt reached it, and before the first.
     pub destination_up: IntGaugeVec,
     /// `{channel,table}`: codes with no row in a table.
@@ -116,6 +118,12 @@ impl Metrics {
             )?,
             delivery_seconds: histograms(&r, "delivery_seconds", "Stored to accepted.", &["channel", "destination"])?,
             dead_letters: gauges(&r, "dead_letters", "Dead letters waiting.", &["channel", "destination"])?,
+            given_up: counters(
+                &r,
+                "given_up_total",
+                "Deliveries ended unsent by a person.",
+                &["channel", "destination"],
+            )?,
             destination_up: gauges(
                 &r,
                 "destination_up",

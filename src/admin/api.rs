@@ -116,18 +116,24 @@ fn known(engine: &Engine, channel: Option<&str>, destination: Option<&str>) -> A
 pub(super) async fn steer(
     State(engine): Shared,
     Path((channel, destination, action)): Path<(String, String, String)>,
-) -> Answer<StatusCode> {
-    if !matches!(action.as_str(), "pause" | "resume" | "retry" | "park") {
-        return Err(Problem::not_found("the actions are pause, resume, retry and park"));
+) -> Answer<Response> {
+    let known = ["pause", "resume", "retry", "park", "park-waiting", "discard-waiting"];
+    if !known.contains(&action.as_str()) {
+        return Err(Problem::not_found(format!("the actions are {}", known.join(", "))));
     }
     audited(&engine, &format!("destination.{action}"), &format!("{channel}/{destination}")).await?;
+    if let Some(what) = action.strip_suffix("-waiting") {
+        let given_up = engine.delivery.give_up(&channel, &destination, what == "discard").await;
+        let given_up = given_up.map_err(|why| Problem::new(StatusCode::CONFLICT, why))?;
+        return Ok(Json(json!({ "deliveries": given_up })).into_response());
+    }
     let done = match action.as_str() {
         "pause" => engine.delivery.pause(&channel, &destination).await,
         "resume" => engine.delivery.resume(&channel, &destination).await,
         "park" => engine.delivery.park(&channel, &destination).await,
         _ => engine.delivery.retry(&channel, &destination).await,
     };
-    done.map(|()| StatusCode::NO_CONTENT).map_err(Problem::not_found)
+    done.map(|()| StatusCode::NO_CONTENT.into_response()).map_err(Problem::not_found)
 }
 
 pub(super) async fn reload(State(engine): Shared) -> Answer<Json<Value>> {

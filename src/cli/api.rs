@@ -78,6 +78,31 @@ pub(super) enum DeadAction {
         /// Entry, as listed
         entry: u64,
     },
+    /// Make dead letters of all that waits for a destination that is no longer configured
+    ParkWaiting(Gone),
+    /// Give up all that waits for a destination that is no longer configured; this is recorded
+    DiscardWaiting(Gone),
+}
+
+/// A destination that is no longer configured.
+#[derive(Args)]
+pub(super) struct Gone {
+    /// Channel name
+    #[arg(long)]
+    channel: String,
+    /// Destination name
+    #[arg(long)]
+    destination: String,
+}
+
+impl Gone {
+    async fn give_up(&self, api: &Api, action: &str) -> Outcome {
+        let Gone { channel, destination } = self;
+        let path = format!("/api/channels/{channel}/destinations/{destination}/{action}");
+        let done = api.json(Method::POST, &path, None).await?;
+        api.print_one(&done, |done| format!("deliveries ended unsent: {}", done["deliveries"]));
+        Ok(())
+    }
 }
 
 #[derive(Args)]
@@ -150,6 +175,8 @@ pub(super) fn dead(common: &Common, action: DeadAction) -> Outcome {
                 api.call(Method::POST, &format!("/api/dead/{entry}/discard"), None).await?;
                 println!("{entry} discarded");
             }
+            DeadAction::ParkWaiting(gone) => gone.give_up(&api, "park-waiting").await?,
+            DeadAction::DiscardWaiting(gone) => gone.give_up(&api, "discard-waiting").await?,
         }
         Ok(())
     })

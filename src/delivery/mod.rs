@@ -5,8 +5,8 @@
 //! A lane waits for the store and for the operator, never polls, and holds no message while it waits to try again.
 //!
 //! When a destination's `lanes` or `order` changes, messages keep the lane they were routed to, those routed the old way go
-//! first (`gate`), and lanes above the new number are served like the others. A destination that is no longer configured keeps what waits for it (`orphaned`) until it is
-//! configured again.
+//! first (`gate`), and lanes above the new number are served like the others. A destination that is no longer configured
+//! keeps what waits for it (`orphaned`) until it is configured again or a person gives it up.
 
 mod backoff;
 mod board;
@@ -181,6 +181,38 @@ impl Delivery {
             true => control.parks += 1,
             false => control.parks_waiting += 1,
         })
+    }
+
+    /// Ends what waits for a destination that is no longer configured: as dead letters, or `discard`ed. Answers how many
+    /// deliveries that were.
+    pub async fn give_up(&self, channel: &str, destination: &str, discard: bool) -> Result<u64, String> {
+        let key: Key = (channel.into(), destination.into());
+        let mut given_up = 0;
+        for status in self.store.lanes() {
+            let mut waits =
+                status.waiting > 0 && *status.lane.channel == *channel && *status.lane.destination == *destination;
+            while waits {
+                if self.lines().by_key.get(&key).is_some_and(Line::is_configured) {
+                    return Err(format!(
+                        "{channel}/{destination} is configured: park its messages one by one, or take it out"
+                    ));
+                }
+                let reason = "its destination is no longer configured".to_owned();
+                let some =
+                    self.store.give_up(&status.lane, reason, discard).await.map_err(|error| error.to_string())?;
+                self.metrics.given_up.with_label_values(&[channel, destination]).inc_by(some);
+                given_up += some;
+                waits = some > 0;
+            }
+        }
+        if given_up == 0 {
+            return Err(format!("nothing waits for {channel}/{destination}"));
+        }
+        warn!(
+            channel,
+            destination, given_up, discard, "deliveries to a destination that is gone were ended by a person"
+        );
+        Ok(given_up)
     }
 
     /// For the API and the gauges: every destination that is configured, or for which messages wait or lie dead.

@@ -29,6 +29,7 @@ macro_rules! conformance {
                 lanes_do_not_wait_for_each_other
                 a_dead_letter_can_be_retried_at_the_tail_of_its_lane
                 a_dead_letter_can_be_discarded
+                what_waits_in_a_lane_can_be_given_up_unsent
                 a_replayed_message_is_queued_again_as_a_possible_repeat
                 an_ambiguous_attempt_makes_the_head_a_possible_repeat
                 a_message_routed_nowhere_is_recorded_as_that
@@ -230,6 +231,28 @@ pub(super) async fn a_dead_letter_can_be_discarded(store: Arc<dyn Store>) {
     assert_eq!(within(store.discard_dead(bad.entry)).await, Err(StoreError::NotFound));
     assert_eq!(within(store.read(id)).await.expect("kept").summary.state, State::Discarded);
     assert!(within(store.dead(None, None, 10)).await.expect("dead letters").is_empty());
+}
+
+pub(super) async fn what_waits_in_a_lane_can_be_given_up_unsent(store: Arc<dyn Store>) {
+    let mut ids = Vec::new();
+    for number in 0..1_200 {
+        ids.push(stored(&*store, received(&number.to_string(), &[0, 1, 2])).await.sequence());
+    }
+    let give_up = |number, discard| store.give_up(&lane(number), "gone".into(), discard);
+    assert_eq!((within(give_up(0, false)).await, within(give_up(0, false)).await), (Ok(1_000), Ok(200)));
+    assert_eq!((within(give_up(1, true)).await, within(give_up(1, true)).await), (Ok(1_000), Ok(200)));
+    assert_eq!((within(give_up(0, false)).await, within(give_up(9, true)).await), (Ok(0), Ok(0)));
+    assert_eq!((waiting(&*store, 0), waiting(&*store, 1), waiting(&*store, 2)), (0, 0, 1_200));
+    let letters = within(store.dead(None, None, 1_000)).await.expect("dead letters");
+    assert_eq!(letters.len(), 1_000);
+    assert_eq!((letters[0].id, letters[0].lane, &*letters[0].reason), (ids[0], 0, "gone"));
+    assert_eq!(store.dead_counts().iter().map(|(_, dead)| dead).sum::<u64>(), 1_200);
+    let states = within(store.read(ids[7])).await.expect("kept").summary.deliveries;
+    let states: Vec<State> = states.iter().map(|delivery| delivery.state).collect();
+    assert_eq!(states, [State::Dead, State::Discarded, State::Waiting]);
+    assert_eq!(head(&*store, 2).await.id, ids[0]);
+    within(store.retry_dead(letters[0].entry)).await.expect("retried");
+    assert_eq!(settle_head(&*store, 0, accepted()).await.id, ids[0]);
 }
 
 pub(super) async fn a_replayed_message_is_queued_again_as_a_possible_repeat(store: Arc<dyn Store>) {

@@ -260,6 +260,11 @@ impl Store for MemoryStore {
         self.done(Request::DiscardDead { entry: entry.0, at: self.now() })
     }
 
+    fn give_up(&self, lane: &LaneId, reason: String, discard: bool) -> BoxFuture<'static, Result<u64, StoreError>> {
+        let request = Request::GiveUp { lane: lane.clone(), at: self.now(), reason, discard };
+        ready(self.request(request).map(|answer| if let Answer::GivenUp(given_up) = answer { given_up } else { 0 }))
+    }
+
     fn pause(
         &self,
         channel: Arc<str>,

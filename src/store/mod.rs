@@ -383,6 +383,9 @@ pub trait Store: Send + Sync + 'static {
     fn retry_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>>;
     /// Gives a dead letter up, recorded as that.
     fn discard_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>>;
+    /// Ends the first deliveries of a lane unsent, up to a thousand: each is a dead letter with this reason, or is given up at
+    /// once. Answers how many. For lanes that nobody delivers from.
+    fn give_up(&self, lane: &LaneId, reason: String, discard: bool) -> BoxFuture<'static, Result<u64, StoreError>>;
     /// Pauses or resumes a destination; kept over restarts.
     fn pause(
         &self,

@@ -22,6 +22,8 @@ use super::{
 
 /// Places queued again by one record: a large replay is many records, none near what a segment holds.
 const REPLAY_ITEMS: usize = 1_000;
+/// Deliveries ended by one request, so that nobody waits long behind it.
+const GIVEN_UP_MAX: usize = 1_000;
 /// Identities of one kind kept of a message; a rack of pumps has a few dozen.
 const HASHES_MAX: usize = 64;
 
@@ -29,12 +31,37 @@ const HASHES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Request {
     Append(Box<NewMessage>),
-    Settle { lane: LaneId, entry: u64, at: i64, outcome: Outcome },
-    Attempted { lane: LaneId, entry: u64, attempt: Attempt },
-    Replay { at: i64, items: Vec<ReplayItem> },
-    RetryDead { entry: u64, at: i64 },
-    DiscardDead { entry: u64, at: i64 },
+    Settle {
+        lane: LaneId,
+        entry: u64,
+        at: i64,
+        outcome: Outcome,
+    },
+    Attempted {
+        lane: LaneId,
+        entry: u64,
+        attempt: Attempt,
+    },
+    Replay {
+        at: i64,
+        items: Vec<ReplayItem>,
+    },
+    RetryDead {
+        entry: u64,
+        at: i64,
+    },
+    DiscardDead {
+        entry: u64,
+        at: i64,
+    },
     Pause(Paused),
+    /// Ends the first deliveries of a lane unsent: dead letters, or discarded at once.
+    GiveUp {
+        lane: LaneId,
+        at: i64,
+        reason: String,
+        discard: bool,
+    },
 }
 
 /// A message ready to be stored: hashed and encoded on its caller's thread.
@@ -49,6 +76,7 @@ pub(super) struct NewMessage {
 pub(super) enum Answer {
     Appended(Appended),
     Added(u64),
+    GivenUp(u64),
     Done,
 }
 
@@ -136,6 +164,7 @@ impl Batch {
             Request::Replay { at, items } => self.replay(state, at, items),
             Request::RetryDead { entry, at } => self.change_dead(state, entry, at, Recorded::DeadRetried),
             Request::DiscardDead { entry, at } => self.change_dead(state, entry, at, Recorded::DeadDiscarded),
+            Request::GiveUp { lane, at, reason, discard } => self.give_up(state, &lane, at, &reason, discard),
             Request::Pause(paused) => self.plan(Recorded::Paused(paused)).map(|()| Answer::Done),
         })
     }
@@ -227,6 +256,30 @@ impl Batch {
             self.plan(Recorded::Replayed(Replayed { at, items }))?;
         }
         Ok(Answer::Added(added))
+    }
+
+    fn give_up(
+        &mut self,
+        state: &State,
+        lane: &LaneId,
+        at: i64,
+        reason: &str,
+        discard: bool,
+    ) -> Result<Answer, StoreError> {
+        let mut given_up = 0;
+        for entry in state.lane(lane).into_iter().flat_map(|lane| lane.queue.iter()).take(GIVEN_UP_MAX) {
+            if !self.touched.insert(entry.entry) {
+                break;
+            }
+            let (entry, id) = (entry.entry, entry.id);
+            let outcome = Outcome::Dead { reason: reason.to_owned(), attempts: 0 };
+            self.plan(Recorded::Settled(Settled { lane: lane.clone(), entry, id, at, outcome }))?;
+            if discard {
+                self.plan(Recorded::DeadDiscarded(DeadChange { at, entry, id, lane: lane.clone() }))?;
+            }
+            given_up += 1;
+        }
+        Ok(Answer::GivenUp(given_up))
     }
 
     fn change_dead(

@@ -12,3 +12,4 @@ mod outbound;
 mod reload;
 #[cfg(feature = "sabotage")]
 mod sabotage;
+mod upkeep;

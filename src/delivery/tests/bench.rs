@@ -147,6 +147,9 @@ impl Store for Shelf {
         });
     }
 
+    fn give_up(&self, _: &LaneId, _: String, _: bool) -> BoxFuture<'static, Result<u64, StoreError>> {
+        unreachable!()
+    }
     fn pause(
         &self,
         channel: Arc<str>,

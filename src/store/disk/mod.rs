@@ -450,7 +450,7 @@ impl Store for DiskStore {
         self.request(Request::Append(Box::new(new)))
             .map(|answer| match answer? {
                 Answer::Appended(appended) => Ok(appended),
-                Answer::Added(_) | Answer::Done => Err(StoreError::NotFound),
+                _ => Err(StoreError::NotFound),
             })
             .boxed()
     }
@@ -488,7 +488,7 @@ impl Store for DiskStore {
             shared.queue.push(Request::Replay { at, items }, Answerer::To(answerer));
             match answer.await.unwrap_or_else(|_| Err(shared.gone()))? {
                 Answer::Added(added) => Ok(added),
-                Answer::Appended(_) | Answer::Done => Ok(0),
+                _ => Ok(0),
             }
         }
         .boxed()
@@ -519,6 +519,12 @@ impl Store for DiskStore {
 
     fn discard_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>> {
         self.done(Request::DiscardDead { entry: entry.0, at: self.now() })
+    }
+
+    fn give_up(&self, lane: &LaneId, reason: String, discard: bool) -> BoxFuture<'static, Result<u64, StoreError>> {
+        let request = Request::GiveUp { lane: lane.clone(), at: self.now(), reason, discard };
+        let given_up = |answer| if let Answer::GivenUp(given_up) = answer { given_up } else { 0 };
+        self.request(request).map(move |answer| answer.map(given_up)).boxed()
     }
 
     fn pause(
