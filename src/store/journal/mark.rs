@@ -76,7 +76,8 @@ pub(super) struct MarkFile {
 }
 
 impl MarkFile {
-    /// Opens the file or makes it, and writes `mark` durably, in the slot the last write did not use.
+    /// Opens the file or makes it, and writes `mark` durably, in the slot the last write did not use. The names of the
+    /// segments that it says must be there are made durable first: an engine that died may have renamed one just before.
     pub(super) fn write_first(files: &dyn Files, directory: &Path, mark: Mark) -> Result<MarkFile, JournalError> {
         let path = path(directory);
         let file = match files.open(&path) {
@@ -84,8 +85,8 @@ impl MarkFile {
             opened => opened,
         };
         let mut written = MarkFile { file: file.map_err(fault("open", &path))?, path, mark };
-        written.update(files, |_| ())?;
         files.sync_directory(directory).map_err(fault("sync", directory))?;
+        written.update(files, |_| ())?;
         Ok(written)
     }
 
