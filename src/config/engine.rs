@@ -16,6 +16,8 @@ use super::{
 
 /// Smallest store in segments: two of the journal and room for their successors.
 const STORE_SEGMENTS_MIN: u64 = 4;
+/// Smallest budget of memory: a quarter of it takes a message of the default `max_message`.
+const MEMORY_MIN: u64 = 64 << 20;
 
 /// cannula.toml, resolved.
 pub(super) struct Engine {
@@ -47,9 +49,11 @@ pub(super) fn read(source: &Source, base: &Path) -> (Folders, Option<Engine>) {
 }
 
 fn rest(root: &Reader<'_>, folders: &Folders, base: &Path) -> Option<Engine> {
-    let store = root.one("store").and_then(|table| store(&table, base));
-    let admin = root.one("admin").and_then(|table| admin(&table));
     let limits = root.one("limits").and_then(|table| limits(&table));
+    // Where the limits are faulty nothing comes of the store's table, but its own faults are told too.
+    let memory = limits.as_ref().map_or(0, |limits| limits.memory_bytes);
+    let store = root.one("store").and_then(|table| store(&table, base, memory));
+    let admin = root.one("admin").and_then(|table| admin(&table));
     let log = root.one("log").and_then(|table| table.choice("format", &[LogFormat::Text, LogFormat::Json]));
     Some(Engine {
         channels_dir: folders.channels.clone(),
@@ -61,7 +65,7 @@ fn rest(root: &Reader<'_>, folders: &Folders, base: &Path) -> Option<Engine> {
     })
 }
 
-fn store(table: &Reader<'_>, base: &Path) -> Option<StoreConfig> {
+fn store(table: &Reader<'_>, base: &Path, memory_bytes: usize) -> Option<StoreConfig> {
     let path = table.text("path", value::filled);
     let retain = table.text("retain", value::duration);
     let segment_bytes = table.text("segment_bytes", value::size_within(1 << 20, 1 << 30))?;
@@ -74,6 +78,7 @@ fn store(table: &Reader<'_>, base: &Path) -> Option<StoreConfig> {
         retain: retain?,
         bytes_max: bytes_max?,
         segment_bytes,
+        memory_bytes,
         retain_when_full: retain_when_full?,
     })
 }
@@ -95,10 +100,15 @@ fn admin(table: &Reader<'_>) -> Option<SocketAddr> {
 }
 
 fn limits(table: &Reader<'_>) -> Option<LimitsConfig> {
-    let in_flight = table.text("max_in_flight", value::size_within(1 << 20, 1 << 40));
+    let memory = table.text("memory", value::size_within(MEMORY_MIN, 1 << 40));
+    let in_flight = match table.has("max_in_flight") {
+        true => table.text("max_in_flight", value::size_within(1 << 20, 1 << 40)),
+        false => memory.map(|memory| memory / 4),
+    };
     let drain_timeout = table.text("drain_timeout", value::some_duration);
     let hold_when_full = table.text("hold_when_full", value::duration);
     Some(LimitsConfig {
+        memory_bytes: usize::try_from(memory?).ok()?,
         in_flight_bytes: usize::try_from(in_flight?).ok()?,
         drain_timeout: drain_timeout?,
         hold_when_full: hold_when_full?,

@@ -139,10 +139,16 @@ pub(super) static LIMITS: Table = Table {
     title: "[limits]",
     keys: &[
         key(
-            "max_in_flight",
+            "memory",
             Text("size"),
             Is("256MiB"),
-            "Memory for messages read and not yet answered, over all listeners; at least the largest `max_message`.",
+            "What the engine plans its memory by: `max_in_flight`, messages kept in memory until delivered (a sixteenth), messages remembered to tell repeats (a fifth, of some 50 bytes each). A waiting message takes some 12 bytes of it for each destination.",
+        ),
+        key(
+            "max_in_flight",
+            Text("size"),
+            Optional,
+            "Memory for messages read and not yet answered, over all listeners; at least the largest `max_message`. Not written: a quarter of `memory`.",
         ),
         key("drain_timeout", Text("duration"), Is("30s"), "How long a stop waits for what was begun."),
         key(

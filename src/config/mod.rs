@@ -97,6 +97,8 @@ pub struct StoreConfig {
     pub bytes_max: u64,
     /// Size of one file of its journal.
     pub segment_bytes: u32,
+    /// What the engine plans its memory by.
+    pub memory_bytes: usize,
     /// Keep delivered messages for all of `retain`, and refuse new ones where that leaves no room.
     pub retain_when_full: bool,
 }
@@ -116,7 +118,7 @@ impl StoreConfig {
             segment_bytes: self.segment_bytes,
             retain_when_full: self.retain_when_full,
             checkpoint_bytes: (self.bytes_max / 16).min(defaults.checkpoint_bytes),
-            ..defaults
+            ..defaults.within(self.memory_bytes)
         }
     }
 }
@@ -124,6 +126,8 @@ impl StoreConfig {
 /// Budgets of the whole engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
+    /// What the engine plans its memory by.
+    pub memory_bytes: usize,
     /// Bytes of messages read and not yet answered, over all listeners.
     pub in_flight_bytes: usize,
     /// How long a stop waits for what was begun.

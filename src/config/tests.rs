@@ -72,7 +72,8 @@ fn what_is_not_written_has_the_documented_default() {
     assert_eq!(config.store.bytes_max, 50 << 30);
     assert_eq!((config.store.retain_when_full, config.limits.hold_when_full), (false, Duration::from_secs(10)));
     assert_eq!(config.admin, "127.0.0.1:8575".parse().unwrap());
-    assert_eq!((config.log, config.limits.in_flight_bytes), (LogFormat::Text, 256 << 20));
+    assert_eq!((config.log, config.limits.in_flight_bytes), (LogFormat::Text, 64 << 20));
+    assert_eq!(config.store.options().cache_bytes, 16 << 20);
     let channel = &config.channels[0];
     let limits = &channel.listener.limits;
     assert_eq!(limits.frame_bytes_max, 16 << 20);

@@ -78,6 +78,9 @@ use super::{
 };
 use crate::{clock::Clock, metrics::Metrics};
 
+/// What remembering a message takes, to tell its repeats.
+const REPEAT_BYTES: usize = 54;
+
 /// How the store keeps.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -110,13 +113,21 @@ impl Default for Options {
             bytes_max: 50 << 30,
             segment_bytes: 64 << 20,
             retain_when_full: false,
-            checkpoint_records: 65_536,
+            checkpoint_records: 32_768,
             checkpoint_bytes: 128 << 20,
-            repeats_max: 2_000_000,
-            cache_bytes: 32 << 20,
+            repeats_max: 1_000_000,
+            cache_bytes: 16 << 20,
             queue_max: 65_536,
             accept_damage: false,
         }
+    }
+}
+
+impl Options {
+    /// With what is kept in memory in proportion to so many bytes for the whole engine.
+    pub fn within(self, memory_bytes: usize) -> Options {
+        let repeats_max = memory_bytes / 5 / REPEAT_BYTES;
+        Options { repeats_max, cache_bytes: memory_bytes / 16, ..self }
     }
 }
 
