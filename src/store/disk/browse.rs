@@ -3,6 +3,7 @@
 use std::{collections::HashMap, iter::Peekable};
 
 use bytes::Bytes;
+use tracing::error;
 
 use super::{Shared, lock};
 use crate::store::{
@@ -77,7 +78,7 @@ impl Shared {
         let (mut page, complete) = self.state().history.page(number);
         let ledger = lock(&self.ledger).clone();
         let Some(ledger) = ledger else { return Ok(page) };
-        let stored = ledger.page(number).map_err(unsearched)?;
+        let stored = ledger.page(number).map_err(|fault| self.unsearched(&fault))?;
         if !complete {
             page.rows = stored.rows;
         }
@@ -154,13 +155,33 @@ impl Shared {
         }
     }
 
-    pub(super) fn replay_items(&self, ids: &[crate::store::Sequence], destination: Option<&str>) -> Vec<ReplayItem> {
+    pub(super) fn replay_items(
+        &self,
+        ids: &[crate::store::Sequence],
+        destination: Option<&str>,
+    ) -> Result<Vec<ReplayItem>, StoreError> {
         let mut ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
         ids.sort_unstable();
         ids.dedup();
-        // What cannot be found or read is not counted as queued.
-        let told = ids.into_iter().filter_map(|id| self.told(id).ok());
-        told.flat_map(|told| view::replay_items(&self.state(), &told, destination)).collect()
+        let mut items = Vec::new();
+        for id in ids {
+            match self.told(id) {
+                Ok(told) => items.extend(view::replay_items(&self.state(), &told, destination)),
+                Err(StoreError::Unsearchable) => return Err(StoreError::Unsearchable),
+                // What cannot be found or read is not counted as queued.
+                Err(_) => {}
+            }
+        }
+        Ok(items)
+    }
+
+    /// A ledger that does not read is made again.
+    fn unsearched(&self, fault: &LedgerError) -> StoreError {
+        if !matches!(fault, LedgerError::Absent) {
+            error!(%fault, "the ledger cannot be read: it is made again from the journal");
+            self.queue.doubt();
+        }
+        StoreError::Unsearchable
     }
 
     pub(super) fn find(&self, query: Query) -> Result<Vec<Summary>, StoreError> {
@@ -175,7 +196,7 @@ impl Shared {
         let ledger = lock(&self.ledger).clone();
         let mut stored = ledger.iter().flat_map(|ledger| ledger.pages_for(&sought)).peekable();
         while found.len() - moved < sought.limit
-            && let Some(page) = next_page(&mut fresh, &mut stored).map_err(unsearched)?
+            && let Some(page) = next_page(&mut fresh, &mut stored).map_err(|fault| self.unsearched(&fault))?
         {
             self.find_in(page, &sought, moved, &mut found)?;
         }
@@ -251,8 +272,4 @@ fn unread(error: JournalError) -> StoreError {
         JournalError::NotFound(_) => StoreError::NotFound,
         error => StoreError::Failed(error.to_string()),
     }
-}
-
-fn unsearched(error: LedgerError) -> StoreError {
-    StoreError::Failed(format!("the ledger cannot be read ({error}); it is rebuilt at the next start"))
 }

@@ -1,19 +1,22 @@
 //! When checkpoints are due, and the thread that writes them.
 //!
-//! One at a time, off the committer's thread. A ledger that cannot be written is left as it is: the next start goes on from
-//! its last checkpoint, and nothing of the journal is given up meanwhile.
+//! One at a time, off the committer's thread. A ledger that cannot be written is given up and made again from the journal
+//! (`learn`); nothing of the journal is given up meanwhile.
 
 use std::{
+    mem,
     sync::{
-        Arc,
+        Arc, Weak,
+        atomic::Ordering,
         mpsc::{Sender, channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tracing::error;
 
-use super::{Options, Shared, queue::Checkpointed, reserve::Reserve, spawn};
+use super::{Options, Shared, learn::Learner, lock, queue::Checkpointed, reserve::Reserve, spawn};
 use crate::store::{
     journal::Position,
     ledger::{self, Covered, Image, Ledger},
@@ -31,6 +34,8 @@ pub(super) struct Checkpoints {
     /// One is being written.
     pub writing: bool,
     pub broken: bool,
+    /// How the ledger is made again; `None` where that is left to the next start.
+    pub learner: Option<Learner>,
     records: u64,
     bytes: u64,
 }
@@ -52,12 +57,24 @@ impl Checkpoints {
             }
         })?;
         let hand_over = Box::new(move |image| sender.send(image).is_ok());
-        Ok(Checkpoints { writer: Some(writer), ..Checkpoints::written_by(hand_over, ledger, covered, uncovered) })
+        let learner = Some(Learner::default());
+        let written_by = Checkpoints::written_by(hand_over, ledger, covered, uncovered);
+        Ok(Checkpoints { writer: Some(writer), learner, ..written_by })
     }
 
     pub fn written_by(hand_over: HandOver, ledger: Arc<Ledger>, covered: Covered, uncovered: u64) -> Checkpoints {
-        let (hand_over, writer) = (Some(hand_over), None);
-        Checkpoints { ledger, covered, hand_over, writer, writing: false, broken: false, records: uncovered, bytes: 0 }
+        let broken = ledger.is_absent();
+        Checkpoints {
+            ledger,
+            covered,
+            hand_over: Some(hand_over),
+            writer: None,
+            writing: false,
+            broken,
+            learner: None,
+            records: uncovered,
+            bytes: 0,
+        }
     }
 
     /// One more record since the last checkpoint.
@@ -72,23 +89,57 @@ impl Checkpoints {
 
     /// Has the state as it is now written.
     pub fn begin(&mut self, state: &mut State, applied: Option<(Position, u64)>, first_sequence: Option<u64>) {
-        let image = self.image(state, applied, first_sequence);
         match &self.hand_over {
-            Some(hand_over) if !self.broken => self.writing = hand_over(image),
+            Some(hand_over) if !self.broken => {
+                let image = Image::of(state, &mut self.covered, applied, ledger::first_page(first_sequence));
+                self.writing = hand_over(image);
+            }
             // Nobody will write it; memory must not grow for that.
-            _ => state.history.left(),
+            _ => state.forget_history(),
         }
+        (self.records, self.bytes) = (0, 0);
     }
 
     /// The writer's word on the checkpoint begun last.
     pub fn ended(&mut self, word: Checkpointed, state: &mut State) {
         self.writing = false;
         self.broken |= word == Checkpointed::Failed;
+        if let Some(learner) = self.learner.as_mut().filter(|_| word == Checkpointed::Safe) {
+            learner.succeeded();
+        }
         state.history.left();
+    }
+
+    /// Whether the ledger is broken and not given up yet.
+    pub fn is_lost(&self) -> bool {
+        self.broken && self.learner.is_some() && !self.ledger.is_absent()
+    }
+
+    /// Gives the ledger up; what the journal holds after its last checkpoint is to be learned again. Answers the one that
+    /// may still be open, for a search.
+    pub fn give_up(&mut self, shared: &Shared) -> Weak<Ledger> {
+        self.settle(shared);
+        (self.broken, self.writing) = (true, false);
+        let old = mem::replace(&mut self.ledger, Arc::new(Ledger::absent()));
+        *lock(&shared.ledger) = Some(Arc::clone(&self.ledger));
+        shared.state().forget_history();
+        shared.failures.fetch_add(1, Ordering::SeqCst);
+        Arc::downgrade(&old)
+    }
+
+    /// How long until a ledger is tried to be made again.
+    pub fn rests(&self) -> Duration {
+        self.learner.as_ref().filter(|_| self.broken).map_or(Duration::MAX, Learner::rests)
+    }
+
+    /// What tells the ledger of this store from others'.
+    pub fn store(&self) -> u64 {
+        self.covered.store
     }
 
     /// Waits for the writer and ends it.
     pub fn settle(&mut self, shared: &Shared) {
+        self.learner.iter_mut().for_each(Learner::stop);
         drop(self.hand_over.take());
         if let Some(writer) = self.writer.take() {
             self.broken |= writer.join().is_err();
@@ -103,15 +154,10 @@ impl Checkpoints {
         if self.broken {
             return;
         }
-        let image = self.image(state, applied, first_sequence);
+        let image = Image::of(state, &mut self.covered, applied, ledger::first_page(first_sequence));
         if let Err(error) = self.ledger.write(&image) {
             error!(%error, "the last checkpoint could not be written: the next start reads the journal instead");
         }
-    }
-
-    fn image(&mut self, state: &mut State, applied: Option<(Position, u64)>, first_sequence: Option<u64>) -> Image {
-        (self.records, self.bytes) = (0, 0);
-        Image::of(state, &mut self.covered, applied, ledger::first_page(first_sequence))
     }
 }
 
@@ -120,7 +166,7 @@ pub(super) fn write(shared: &Shared, ledger: &Ledger, image: &Image) {
     let word = match ledger.write(image) {
         Ok(()) => Checkpointed::Safe,
         Err(error) => {
-            error!(%error, "a checkpoint could not be written: no space is given back until a restart");
+            error!(%error, "a checkpoint could not be written: the ledger is made again from the journal; no space is given back until then");
             Checkpointed::Failed
         }
     };

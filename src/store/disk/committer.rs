@@ -168,10 +168,11 @@ impl Committer {
 
     /// Does what is asked for within `patience`, and keeps house.
     pub(super) fn turn(&mut self, patience: Duration) -> Result<Turn, StoreError> {
-        let work = self.shared.queue.take(patience);
+        let work = self.shared.queue.take(patience.min(self.checkpoints.rests()));
         if let Some(word) = work.checkpointed {
             self.checkpointed(word)?;
         }
+        self.see_to_ledger(work.learned, work.doubted);
         if !work.asked.is_empty() {
             self.commit(work.asked.into())?;
         }

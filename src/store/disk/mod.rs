@@ -6,7 +6,7 @@
 //!
 //! # Directory
 //! `journal/` the segment files, `ledger/` the checkpoints (may be deleted while no engine runs: it is rebuilt),
-//! `ledger.bad-N/` ledgers that did not prove themselves, `key` what identities are hashed with (without it neither
+//! `ledger.bad-N/` the last one that did not prove itself, `key` what identities are hashed with (without it neither
 //! searches nor repeats find what was stored before), `reserve` space for the ledger on a full disk.
 
 mod backup;
@@ -20,6 +20,9 @@ mod committer;
 mod faults;
 #[cfg(test)]
 mod full_tests;
+mod learn;
+#[cfg(test)]
+mod ledger_tests;
 #[cfg(test)]
 mod loss_tests;
 #[cfg(test)]
@@ -205,7 +208,7 @@ struct Shared {
     reader: ArcSwap<Reader>,
     ledger: Mutex<Option<Arc<Ledger>>>,
     fault: Mutex<Option<StoreError>>,
-    /// Times the store failed: what was read across one is not believed.
+    /// Times the store failed or its ledger was replaced: what was read across one is not believed.
     failures: AtomicU64,
     cache_bytes: usize,
     figures: Mutex<Figures>,
@@ -491,7 +494,7 @@ impl Store for DiskStore {
 
     fn replay(&self, ids: Vec<Sequence>, destination: Option<Arc<str>>) -> BoxFuture<'static, Result<u64, StoreError>> {
         let at = self.now();
-        let items = self.blocking(move |shared| Ok(shared.replay_items(&ids, destination.as_deref())));
+        let items = self.blocking(move |shared| shared.replay_items(&ids, destination.as_deref()));
         let shared = Arc::clone(&self.shared);
         async move {
             let items = items.await?;

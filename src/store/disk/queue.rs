@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::lock;
+use super::{learn::Learning, lock};
 use crate::store::{
     StoreError,
     request::{Answer, Request},
@@ -52,6 +52,10 @@ pub(super) enum Checkpointed {
 pub(super) struct Work {
     pub asked: VecDeque<Asked>,
     pub checkpointed: Option<Checkpointed>,
+    /// A ledger made again, or why it could not be.
+    pub learned: Option<Learning>,
+    /// A search found that the ledger does not read.
+    pub doubted: bool,
 }
 
 pub(super) struct Queue {
@@ -64,6 +68,8 @@ pub(super) struct Queue {
 struct Waiting {
     asked: VecDeque<Asked>,
     checkpointed: Option<Checkpointed>,
+    learned: Option<Learning>,
+    doubted: bool,
     close: Vec<oneshot::Sender<Result<(), StoreError>>>,
     stop: bool,
     /// Set once nothing is taken any more.
@@ -89,6 +95,16 @@ impl Queue {
 
     pub fn checkpointed(&self, word: Checkpointed) {
         lock(&self.waiting).checkpointed = Some(word);
+        self.woken.notify_one();
+    }
+
+    pub fn learned(&self, word: Learning) {
+        lock(&self.waiting).learned = Some(word);
+        self.woken.notify_one();
+    }
+
+    pub fn doubt(&self) {
+        lock(&self.waiting).doubted = true;
         self.woken.notify_one();
     }
 
@@ -144,14 +160,16 @@ impl Queue {
     pub fn take(&self, patience: Duration) -> Work {
         let waiting = lock(&self.waiting);
         let idle = |waiting: &mut Waiting| {
-            waiting.asked.is_empty() && waiting.checkpointed.is_none() && waiting.close.is_empty() && !waiting.stop
+            let word = waiting.checkpointed.is_some() || waiting.learned.is_some() || waiting.doubted;
+            waiting.asked.is_empty() && !word && waiting.close.is_empty() && !waiting.stop
         };
         let (mut waiting, _) =
             self.woken.wait_timeout_while(waiting, patience, idle).unwrap_or_else(PoisonError::into_inner);
         let batch = batch_length(&waiting.asked);
         let rest = waiting.asked.split_off(batch);
         let asked = mem::replace(&mut waiting.asked, rest);
-        Work { asked, checkpointed: waiting.checkpointed.take() }
+        let (checkpointed, learned) = (waiting.checkpointed.take(), waiting.learned.take());
+        Work { asked, checkpointed, learned, doubted: mem::take(&mut waiting.doubted) }
     }
 
     /// Who asked for the end, if it was asked for and everything asked before is done; nobody where it is not a proper one.

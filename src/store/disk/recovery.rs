@@ -1,21 +1,28 @@
 //! Opening: the ledger's image, if it proves itself, and the journal's records after it, folded by the same code as ever.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{OpenError, Options, backup::UNREADY, reserve::Reserve, secret};
 use crate::sabotage::{self, CrashPoint};
 use crate::store::{
-    journal::{self, Damage, Journal, JournalError, Position, files},
+    journal::{
+        self, Damage, Journal, JournalError, Position, Reader, SegmentInfo,
+        files::{self, Disk, Files},
+    },
     keyed::{Keyed, Kind},
     ledger::{self, Covered, Image, Ledger, LedgerError},
     records::Recorded,
     state::State,
 };
+
+/// Bytes free on the disk without which no ledger is opened or made.
+const LEDGER_ROOM: u64 = 4 << 20;
 
 /// An opened store's parts.
 pub(super) struct Recovered {
@@ -75,7 +82,10 @@ pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result
         Ok(image) => image,
         // A checkpoint follows the sync of what it covers: the journal has lost what it had.
         Err(LedgerError::BeyondJournal) => return Err(OpenError::JournalShort { path: path.join("journal") }),
-        Err(reason) => rebuild(&ledger_path, store, options, &reason)?,
+        Err(reason) => match rebuild(&ledger_path, store, options, &reason) {
+            Err(fault) if !options.accept_damage => without(&fault, store, options),
+            rebuilt => rebuilt?,
+        },
     };
     recover(journal, image, keyed, options)
 }
@@ -105,13 +115,20 @@ pub(super) struct Opened {
     applied: Option<(Position, u64)>,
     covered: Covered,
     aside: Option<PathBuf>,
+    /// A ledger that cannot be written is a fault, and not gone on without.
+    strict: bool,
 }
 
 impl Opened {
     /// One that covers nothing yet.
     pub fn empty(ledger: Ledger, store: u64, repeats_max: usize) -> Opened {
         let covered = Covered { store, ..Covered::default() };
-        Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None }
+        Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None, strict: false }
+    }
+
+    /// The same, but never gone on without its ledger.
+    pub fn strict(self) -> Opened {
+        Opened { strict: true, ..self }
     }
 }
 
@@ -122,25 +139,49 @@ pub(super) fn read_ledger(
     store: u64,
     repeats_max: usize,
 ) -> Result<Opened, LedgerError> {
+    read_image(ledger, &journal.reader(), journal.end(), store, repeats_max)
+}
+
+/// The same for a journal that ends at `end`.
+pub(super) fn read_image(
+    ledger: Ledger,
+    reader: &Reader,
+    end: Position,
+    store: u64,
+    repeats_max: usize,
+) -> Result<Opened, LedgerError> {
     let covered = ledger.covered(store)?;
     let Some(loaded) = ledger.load(store, repeats_max)? else {
-        return Ok(Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None });
+        return Ok(Opened { covered, ..Opened::empty(ledger, store, repeats_max) });
     };
     if let Some((position, sequence)) = loaded.applied {
-        if position >= journal.end() {
+        if position >= end {
             return Err(LedgerError::BeyondJournal);
         }
-        let found = journal.reader().read(position);
+        let found = reader.read(position);
         if !found.is_ok_and(|record| record.sequence == sequence) {
             return Err(LedgerError::Unproved("the journal does not hold the record it goes up to"));
         }
     }
-    Ok(Opened { ledger, state: loaded.state, applied: loaded.applied, covered, aside: None })
+    Ok(Opened { ledger, state: loaded.state, applied: loaded.applied, covered, aside: None, strict: false })
 }
 
-fn rebuild(path: &Path, store: u64, options: &Options, reason: &LedgerError) -> Result<Opened, OpenError> {
+/// Nothing is acknowledged on a ledger's word: the engine starts without one, and makes it when it can.
+fn without(fault: &OpenError, store: u64, options: &Options) -> Opened {
+    error!(
+        %fault,
+        "no ledger can be made now: deliveries go on, but nothing can be searched and no space is given back until it can"
+    );
+    Opened::empty(Ledger::absent(), store, options.repeats_max)
+}
+
+/// An empty ledger in the place of one that is not used. Where the disk has no room for it, the old one stays where it is.
+pub(super) fn rebuild(path: &Path, store: u64, options: &Options, reason: &LedgerError) -> Result<Opened, OpenError> {
     let fault = |action| move |error| OpenError::Io { action, path: path.to_owned(), error };
     let mut aside = None;
+    if Disk.free(path.parent().unwrap_or(path)).is_ok_and(|free| free < LEDGER_ROOM) {
+        return Err(fault("make")(io::ErrorKind::StorageFull.into()));
+    }
     if path.exists() {
         let moved = ledger::move_aside(path).map_err(fault("move aside"))?;
         warn!(%reason, aside = %moved.display(), "the ledger is not used: rebuilding it from the journal");
@@ -161,18 +202,56 @@ pub(super) fn recover(
     keyed: Keyed,
     options: &Options,
 ) -> Result<Recovered, OpenError> {
-    let Opened { ledger, mut state, mut applied, mut covered, aside } = opened;
+    let oldest = journal.segments().into_iter().next();
+    let learned = fold_in(opened, &journal.reader(), oldest, options, |_| true)?;
+    let Learned { ledger, mut state, applied, covered, uncovered, damage, aside: ledger_aside } = learned;
+    state.next = state.next.max(journal.last_sequence() + 1);
+    state.suspect_heads();
+    sabotage::crash_at(CrashPoint::DuringOpen);
+    info!(messages = state.messages, waiting = state.waiting(), dead = state.dead.len(), "store opened");
+    let ledger = Arc::new(ledger);
+    Ok(Recovered { journal, ledger, state, applied, covered, keyed, uncovered, damage, ledger_aside })
+}
+
+/// A ledger, and the state that it and what was folded in after it add up to.
+pub(super) struct Learned {
+    pub ledger: Ledger,
+    pub state: State,
+    pub applied: Option<(Position, u64)>,
+    pub covered: Covered,
+    /// Records folded that the ledger does not cover.
+    pub uncovered: u64,
+    damage: Vec<Damage>,
+    aside: Option<PathBuf>,
+}
+
+impl Learned {
+    /// To fold in more.
+    pub fn opened(self) -> Opened {
+        let Learned { ledger, state, applied, covered, aside, .. } = self;
+        Opened { ledger, state, applied, covered, aside, strict: true }
+    }
+}
+
+/// Folds in the journal's records after what is known already, as long as `wanted`. `oldest` is the journal's first segment.
+pub(super) fn fold_in(
+    opened: Opened,
+    reader: &Reader,
+    oldest: Option<SegmentInfo>,
+    options: &Options,
+    wanted: impl Fn(Position) -> bool,
+) -> Result<Learned, OpenError> {
+    let Opened { mut ledger, mut state, mut applied, mut covered, aside, strict } = opened;
     let mut lost = Vec::new();
-    let segments = journal.segments();
-    let (oldest, first_sequence) = segments.first().map_or((0, None), |first| (first.segment, first.first_sequence));
+    let (oldest, first_sequence) = oldest.map_or((0, None), |first| (first.segment, first.first_sequence));
     state.oldest_segment = oldest;
     let mut uncovered = 0;
-    let mut folded = 0_u64;
     let covered_to = applied.map(|(position, _)| position);
     let from = covered_to.unwrap_or(Position { segment: oldest, offset: 0 });
-    for scanned in journal.reader().scan(from) {
+    for scanned in reader.scan(from) {
         let (position, record) = match scanned {
             Ok((position, _)) if Some(position) == covered_to => continue,
+            Ok((position, _)) if !wanted(position) => break,
             Ok(scanned) => scanned,
             Err(JournalError::Damaged(damage)) if options.accept_damage => {
                 damage.iter().for_each(|lost| warn!(%lost, "the journal is damaged: this stretch is lost"));
@@ -184,24 +263,25 @@ pub(super) fn recover(
         fold(&mut state, position, &record)?;
         sabotage::crash_at(CrashPoint::DuringOpen);
         applied = Some((position, record.sequence));
-        folded += 1;
         uncovered += 1;
         if uncovered >= options.checkpoint_records {
             // A rebuild of a large journal must not hold all its history in memory.
             let image = Image::of(&mut state, &mut covered, applied, ledger::first_page(first_sequence));
-            ledger.write(&image).map_err(unwritten)?;
-            state.history.left();
+            match ledger.write(&image).map_err(unwritten) {
+                Ok(()) => state.history.left(),
+                Err(fault) if strict || options.accept_damage => return Err(fault),
+                Err(_) if ledger.is_absent() => state.forget_history(),
+                Err(fault) => {
+                    ledger = without(&fault, covered.store, options).ledger;
+                    state.forget_history();
+                }
+            }
             uncovered = 0;
         }
     }
-    state.next = state.next.max(journal.last_sequence() + 1);
     state.release_before(oldest, first_sequence.unwrap_or(0));
     state.take_woken();
-    state.suspect_heads();
-    sabotage::crash_at(CrashPoint::DuringOpen);
-    info!(messages = state.messages, waiting = state.waiting(), dead = state.dead.len(), folded, "store opened");
-    let ledger = Arc::new(ledger);
-    Ok(Recovered { journal, ledger, state, applied, covered, keyed, uncovered, damage: lost, ledger_aside: aside })
+    Ok(Learned { ledger, state, applied, covered, uncovered, damage: lost, aside })
 }
 
 impl Recovered {

@@ -143,6 +143,11 @@ impl Ledger {
 
     /// Numbers of the pages that may hold what is sought, newest first; read as they are asked for.
     pub fn pages_for(&self, sought: &Sought) -> impl Iterator<Item = Result<u64, LedgerError>> {
+        let mut pages = self.fitting_pages(sought);
+        std::iter::from_fn(move || guarded(|| pages.next().transpose()).transpose())
+    }
+
+    fn fitting_pages(&self, sought: &Sought) -> impl Iterator<Item = Result<u64, LedgerError>> {
         let (hashes, from, to) = (sought.hashes().collect::<Vec<_>>(), sought.from, sought.to);
         let pages = self.tree.keys_between(&key(b'h', &[0]), &key(b'h', &[sought.pages_below()])).rev();
         let first_part = |key: Result<Vec<u8>, LedgerError>| match key {

@@ -57,6 +57,9 @@ pub(super) enum LedgerError {
     Io(#[from] io::Error),
     #[error("sled panicked")]
     Panicked,
+    /// There is none now; it is made when there is room for it.
+    #[error("there is none now")]
+    Absent,
     #[error("it does not prove itself: {0}")]
     Unproved(&'static str),
     /// What it covers was durable, and the journal ends before it.
@@ -84,6 +87,16 @@ impl Ledger {
         let size = guarded(|| Ok(sled.db.size_on_disk()?))?;
         let garbage = size >= COMPACT_FROM && sled.holds_less_than(size / GARBAGE)?;
         Ok(Ledger { tree: Box::new(if garbage { sled.compacted(path)? } else { sled }) })
+    }
+
+    /// What stands in where none can be made: nothing is found in it, and nothing can be written.
+    pub fn absent() -> Ledger {
+        Ledger { tree: Box::new(tree::Absent) }
+    }
+
+    /// Whether this only stands in for one.
+    pub fn is_absent(&self) -> bool {
+        self.tree.is_absent()
     }
 
     /// The state it holds, proved; `None` where it is new. `store` is the hash that tells this store from others.
@@ -148,6 +161,8 @@ impl Ledger {
 struct Sled {
     db: sled::Db,
     file: File,
+    #[cfg(test)]
+    faults: tests::Faults,
 }
 
 impl Sled {
@@ -167,7 +182,12 @@ impl Sled {
             }
         }
         let file = File::options().write(true).open(path.join("db"))?;
-        Ok(Sled { db, file })
+        Ok(Sled {
+            db,
+            file,
+            #[cfg(test)]
+            faults: tests::Faults::of(path),
+        })
     }
 
     /// The same ledger without its dead bytes.
@@ -230,6 +250,8 @@ impl Sled {
 
 impl Tree for Sled {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        #[cfg(test)]
+        self.faults.bite("read")?;
         let value = self.db.get(key)?;
         self.access(key, value.as_ref().map_or(0, |value| value.len()))?;
         Ok(value.map(|value| value.to_vec()))
@@ -244,6 +266,8 @@ impl Tree for Sled {
     }
 
     fn write(&self, batch: Batch) -> Result<(), LedgerError> {
+        #[cfg(test)]
+        self.faults.bite("write")?;
         let mut writes = sled::Batch::default();
         let mut written = Vec::with_capacity(batch.len());
         for (key, value) in batch {
@@ -266,10 +290,20 @@ fn owned(found: sled::Iter) -> impl DoubleEndedIterator<Item = Result<Vec<u8>, L
     found.keys().map(|key| Ok(key?.to_vec()))
 }
 
-/// Moves a ledger that is of no use out of the way; answers where to.
+/// Moves a ledger that is of no use out of the way; answers where to. One such is kept, for whoever asks what happened to
+/// it: more would fill the disk.
 pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
-    let aside = (1..).map(|number| path.with_extension(format!("bad-{number}"))).find(|aside| !aside.exists());
-    let aside = aside.unwrap_or_else(|| path.with_extension("bad"));
+    let mut last = 0;
+    for entry in fs::read_dir(path.parent().unwrap_or(Path::new(".")))? {
+        let old = entry?.path();
+        let number =
+            old.extension().and_then(|extension| extension.to_str()?.strip_prefix("bad-")?.parse::<u64>().ok());
+        if let Some(number) = number.filter(|_| old.file_stem() == path.file_name()) {
+            last = number.max(last);
+            fs::remove_dir_all(old)?;
+        }
+    }
+    let aside = path.with_extension(format!("bad-{}", last + 1));
     fs::rename(path, &aside)?;
     Ok(aside)
 }

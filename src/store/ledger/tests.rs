@@ -8,6 +8,21 @@ use crate::store::{
     records::{Header, Outcome, Recorded, RepeatMark, Settled},
 };
 
+/// Faults of a running ledger, asked for by a file `ledger.fails` beside it: `read`, `write` or `panic`.
+pub(super) struct Faults(PathBuf);
+
+impl Faults {
+    pub(super) fn of(path: &Path) -> Faults {
+        Faults(path.with_extension("fails"))
+    }
+
+    pub(super) fn bite(&self, at: &str) -> Result<(), LedgerError> {
+        let asked = fs::read_to_string(&self.0).unwrap_or_default();
+        assert_ne!(asked, "panic", "asked to panic");
+        if asked == at { Err(io::Error::from(io::ErrorKind::StorageFull).into()) } else { Ok(()) }
+    }
+}
+
 /// A state in which number after number was received in one of two lanes, and the first ones were delivered.
 fn state(received: u64, settled: u64) -> State {
     let mut state = State::new(1000);
@@ -126,4 +141,15 @@ fn a_large_value_is_kept_in_parts() {
     put(&mut batch, b"large", b"small now");
     ledger.tree.write(batch).unwrap();
     assert_eq!(ledger.value(b"large").unwrap().as_deref(), Some(&b"small now"[..]));
+}
+
+#[test]
+fn one_ledger_moved_aside_is_kept_and_older_ones_are_not() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("ledger");
+    for number in 1..=3 {
+        fs::create_dir(&path).unwrap();
+        assert_eq!(move_aside(&path).unwrap(), path.with_extension(format!("bad-{number}")));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }

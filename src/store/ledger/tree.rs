@@ -17,4 +17,29 @@ pub(super) trait Tree: Send + Sync {
     fn keys_between(&self, from: &[u8], to: &[u8]) -> Keys;
     /// Writes all of it at once; durable when this returns.
     fn write(&self, batch: Batch) -> Result<(), LedgerError>;
+    /// Whether it only stands in for one.
+    fn is_absent(&self) -> bool {
+        false
+    }
+}
+
+/// No tree at all.
+pub(super) struct Absent;
+
+impl Tree for Absent {
+    fn value(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError> {
+        Err(LedgerError::Absent)
+    }
+    fn keys_under(&self, _prefix: &[u8]) -> Keys {
+        Box::new(std::iter::once(Err(LedgerError::Absent)))
+    }
+    fn keys_between(&self, _from: &[u8], _to: &[u8]) -> Keys {
+        Box::new(std::iter::once(Err(LedgerError::Absent)))
+    }
+    fn write(&self, _batch: Batch) -> Result<(), LedgerError> {
+        Err(LedgerError::Absent)
+    }
+    fn is_absent(&self) -> bool {
+        true
+    }
 }

@@ -199,7 +199,13 @@ impl State {
     /// Gives up what is only of use for deciding and searching, before the state is made anew.
     pub fn shed(&mut self) {
         self.repeats = Repeats::new(0);
+        self.forget_history();
+    }
+
+    /// Gives up what only a ledger could keep, where there is none.
+    pub fn forget_history(&mut self) {
         self.history = History::default();
+        self.dirty = Dirty::default();
     }
 
     /// Notes that this entry may have been sent.
