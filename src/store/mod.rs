@@ -22,6 +22,16 @@ mod request;
 mod state;
 mod view;
 
+/// For the simulation of store and delivery together.
+#[cfg(test)]
+pub(crate) mod simulation {
+    pub(crate) use super::{
+        disk::simulation::{Machine, Place, Standing, SteppedStore},
+        journal::memory_disk::{Dice, Lie, MemoryDisk},
+        ledger::memory::MemoryTree,
+    };
+}
+
 pub use disk::{Backup, BackupError, BackupFile, DiskStore, OpenError, Options, Rebuilt};
 pub use memory::MemoryStore;
 

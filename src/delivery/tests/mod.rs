@@ -6,6 +6,7 @@ mod channels;
 mod gate;
 mod peers;
 mod poison;
+mod simulation;
 mod told;
 
 use tokio::time::Instant;

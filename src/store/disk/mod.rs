@@ -34,6 +34,8 @@ mod reopen;
 mod reserve;
 mod retention;
 mod secret;
+#[cfg(test)]
+pub(super) mod simulation;
 mod steady;
 #[cfg(test)]
 mod tests;

@@ -179,6 +179,17 @@ impl Queue {
         ends.then(|| mem::take(&mut waiting.close))
     }
 
+    /// Has the last two such requests change places; false where there are not two.
+    #[cfg(test)]
+    pub fn swap_last(&self, is_such: impl Fn(&Asked) -> bool) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let found: Vec<usize> =
+            (0..waiting.asked.len()).rev().filter(|at| is_such(&waiting.asked[*at])).take(2).collect();
+        let [last, before] = found[..] else { return false };
+        waiting.asked.swap(last, before);
+        true
+    }
+
     /// Puts back, in front, what the next batch must decide.
     pub fn put_back(&self, asked: Vec<Asked>) {
         let mut waiting = lock(&self.waiting);

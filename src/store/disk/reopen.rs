@@ -111,7 +111,7 @@ impl Shared {
     }
 
     /// The store was opened anew as `state` and `journal`: everything is served again.
-    fn heal(&self, state: State, reader: Arc<Reader>, ledger: Arc<Ledger>) {
+    pub(super) fn heal(&self, state: State, reader: Arc<Reader>, ledger: Arc<Ledger>) {
         *self.state() = state;
         self.reader.store(reader);
         *lock(&self.ledger) = Some(ledger);

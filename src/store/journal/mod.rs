@@ -58,6 +58,8 @@ mod current;
 pub(super) mod files;
 mod layout;
 mod mark;
+#[cfg(test)]
+pub(in crate::store) mod memory_disk;
 pub(in crate::store) mod prefix;
 mod read;
 mod recover;
@@ -359,6 +361,12 @@ impl Journal {
         }
         let released = self.release(segment);
         self.unless_failed(released)
+    }
+
+    /// What a thread does elsewhere: has a spare segment ready, as far as one is wanted.
+    #[cfg(test)]
+    pub(in crate::store) fn prepare_spare(&self) {
+        self.spares.prepare();
     }
 
     /// Bytes on disk, spares included.

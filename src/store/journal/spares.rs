@@ -128,6 +128,15 @@ impl Spares {
         Ok(spares)
     }
 
+    /// Does what the thread would do next; for where there is none.
+    #[cfg(test)]
+    pub(super) fn prepare(&self) {
+        let state = self.shared.lock();
+        if self.shared.due(&state) == Some(Duration::ZERO) {
+            drop(self.shared.prepare(state));
+        }
+    }
+
     /// Makes sure that what the batch needs is there before any of it is written; `Full` where it cannot be.
     pub(super) fn secure(&self, need: Need) -> Result<(), JournalError> {
         let mut state = self.shared.lock();

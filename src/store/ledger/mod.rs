@@ -13,6 +13,8 @@
 
 mod image;
 mod load;
+#[cfg(test)]
+pub(super) mod memory;
 mod page;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,206 @@
+//! Where lanes stop until the simulation lets them go on: before they ask the store for their head, before they settle it,
+//! and at the receiver. Between two gates a lane does what it does in the engine.
+
+use std::{collections::BTreeMap, sync::Arc, sync::Mutex};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::oneshot;
+
+use super::account::Account;
+use crate::{
+    destination::{Destination, Outgoing, Sender, Verdict},
+    store::*,
+};
+
+/// What a lane waits for.
+pub(super) enum Gate {
+    Next(oneshot::Sender<()>),
+    Settle(oneshot::Sender<()>),
+    Send(Box<Outgoing>, oneshot::Sender<Verdict>),
+}
+
+/// Of one life of the engine: shut for good when it ends.
+#[derive(Clone, Default)]
+pub(super) struct Gates(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    /// In an order that does not depend on which task came first.
+    lanes: BTreeMap<LaneId, Gate>,
+    shut: bool,
+}
+
+impl Gates {
+    /// Lanes that wait at a gate.
+    pub(super) fn lanes(&self) -> Vec<LaneId> {
+        let mut held = self.0.lock().unwrap();
+        held.lanes.retain(|_, gate| !gate.is_left());
+        held.lanes.keys().cloned().collect()
+    }
+
+    pub(super) fn open(&self, lane: &LaneId) -> Option<Gate> {
+        self.0.lock().unwrap().lanes.remove(lane)
+    }
+
+    /// Nobody gets through any more.
+    pub(super) fn shut(&self) {
+        let mut held = self.0.lock().unwrap();
+        held.shut = true;
+        held.lanes.clear();
+    }
+
+    fn wait<T>(&self, lane: &LaneId, gate: impl FnOnce(oneshot::Sender<T>) -> Gate) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        let mut held = self.0.lock().unwrap();
+        if !held.shut {
+            held.lanes.insert(lane.clone(), gate(sender));
+        }
+        receiver
+    }
+}
+
+impl Gate {
+    /// The lane has given up waiting at it.
+    fn is_left(&self) -> bool {
+        match self {
+            Gate::Next(go) | Gate::Settle(go) => go.is_closed(),
+            Gate::Send(_, answer) => answer.is_closed(),
+        }
+    }
+}
+
+/// The receivers of one destination.
+pub(super) struct Receiver {
+    pub(super) destination: Arc<str>,
+    pub(super) gates: Gates,
+}
+
+struct ReceiverLane {
+    lane: LaneId,
+    gates: Gates,
+}
+
+impl Destination for Receiver {
+    fn sender(&self, lane: u16) -> Box<dyn Sender> {
+        let lane = LaneId { channel: "pumps".into(), destination: self.destination.clone(), lane };
+        Box::new(ReceiverLane { lane, gates: self.gates.clone() })
+    }
+}
+
+impl Sender for ReceiverLane {
+    fn send<'a>(&'a mut self, outgoing: &'a Outgoing) -> BoxFuture<'a, Verdict> {
+        let told = self.gates.wait(&self.lane, |answer| Gate::Send(Box::new(outgoing.clone()), answer));
+        async move { told.await.unwrap_or_else(|_| Verdict::ambiguous("the engine stopped")) }.boxed()
+    }
+}
+
+/// The engine's store, gates before it.
+pub(super) struct GatedStore {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) gates: Gates,
+    pub(super) account: Arc<Mutex<Account>>,
+    /// A fault on purpose: deliveries are settled that nobody made.
+    pub(super) drops: bool,
+}
+
+impl GatedStore {
+    async fn dropped(store: &dyn Store, lane: &LaneId, waiting: &Waiting) -> Result<Waiting, StoreError> {
+        let receipt = Receipt {
+            sent_sha256: [0; 32],
+            configuration: 0,
+            answer: "AA".into(),
+            attempts: 1,
+            at: waiting.received_at,
+        };
+        store.settle(lane, waiting.entry, Settlement::Accepted(receipt)).await?;
+        store.next(lane).await
+    }
+}
+
+impl Store for GatedStore {
+    fn next(&self, lane: &LaneId) -> BoxFuture<'static, Result<Waiting, StoreError>> {
+        let (lane, store, drops) = (lane.clone(), Arc::clone(&self.store), self.drops);
+        let gate = self.gates.wait(&lane, Gate::Next);
+        async move {
+            gate.await.map_err(|_| StoreError::Closed)?;
+            let waiting = store.next(&lane).await?;
+            if drops && waiting.id.as_u64().is_multiple_of(5) {
+                return GatedStore::dropped(&*store, &lane, &waiting).await;
+            }
+            Ok(waiting)
+        }
+        .boxed()
+    }
+    fn settle(
+        &self,
+        lane: &LaneId,
+        entry: Sequence,
+        settlement: Settlement,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let (lane, store, account) = (lane.clone(), Arc::clone(&self.store), Arc::clone(&self.account));
+        let gate = self.gates.wait(&lane, Gate::Settle);
+        async move {
+            gate.await.map_err(|_| StoreError::Closed)?;
+            account.lock().unwrap().settling(&lane, entry.as_u64(), &settlement);
+            let answer = store.settle(&lane, entry, settlement).await;
+            account.lock().unwrap().settled(&lane, entry.as_u64(), &answer);
+            answer
+        }
+        .boxed()
+    }
+    fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>> {
+        self.store.append(received)
+    }
+    fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {
+        self.store.attempted(lane, entry, attempt);
+    }
+    fn replay(&self, ids: Vec<Sequence>, destination: Option<Arc<str>>) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.store.replay(ids, destination)
+    }
+    fn find(&self, query: Query) -> BoxFuture<'static, Result<Vec<Summary>, StoreError>> {
+        self.store.find(query)
+    }
+    fn read(&self, id: Sequence) -> BoxFuture<'static, Result<Kept, StoreError>> {
+        self.store.read(id)
+    }
+    fn dead(
+        &self,
+        channel: Option<String>,
+        cursor: Option<Sequence>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<DeadLetter>, StoreError>> {
+        self.store.dead(channel, cursor, limit)
+    }
+    fn retry_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.store.retry_dead(entry)
+    }
+    fn discard_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.store.discard_dead(entry)
+    }
+    fn pause(
+        &self,
+        channel: Arc<str>,
+        destination: Arc<str>,
+        paused: bool,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.store.pause(channel, destination, paused)
+    }
+    fn paused(&self) -> Vec<ChannelDestination> {
+        self.store.paused()
+    }
+    fn lanes(&self) -> Vec<LaneStatus> {
+        self.store.lanes()
+    }
+    fn dead_counts(&self) -> Vec<(ChannelDestination, u64)> {
+        self.store.dead_counts()
+    }
+    fn stats(&self) -> Stats {
+        self.store.stats()
+    }
+    fn health(&self) -> Result<(), StoreError> {
+        self.store.health()
+    }
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.store.close()
+    }
+}
