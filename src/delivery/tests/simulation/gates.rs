@@ -177,6 +177,9 @@ impl Store for GatedStore {
     fn discard_dead(&self, entry: Sequence) -> BoxFuture<'static, Result<(), StoreError>> {
         self.store.discard_dead(entry)
     }
+    fn give_up(&self, lane: &LaneId, reason: String, discard: bool) -> BoxFuture<'static, Result<u64, StoreError>> {
+        self.store.give_up(lane, reason, discard)
+    }
     fn pause(
         &self,
         channel: Arc<str>,
