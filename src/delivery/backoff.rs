@@ -35,8 +35,18 @@ impl Backoff {
 
 /// Between 0 and 1. The standard library's hash keys are random enough to spread waits.
 fn fraction() -> f64 {
+    #[cfg(test)]
+    if let Some(fixed) = FIXED.get() {
+        return fixed;
+    }
     let random = RandomState::new().build_hasher().finish();
     f64::from((random >> 32) as u32) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Of this thread, instead of a random one: where every run must be the same.
+    pub(super) static FIXED: std::cell::Cell<Option<f64>> = const { std::cell::Cell::new(None) };
 }
 
 #[cfg(test)]

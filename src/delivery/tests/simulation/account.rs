@@ -93,6 +93,8 @@ struct LaneAccount {
     newest: u64,
     /// Asked of the store: the entry, and whether it is to be a dead letter.
     settling: Option<(u64, bool)>,
+    /// Asked of a store that failed before it answered: if it is done the lane will find that out.
+    doubted: Option<u64>,
     taken: BTreeMap<u64, u32>,
     /// The highest id taken for the first time in its turn.
     last_first: u64,
@@ -320,6 +322,9 @@ impl Account {
         let dies = matches!(settlement, Settlement::Dead { .. });
         let account = self.lanes.entry(lane.clone()).or_default();
         let head = account.waiting.first().copied();
+        if account.doubted == Some(entry) && head.is_none_or(|(first, _)| first > entry) {
+            return;
+        }
         account.settling = Some((entry, dies));
         let taken = head.is_some_and(|(_, id)| account.taken.contains_key(&id));
         if head.is_none_or(|(first, _)| first != entry) {
@@ -332,9 +337,10 @@ impl Account {
     /// The store answered to that.
     pub(super) fn settled(&mut self, lane: &LaneId, entry: u64, answer: &Result<(), StoreError>) {
         let account = self.lanes.entry(lane.clone()).or_default();
-        if answer.is_ok() {
-            account.open = None;
-            account.settling = None;
+        match answer {
+            Ok(()) => (account.open, account.settling) = (None, None),
+            Err(StoreError::Failed(_)) => account.doubted = Some(entry),
+            Err(_) => {}
         }
         if answer.is_ok() && account.waiting.iter().any(|(waiting, _)| *waiting == entry) {
             self.breaks(format!("repeat: entry {entry} of {} is settled and waits still", named(lane)));

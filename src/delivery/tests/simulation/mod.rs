@@ -2,7 +2,7 @@
 //! short lives, each from a seed, with crashes, power cuts, failing calls and receivers that do as they please.
 //!
 //! `CANNULA_SIM_SEEDS=10000` sets how many seeds are tried, `CANNULA_SIM_FROM` the first of them, `CANNULA_SIM_SEED=N` runs
-//! that one alone. A seed is the same run each time.
+//! that one alone; `CANNULA_SIM_JOBS` is how many are run at once. A seed is the same run each time.
 
 mod account;
 mod gates;
@@ -14,7 +14,7 @@ use std::{ops::Range, sync::Arc};
 use account::Figures;
 use world::{Sabotage, World};
 
-use crate::metrics::Metrics;
+use crate::{delivery::backoff, metrics::Metrics};
 
 const SEEDS: u64 = 300;
 /// Steps of one life of all parts; then everything is mended and must get through.
@@ -30,6 +30,7 @@ struct Ran {
 
 fn run(seed: u64, sabotage: Option<Sabotage>, metrics: &Arc<Metrics>) -> Ran {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    backoff::FIXED.set(Some(0.5));
     runtime.block_on(async {
         let mut world = World::new(seed, sabotage, Arc::clone(metrics));
         world.start().await;
@@ -64,6 +65,24 @@ impl Ran {
     }
 }
 
+/// What happened in each of the seeds, of which none may break a promise.
+fn run_all(seeds: Range<u64>, metrics: &Arc<Metrics>) -> Vec<Figures> {
+    let jobs = number("CANNULA_SIM_JOBS").unwrap_or(2).max(1);
+    let share = |job: u64| {
+        let mine = (seeds.start + job..seeds.end).step_by(jobs as usize);
+        let run = |seed| {
+            let ran = run(seed, None, metrics);
+            assert!(ran.broken.is_none(), "{}", ran.report());
+            ran.figures
+        };
+        mine.map(run).collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..jobs).map(|job| scope.spawn(move || share(job))).collect();
+        running.into_iter().flat_map(|job| job.join().expect("no promise is broken")).collect()
+    })
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
@@ -82,12 +101,7 @@ fn seeds() -> Range<u64> {
 fn simulated_crashes_and_faults_lose_pass_repeat_and_invent_nothing() {
     let metrics = Arc::new(Metrics::new().unwrap());
     let (began, seeds) = (std::time::Instant::now(), seeds());
-    let mut all = Vec::new();
-    for seed in seeds.clone() {
-        let ran = run(seed, None, &metrics);
-        assert!(ran.broken.is_none(), "{}", ran.report());
-        all.push(ran.figures);
-    }
+    let all = run_all(seeds, &metrics);
     let sum = |figure: fn(&Figures) -> u64| all.iter().map(figure).sum::<u64>();
     let sums = format!("{:?}", Figures::sum(&all));
     println!("{} seeds in {:?}: {sums}", all.len(), began.elapsed());

@@ -504,6 +504,7 @@ impl World {
         for _ in 0..8 {
             self.let_a_lane_go();
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
         self.come_to_rest().await;
     }
 
