@@ -43,7 +43,7 @@ pub enum CrashPoint {
     BeforeAppend,
     /// A batch is written and not durable.
     AfterAppendBeforeSync,
-    /// A batch is durable and nobody was answered.
+    /// A batch with messages is durable and nobody was answered.
     AfterSyncBeforeAck,
     /// The answers are written to a sender's connection.
     AfterAck,
@@ -57,7 +57,7 @@ pub enum CrashPoint {
     DuringRelease,
     /// A message is to be a dead letter and that is not recorded.
     DuringDead,
-    /// Lanes know the new configuration, listeners the old.
+    /// Lanes know the new configuration, listeners the old. Passed once at the start too.
     DuringReload,
     /// Recovery: once for each record folded in again, and once at the end.
     DuringOpen,

@@ -198,8 +198,8 @@ impl Committer {
         }
         if appends > 0 {
             self.shared.metrics.store_batch_messages.observe(appends as f64);
+            sabotage::crash_at(CrashPoint::AfterSyncBeforeAck);
         }
-        sabotage::crash_at(CrashPoint::AfterSyncBeforeAck);
         due.into_iter().for_each(|due| due.answerer.answer(due.answer));
         Ok(())
     }
