@@ -119,7 +119,11 @@ fn chosen(options: &Options) -> Result<Vec<&'static Fault>, String> {
     };
     options.counts.iter().try_for_each(|(id, _)| named(id).map(|_| ()))?;
     match &options.matrix {
-        Matrix::Only(ids) => ids.iter().map(named).collect(),
+        Matrix::Only(ids) => {
+            ids.iter().try_for_each(|id| named(id).map(|_| ()))?;
+            let wanted = |fault: &&Fault| ids.iter().any(|id| fault.id.eq_ignore_ascii_case(id));
+            Ok(faults::all().filter(wanted).collect())
+        }
         Matrix::Quick => Ok(faults::all().filter(|fault| wanted(options, fault) > 0).collect()),
         Matrix::Release => Ok(faults::all().collect()),
     }
