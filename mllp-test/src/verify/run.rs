@@ -56,6 +56,9 @@ pub async fn run(options: Options) -> Result<Report, String> {
     fs::create_dir_all(folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
     let before = Report::read(folder).filter(|report| report.seed == options.seed && options.first == 0);
     let mut report = begun(&options, engine, before)?;
+    let written = |report: &Report| report.write(folder).map_err(|fault| format!("{}: {fault}", folder.display()));
+    // At once, so that a run stopped early goes on with its seed.
+    written(&report)?;
     let mut groups = groups(&options, &report);
     let mut progress = Progress::default();
     let mut running = JoinSet::new();
@@ -81,7 +84,7 @@ pub async fn run(options: Options) -> Result<Report, String> {
         row.tally.add(&tally);
         row.violations.extend(violations);
         report.date = Timestamp::now().strftime("%Y-%m-%d").to_string();
-        report.write(folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
+        written(&report)?;
         progress.ended(&report.rows[group.row]);
     }
     Ok(report)
