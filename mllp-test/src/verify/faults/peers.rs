@@ -16,6 +16,7 @@ use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 pub(super) const FAULTS: &[Fault] = &[
@@ -350,7 +351,12 @@ async fn bad_network(site: &mut Site, mut chance: Chance) -> Result<(), Broken> 
     under(site, &Conditions::both(&narrow), time).await?;
     resets(site, &mut chance, time).await?;
     under(site, &Conditions::black_hole(), time + Duration::from_secs(2)).await?;
-    black_hole(site, time + Duration::from_secs(2)).await
+    black_hole(site, time + Duration::from_secs(2), 0).await?;
+    // It takes two minutes.
+    if site.tools.release && chance.within(0..20) == 0 {
+        black_hole(site, Duration::from_secs(1), 50).await?;
+    }
+    Ok(())
 }
 
 /// All lines under these conditions for a time; then everything goes on.
@@ -380,19 +386,41 @@ async fn resets(site: &mut Site, chance: &mut Chance, time: Duration) -> Result<
 }
 
 /// A route that drops every packet to the site's address: nobody is told anything, and what the kernels send again
-/// arrives once it is gone. Needs root; without it the proxies' black hole must do.
-async fn black_hole(site: &mut Site, time: Duration) -> Result<(), Broken> {
+/// arrives once it is gone. Needs root; without it the proxies' black hole must do. So many gateways vanish meanwhile,
+/// and must not keep their places.
+async fn black_hole(site: &mut Site, time: Duration, vanishing: u64) -> Result<(), Broken> {
     if !site.tools.is_root() || site.tools.program("ip").is_none() {
         return Ok(());
     }
     let lines = LINES.iter().map(|name| line(site, name)).collect::<Result<Vec<_>, _>>()?;
     let before: u64 = lines.iter().map(|line| line.connections()).sum();
+    let open = site.engine.usage().open_files;
+    let mut gateways = Vec::new();
+    for _ in 0..vanishing {
+        gateways.push(TcpStream::connect((site.address, 2575)).await?);
+    }
+    files(site, |now| now + 10 >= open + vanishing, "the gateways are taken").await?;
     let hole = Hole::open(site.address)?;
+    drop(gateways);
     sleep(time).await;
+    files(site, |now| now <= open + 10, "gateways that vanished lose their places").await?;
     drop(hole);
     recovered(site).await?;
     site.injected(1 + lines.iter().map(|line| line.connections()).sum::<u64>() - before);
     Ok(())
+}
+
+/// Waits until the engine's open files are as they should be, for as long as a place may be kept for nobody.
+async fn files(site: &mut Site, fits: impl Fn(u64) -> bool, what: &str) -> Result<(), Broken> {
+    let give_up = Instant::now() + 2 * PATIENCE;
+    loop {
+        let now = site.engine.usage().open_files;
+        if fits(now) {
+            return Ok(());
+        }
+        ensure(Instant::now() < give_up, Column::Bounded, || format!("{what}: {now} files are open"))?;
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Gateways and destinations are at work again, and nothing is left behind.

@@ -44,6 +44,17 @@ pub(super) const FAULTS: &[Fault] = &[
         ..Fault::BASE
     },
     Fault {
+        id: "F24b",
+        what: "no file left for the store itself",
+        quick: 2,
+        release: 20,
+        group: 2,
+        needs: |tools| tools.programs(&["prlimit"]),
+        plan: |_| starved_plan(),
+        cycle: |site, _| Box::pin(starved(site)),
+        ..Fault::BASE
+    },
+    Fault {
         id: "F25",
         what: "the bad-input table, whole, byte by byte and split, beside good traffic",
         quick: 1,
@@ -166,13 +177,36 @@ fn unanswered(none: NoAnswer) -> Broken {
 }
 
 fn flood_plan() -> Plan {
-    let limits = "address = \"@2575\"\nframe_timeout = \"2s\"";
+    let limits = "address = \"@2575\"\nframe_timeout = \"2s\"\nmax_message = \"256KiB\"";
     Plan {
         channels: vec![("pumps", channels::TO_LEGACY.replace("address = \"@2575\"", limits))],
         traffic: vec![TrafficPlan { rate: 50.0, ..TrafficPlan::USUAL }, BY_HAND],
         open_files_max: 2_000,
         ..Plan::strict()
     }
+}
+
+/// Small segments and large messages: the store needs a new file every second.
+fn starved_plan() -> Plan {
+    Plan {
+        traffic: vec![TrafficPlan { rate: 40.0, message_bytes: 25_000, ..TrafficPlan::USUAL }, BY_HAND],
+        store: "segment_bytes = \"1MiB\"".to_owned(),
+        refusals: true,
+        ..flood_plan()
+    }
+}
+
+/// Connections take the last files, and the store finds none when it needs one: it may refuse, and must go on by itself.
+async fn starved(site: &mut Site) -> Result<(), Broken> {
+    limit_files(site, "64:").await?;
+    let connections = many_connections(site, share_of_files(1_000)).await;
+    site.injected(1);
+    sleep(Duration::from_secs(4)).await;
+    drop(connections);
+    limit_files(site, "20000:").await?;
+    newcomer(site).await?;
+    site.under_load(20).await?;
+    delivered_more(site, "legacy", 20).await
 }
 
 async fn flooded(site: &mut Site) -> Result<(), Broken> {
