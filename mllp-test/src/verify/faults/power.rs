@@ -9,7 +9,7 @@ use crate::account::{Account, Route, SenderAccount, SinkAccount, read_sink};
 use crate::verify::broken::ensure;
 use crate::verify::chance::Chance;
 use crate::verify::power::{Disk, Image, Mounted};
-use crate::verify::site::Plan;
+use crate::verify::site::{Plan, ReceiverPlan};
 use crate::verify::traffic::TrafficPlan;
 use crate::verify::{Broken, Column, Fault, Site, Tools, channels};
 use std::fs;
@@ -72,10 +72,11 @@ pub(super) fn ensure_root(tools: &Tools) -> Result<(), String> {
 /// Small segments and a short retention, so that the cuts meet segments begun, given up and used again.
 fn plan() -> Plan {
     Plan {
-        channels: vec![("pumps", small_messages(channels::TO_LEGACY_AND_EHR))],
+        channels: vec![("pumps", small_messages(channels::TO_LEGACY))],
+        receivers: vec![ReceiverPlan::mllp("legacy", 6661)],
         store: "retain = \"1s\"\nsegment_bytes = \"1MiB\"\nmax_bytes = \"48MiB\"\n".to_owned(),
         store_path: "disk/mount/store".into(),
-        traffic: vec![TrafficPlan { rate: 80.0, message_bytes: 3_000, ..TrafficPlan::USUAL }],
+        traffic: vec![TrafficPlan { rate: 60.0, message_bytes: 4_000, ..TrafficPlan::USUAL }],
         // A device that is gone fails what was being written, and the sender is told.
         refusals: true,
         ..Plan::default()
