@@ -24,7 +24,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{Admin, Audit, AuditError, Engine, ListenerStatus, set_aside_audit},
+    admin::{Admin, Audit, AuditError, Engine, ListenerStatus, audit_files, set_aside_audit},
     channel::Channel,
     clock::Clock,
     config::{self, Config, LimitsConfig, LogFormat, StoreConfig, Watch},
@@ -259,8 +259,8 @@ impl Parts {
         Ok((Arc::new(parts), watched))
     }
 
-    fn audit_log(&self) -> PathBuf {
-        self.settings.store.audit_log()
+    fn audit_files(&self) -> Vec<PathBuf> {
+        audit_files(&self.settings.store.audit_log())
     }
 
     fn listeners(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Listening>> {
@@ -422,7 +422,7 @@ impl Parts {
                 };
                 listeners.iter().map(status).collect()
             }),
-            backup: Box::new(move |directory| for_backup.disk.backup(directory, vec![for_backup.audit_log()])),
+            backup: Box::new(move |directory| for_backup.disk.backup(directory, for_backup.audit_files())),
             reload: Box::new(move || {
                 let parts = for_reload.clone();
                 // On its own: who asked may hang up, and half a reload must not stay.

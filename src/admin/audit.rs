@@ -204,6 +204,11 @@ fn proved(path: &Path) -> Result<(Tail, u64), AuditError> {
     }
 }
 
+/// The files to be copied for a backup of the log at `path`, in this order: a head may be behind its log, not before it.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    vec![head_path(path), path.to_owned()]
+}
+
 fn head_path(path: &Path) -> PathBuf {
     path.with_extension("head")
 }

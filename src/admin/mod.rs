@@ -34,7 +34,9 @@ use crate::{
     store::{Backup, BackupError, Store},
 };
 
-pub use audit::{Audit, AuditEntry, AuditError, set_aside as set_aside_audit, verify as verify_audit};
+pub use audit::{
+    Audit, AuditEntry, AuditError, files as audit_files, set_aside as set_aside_audit, verify as verify_audit,
+};
 use problem::Problem;
 
 /// What the API shows and steers.

@@ -71,8 +71,8 @@ fn backup(common: &Common, config: &Config, directory: &Path) -> Outcome {
         Some(_) => api::running_backup(common, directory)?,
         None => {
             existing(&config.store.path)?;
-            let (store, audit) = (&config.store, config.store.audit_log());
-            serde_json::to_value(DiskStore::backup_stopped(&store.path, directory, &[audit], Timestamp::now())?)?
+            let (store, audit) = (&config.store, admin::audit_files(&config.store.audit_log()));
+            serde_json::to_value(DiskStore::backup_stopped(&store.path, directory, &audit, Timestamp::now())?)?
         }
     };
     tell(common, &made);

@@ -63,7 +63,7 @@ impl Reader {
         Box::new(Scan { reader: self, at: from, walk: None, last: None, ended: false })
     }
 
-    pub(in crate::store) fn directory(&self) -> &Path {
+    pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
