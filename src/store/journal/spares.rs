@@ -198,10 +198,11 @@ impl Spares {
         !full
     }
 
-    /// Whether messages will soon find no room: a sixteenth of `bytes_max` is left for them, or less than two segments.
+    /// Whether messages will soon find no room: there is less than a sixteenth of what is kept, or than two segments. Not
+    /// of `bytes_max`: a disk that never had that much must not empty the store.
     pub(super) fn is_tight(&self) -> bool {
         let state = self.shared.lock();
-        let little = self.shared.segments(2).max(self.shared.options.bytes_max / 16);
+        let little = self.shared.segments(2).max(state.live / 16);
         state.full || self.shared.room(&state) < little
     }
 
