@@ -139,11 +139,12 @@ async fn settled(site: &mut Site) -> Result<(), Broken> {
     for plan in &site.plan.receivers {
         excused.entry(plan.name.to_owned()).or_default().extend(reported.covered());
     }
-    if reported.rebuilt {
-        site.injected(reported.known.len() as u64);
-    }
     let lost = site.tally.lost;
     settle::join(site, &excused);
+    if reported.rebuilt {
+        // What it told of as done may be in what was lost.
+        site.broken.retain(|broken| broken.column != Column::Repeats);
+    }
     if site.tally.lost > lost {
         site.broken.push(Broken::new(Column::Lost, format!("all that was reported: {}", reported.said.trim())));
     }
