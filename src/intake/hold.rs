@@ -4,6 +4,9 @@
 //! same connection is stored before it. So a frame is held only while no later one was handed to the store, and later
 //! ones then wait for their turn, which they have when all before them are answered. Once none is held and none waits for
 //! its turn, frames go to the store as they come again, whatever is still unanswered.
+//!
+//! A frame the store failed for closes its connection, and the sender repeats it. So no frame behind it may be stored
+//! any more, though the store may work again by then.
 
 use std::{
     collections::HashMap,
@@ -24,6 +27,8 @@ struct Line {
     unanswered: usize,
     /// Frames held, and those behind them that wait for their turn.
     kept_back: usize,
+    /// The store failed for one of them.
+    failed: bool,
 }
 
 /// One unanswered frame.
@@ -60,6 +65,18 @@ impl Turn {
     /// The frame must not go to the store before its answer is waited for.
     pub(super) fn is_deferred(&self) -> bool {
         self.kept_back
+    }
+
+    /// The store failed for this frame.
+    pub(super) fn fail(&self) {
+        if let Some(line) = self.turns.lock().get_mut(&self.peer) {
+            line.failed = true;
+        }
+    }
+
+    /// The store failed for a frame before this one: it must not be stored.
+    pub(super) fn is_behind_failed(&self) -> bool {
+        self.turns.lock().get(&self.peer).is_some_and(|line| line.failed)
     }
 
     /// A deferred frame's turn came, and the store has it or never will.
@@ -116,6 +133,20 @@ mod tests {
         assert!(fourth.is_deferred() && third.hold(), "the fourth still waits for its turn");
         drop((third, fourth, elsewhere));
         assert!(turns.lock().is_empty());
+    }
+
+    #[test]
+    fn no_frame_is_stored_behind_one_the_store_failed_for() {
+        let turns = Arc::new(Turns::default());
+        let peer = "10.0.0.1:5000".parse().unwrap();
+        let first = turns.begin(peer);
+        assert!(!first.is_behind_failed());
+        first.fail();
+        let second = turns.begin(peer);
+        assert!(second.is_behind_failed());
+        assert!(!turns.begin("10.0.0.1:5001".parse().unwrap()).is_behind_failed());
+        drop((first, second));
+        assert!(!turns.begin(peer).is_behind_failed(), "the connection after it begins anew");
     }
 
     #[test]

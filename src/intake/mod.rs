@@ -23,7 +23,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, ready},
+};
 use jiff::Timestamp;
 use tracing::{debug, error, warn};
 
@@ -75,6 +78,29 @@ struct Taken {
     outcome: BoxFuture<'static, Result<Appended, StoreError>>,
 }
 
+impl Taken {
+    /// Looks whether the store has failed for it already, before the next frame comes.
+    fn looked_at(mut self, turn: &Turn) -> Taken {
+        if let Some(outcome) = (&mut self.outcome).now_or_never() {
+            if outcome.as_ref().is_err_and(closes) {
+                turn.fail();
+            }
+            self.outcome = Box::pin(ready(outcome));
+        }
+        self
+    }
+}
+
+/// After such a fault the sender is to repeat all that has no answer.
+fn closes(fault: &StoreError) -> bool {
+    !matches!(fault, StoreError::TooLarge | StoreError::Full)
+}
+
+/// Not stored, and no answer: its sender repeats it over a new connection.
+fn unstored() -> Answer {
+    Answer { close: true, ..Answer::default() }
+}
+
 /// A frame that is not taken.
 struct Declined {
     channel: Arc<str>,
@@ -121,8 +147,14 @@ impl FrameHandler for Intake {
         let (shared, mut turn) = (self.shared.clone(), self.turns.begin(peer));
         let at = shared.clock.now();
         let deadline = tokio::time::Instant::now() + shared.hold_when_full;
+        if turn.is_behind_failed() {
+            return Box::pin(ready(unstored()));
+        }
         if turn.is_deferred() {
             return Box::pin(async move {
+                if turn.is_behind_failed() {
+                    return unstored();
+                }
                 let taken = shared.take(&frame, at, true);
                 turn.handed_on();
                 match taken {
@@ -132,7 +164,10 @@ impl FrameHandler for Intake {
             });
         }
         match shared.take(&frame, at, true) {
-            Ok(taken) => Box::pin(async move { shared.conclude(taken, frame, at, deadline, turn).await }),
+            Ok(taken) => {
+                let taken = taken.looked_at(&turn);
+                Box::pin(async move { shared.conclude(taken, frame, at, deadline, turn).await })
+            }
             Err(declined) => Box::pin(ready(shared.decline(&declined, &frame))),
         }
     }
@@ -289,6 +324,9 @@ impl Shared {
             };
             let again = fault == StoreError::Full && turn.hold() && tokio::time::Instant::now() < deadline;
             if !again {
+                if closes(&fault) {
+                    turn.fail();
+                }
                 return self.not_stored(&fault, &channel, &header, &asked);
             }
             self.room_or(deadline).await;
@@ -333,7 +371,7 @@ impl Shared {
             StoreError::TooLarge => Refusal::error("store", 104, "", "the message is larger than the store takes"),
             _ => Refusal::reject("store", 207, "", "the message could not be stored; send it again"),
         };
-        let close = !matches!(fault, StoreError::TooLarge | StoreError::Full);
+        let close = closes(fault);
         if close && *fault != StoreError::Closed && self.is_news(channel, "store") {
             error!(%channel, %fault, "messages are not taken");
         }

@@ -249,6 +249,22 @@ async fn a_failed_store_is_no_positive_answer_and_the_connection_ends() {
 }
 
 #[tokio::test]
+async fn no_frame_is_stored_behind_one_the_store_failed_for_though_it_works_again() {
+    let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
+    let channels = vec![Arc::new(channel("pumps", &[]))];
+    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics, Arc::default(), HOLD);
+    store.refuse(Some(StoreError::Failed("EIO".into())));
+    let first = intake.frame(peer_address(), message("FIRST").into(), Instant::now());
+    store.refuse(None);
+    let second = intake.frame(peer_address(), message("SECOND").into(), Instant::now());
+    let (first, second) = (first.await, second.await);
+    assert!(first.close && second.close && second.codes.is_empty(), "the sender repeats both, in order");
+    assert_eq!(store.stats().messages, 0);
+    let again = intake.frame(peer_address(), message("FIRST").into(), Instant::now()).await;
+    assert!(!again.close && store.stats().messages == 1);
+}
+
+#[tokio::test]
 async fn messages_held_for_a_full_store_are_stored_in_order_once_there_is_room() {
     let site = Site::new().await;
     site.store.refuse(Some(StoreError::Full));
