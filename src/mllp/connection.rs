@@ -8,7 +8,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -68,9 +71,10 @@ struct Pending {
     _share: Option<Share>,
 }
 
-/// How far the writing side is behind the reading one: a peer that waits for an answer is not idle.
+/// How far the writing side is behind the reading one: a peer that waits for an answer is not idle, and what comes behind
+/// an answer that ends the connection is not handed on. It would be kept, and the frames before it, sent again, behind it.
 #[derive(Default)]
-struct Progress(Mutex<(usize, Option<Instant>)>);
+struct Progress(Mutex<(usize, Option<Instant>)>, AtomicBool);
 
 impl Progress {
     fn taken(&self) {
@@ -80,6 +84,14 @@ impl Progress {
     fn answered(&self, frames: usize) {
         let mut progress = self.lock();
         *progress = (progress.0 - frames, Some(Instant::now()));
+    }
+
+    fn closes(&self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 
     /// Since when the peer has been waiting for nothing; now, where a frame is unanswered.
@@ -157,6 +169,9 @@ impl Connection {
                         break;
                     }
                 }
+            }
+            if batch.close {
+                progress.closes();
             }
             if self.write_batch(write, &batch.bytes).await.is_err() {
                 return End::Broken;
@@ -289,8 +304,8 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
             match next {
                 Ok(Some(decoded)) => {
                     let oversized = matches!(decoded, Decoded::Oversized(_));
-                    if self.hand_on(decoded, received).await.is_none() {
-                        break Some(End::Broken);
+                    if let Err(end) = self.hand_on(decoded, received).await {
+                        break Some(end);
                     }
                     if oversized {
                         break Some(End::Ours);
@@ -312,30 +327,35 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         end
     }
 
-    /// Hands one frame on when there is a place for it; `None` where the writing side is gone.
-    async fn hand_on(&mut self, decoded: Decoded, received: std::time::Instant) -> Option<()> {
+    /// Hands one frame on when there is a place for it; an end where the writing side is gone or about to close.
+    async fn hand_on(&mut self, decoded: Decoded, received: std::time::Instant) -> Result<(), End> {
         let Connection { handler, peer, counters, in_flight, .. } = self.connection;
+        let taken = self.taken.clone();
+        let place = async { taken.reserve().await.map_err(|_| End::Broken) };
         match decoded {
             Decoded::Frame(content) => {
                 let content = self.reader.unpinned(content);
                 let share = match self.reader.share.take() {
                     Some(share) => share,
-                    None => in_flight.take(content.len()).await?,
+                    None => in_flight.take(content.len()).await.ok_or(End::Broken)?,
                 };
-                let place = self.taken.reserve().await.ok()?;
+                let place = place.await?;
+                if self.progress.is_closing() {
+                    return Err(End::Ours);
+                }
                 self.progress.taken();
                 let answer = handler.frame(*peer, content, received);
                 place.send(Pending { answer, received, _share: Some(share) });
             }
             Decoded::Oversized(head) => {
                 counters.bad_frames("oversized", 1);
-                let place = self.taken.reserve().await.ok()?;
+                let place = place.await?;
                 self.progress.taken();
                 let answer = Answer { close: true, ..handler.oversized(*peer, head) };
                 place.send(Pending { answer: Box::pin(ready(answer)), received, _share: None });
             }
         }
-        Some(())
+        Ok(())
     }
 }
 
