@@ -34,6 +34,8 @@ use crate::store::{
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// The same while it is full, so that room is found also when nobody asks.
 const PATIENCE_FULL: Duration = Duration::from_secs(1);
+/// How long nothing is written before the journal vouches for what was.
+const IDLE: Duration = Duration::from_secs(1);
 /// What the record takes that settles one delivery, or ends a dead letter: its names and the receiver's answer are short.
 const SETTLED_BYTES: u64 = 256;
 
@@ -157,7 +159,13 @@ impl Committer {
     fn serve(&mut self) -> Result<Closers, StoreError> {
         let mut patience = PATIENCE;
         loop {
-            match self.turn(patience)? {
+            let (end, since) = (self.journal.end(), Instant::now());
+            let rest = if self.journal.is_vouched() { patience } else { patience.min(IDLE) };
+            let turn = self.turn(rest)?;
+            if self.journal.end() == end && since.elapsed() >= IDLE {
+                self.journal.vouch().map_err(|fault| failed(&fault))?;
+            }
+            match turn {
                 Turn::Over { busy: true } => patience = Duration::ZERO,
                 Turn::Over { busy: false } if lock(&self.shared.figures).full => patience = PATIENCE_FULL,
                 Turn::Over { busy: false } => patience = PATIENCE,

@@ -34,7 +34,7 @@ use crate::store::{
 
 /// Pauses between tries; tests are not to wait for them.
 const FIRST: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1_000 });
-const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 60_000 });
+const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 30_000 });
 /// How long searches that still hold the old ledger are waited for.
 const SEARCHES: Duration = Duration::from_secs(5);
 

@@ -12,6 +12,7 @@ use super::{
 use crate::store::{
     Store,
     conformance::{received, stored, within},
+    journal::JournalError,
 };
 
 #[test]
@@ -43,8 +44,40 @@ async fn a_journal_that_ends_before_its_checkpoint_is_not_taken_for_a_torn_one()
     let mut bytes = fs::read(&segment).unwrap();
     bytes[1024..].fill(0);
     fs::write(&segment, bytes).unwrap();
-    assert!(matches!(try_open(crashed.path(), small()), Err(OpenError::JournalShort { .. })));
+    // `Damaged` where the store was idle for so long that its journal vouched for its end.
+    let refused = try_open(crashed.path(), small()).err();
+    assert!(matches!(refused, Some(OpenError::JournalShort { .. } | OpenError::Journal(JournalError::Damaged(_)))));
     let rebuilt = DiskStore::rebuild(crashed.path(), small()).unwrap();
     assert!((1..60).contains(&rebuilt.messages), "{rebuilt}");
     assert!(try_open(crashed.path(), small()).is_ok());
+}
+
+#[tokio::test]
+async fn the_last_message_of_an_idle_store_is_missed_when_it_is_lost_after_a_crash() {
+    let (directory, crashed) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = open(directory.path(), small());
+    stored(&*store, received("message 1", &[0])).await;
+    stored(&*store, received("message 2", &[0])).await;
+    let vouched = || {
+        let mark = fs::read(directory.path().join("journal/MARK")).unwrap();
+        mark[52..56] != [0; 4] || mark.get(4096 + 52..4096 + 56).is_some_and(|word| word != [0; 4])
+    };
+    within(async {
+        while !vouched() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    copy(directory.path(), crashed.path());
+    let segment = crashed.path().join("journal/00000000000000000001.journal");
+    let mut bytes = fs::read(&segment).unwrap();
+    let last = bytes.windows(9).rposition(|window| window == b"message 2").unwrap();
+    bytes[last] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let Err(OpenError::Journal(JournalError::Damaged(damage))) = try_open(crashed.path(), small()) else {
+        panic!("opened without its last message");
+    };
+    assert_eq!(damage.len(), 1);
+    let rebuilt = DiskStore::rebuild(crashed.path(), small()).unwrap();
+    assert_eq!((rebuilt.messages, rebuilt.damage.len(), rebuilt.cut), (1, 1, None));
 }

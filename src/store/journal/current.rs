@@ -115,7 +115,7 @@ pub(super) fn begin(
     let path = segment_path(directory, header.number);
     files.rename(&spare.path, &path).map_err(fault("rename", &spare.path))?;
     files.sync_directory(directory).map_err(fault("sync", directory))?;
-    mark.update(files, |mark| mark.last = header.number)?;
+    mark.update(files, |mark| (mark.last, mark.durable_to) = (header.number, 0))?;
     let extent = Extent { header, end: SEGMENT_HEADER, first: None, last: None };
     let (key, durable_to, limit) = (header.key(), SEGMENT_HEADER, header.size);
     Ok(Current { file, path, extent, key, durable_to, prepared: spare.bytes, limit })

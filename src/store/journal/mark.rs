@@ -1,5 +1,5 @@
-//! The `MARK` file: which segments there must be, and where a cleanly closed journal ended. Without it a deleted first or
-//! last segment could not be told from one that never was.
+//! The `MARK` file: which segments there must be, where a cleanly closed journal ended, and how far an idle one was durable.
+//! Without it a deleted first or last segment could not be told from one that never was.
 
 use super::{
     JournalError, Position,
@@ -29,12 +29,14 @@ pub(super) struct Mark {
     pub(super) closed_at: Option<Position>,
     /// What waits under sequences below may have been sent since: the journal was restored from a backup. 0: nothing.
     pub(super) restored_before: u64,
+    /// How far segment `last` was durable when that was last noted; 0 where it was not.
+    pub(super) durable_to: u32,
 }
 
 impl Mark {
     /// Of a journal that has no segment yet.
     pub(super) fn new(first: u64) -> Mark {
-        Mark { count: 0, first, last: first - 1, closed_at: None, restored_before: 0 }
+        Mark { count: 0, first, last: first - 1, closed_at: None, restored_before: 0, durable_to: 0 }
     }
 
     fn encode(&self) -> [u8; SLOT] {
@@ -47,6 +49,7 @@ impl Mark {
         bytes[32..40].copy_from_slice(&closed.segment.to_le_bytes());
         bytes[40..44].copy_from_slice(&closed.offset.to_le_bytes());
         bytes[44..52].copy_from_slice(&self.restored_before.to_le_bytes());
+        bytes[52..56].copy_from_slice(&self.durable_to.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..SLOT - 4]);
         bytes[SLOT - 4..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -64,6 +67,7 @@ impl Mark {
             last: u64_at(bytes, 24),
             closed_at: (closed.offset != 0).then_some(closed),
             restored_before: u64_at(bytes, 44),
+            durable_to: u32_at(bytes, 52),
         })
     }
 }

@@ -23,7 +23,7 @@
 //! MARK     two slots, at 0 and 4096, written in turn; the valid one with the higher count rules
 //!          0 magic "CANNULAM"    8 u64 count              16 u64 first segment  24 u64 last segment
 //!         32 u64, 40 u32 where the journal was closed; 0 while open             44 u64 restored before
-//!         52 zeros              60 u32 checksum of bytes 0..60
+//!         52 u32 the last one durable to; 0 where not noted  56 zeros  60 u32 checksum of bytes 0..60
 //! ```
 //!
 //! A record's checksum covers, in this order, its segment's generation and number, its offset, its length, and everything
@@ -41,8 +41,8 @@
 //! the ones behind the bad place included, is the line: a bad place at or behind it was never known durable, and is cut
 //! with all that follows; a bad place before it was durable, and is damage.
 //!
-//! No later record speaks for the last batch that was synced. So `close` notes the end in `MARK`, and after a clean stop
-//! any other end is damage; after an unclean one, whoever keeps positions of durable records elsewhere should compare
+//! No later record speaks for the last batch that was synced. So `vouch`, called when nothing is to be done, notes in `MARK`
+//! how far all was durable, which draws the line too; and `close` notes the end: after a clean stop any other end is damage; after an unclean one, whoever keeps positions of durable records elsewhere should compare
 //! them with [`Journal::end`], and [`Journal::cut`] tells what was cut.
 //!
 //! After a write or sync that failed, the same process knows the line exactly: what was durable must be proved again, a new
@@ -184,7 +184,7 @@ pub enum JournalError {
     #[error("{0}")]
     Options(&'static str),
     /// The system refused; the journal must be opened again, which examines what is really there.
-    #[error("cannot {action} {}: {error}; mend the disk and start again", .path.display())]
+    #[error("cannot {action} {}: {error}; see to the disk", .path.display())]
     Io {
         /// A verb.
         action: &'static str,
@@ -334,6 +334,23 @@ impl Journal {
         self.sync()?;
         let end = self.end();
         self.mark.update(&*self.files, |mark| mark.closed_at = Some(end))
+    }
+
+    /// Notes in the mark that all written is durable, so that a later loss of it is told from a batch that never was.
+    /// Answers at once where that is noted already, or is not so.
+    pub fn vouch(&mut self) -> Result<(), JournalError> {
+        self.usable()?;
+        if self.is_vouched() || self.current.durable_to < self.current.extent.end {
+            return Ok(());
+        }
+        let end = self.current.extent.end;
+        let noted = self.mark.update(&*self.files, |mark| mark.durable_to = end);
+        self.unless_failed(noted)
+    }
+
+    /// Whether the mark says that all written is durable.
+    pub fn is_vouched(&self) -> bool {
+        self.mark.mark.durable_to == self.current.extent.end
     }
 
     /// Where its files are.
@@ -527,7 +544,10 @@ impl Found {
         let numbers = || examined.extents.keys().copied();
         let found = Mark::new(numbers().next().unwrap_or(1));
         let mut mark = self.mark.unwrap_or(found);
-        mark.last = numbers().next_back().unwrap_or(mark.last);
+        let last = numbers().next_back().unwrap_or(mark.last);
+        if mark.last != last {
+            (mark.last, mark.durable_to) = (last, 0);
+        }
         mark.closed_at = None;
         mark
     }

@@ -129,7 +129,7 @@ pub(super) fn examine(
         Some(durable) if durable.segment == last => examined.prove_durable(files, directory, durable)?,
         durable => {
             durable.map_or(Ok(()), |durable| examined.prove_durable(files, directory, durable))?;
-            examined.examine_tail(files, directory, last, found.mark.and_then(|mark| mark.closed_at))?;
+            examined.examine_tail(files, directory, last, found.mark)?;
         }
     }
     Ok(examined)
@@ -194,23 +194,28 @@ impl Examined {
         files: &dyn Files,
         directory: &Path,
         last: u64,
-        closed_at: Option<Position>,
+        mark: Option<Mark>,
     ) -> Result<(), JournalError> {
         let Some(header) = self.extents.get(&last).map(|extent| extent.header) else { return Ok(()) };
         let path = segment_path(directory, last);
         let (mut walk, whole) = survey(files, &path, &header, header.size)?;
-        let cut = whole.gaps.iter().map(|gap| gap.from).find(|from| *from >= whole.durable_to);
+        let vouched = mark.filter(|mark| mark.last == last).map_or(0, |mark| mark.durable_to);
+        let durable_to = whole.durable_to.max(vouched);
+        let cut = whole.gaps.iter().map(|gap| gap.from).find(|from| *from >= durable_to);
         let kept = match cut {
             Some(cut) => survey(files, &path, &header, cut)?.1,
             None => whole.clone(),
         };
         let claimed = walk.claimed_at(kept.end).map_err(fault("read", &path))?;
         let traces = whole.end.max(kept.end + claimed);
-        let torn = (traces > kept.end).then(|| torn_damage(&path, last, &kept, traces));
+        let lost = kept.end < vouched;
+        let torn = (traces > kept.end && !lost).then(|| torn_damage(&path, last, &kept, traces));
         self.damage.extend(kept.gaps.iter().map(|gap| gap_damage(&path, last, gap)));
         let end = Position { segment: last, offset: kept.end };
-        if let Some(closed) = closed_at.filter(|closed| *closed != end) {
+        if let Some(closed) = mark.and_then(|mark| mark.closed_at).filter(|closed| *closed != end) {
             self.damage.push(closed_damage(&path, end, closed, kept.last));
+        } else if lost {
+            self.damage.push(lost_end(&path, Position { segment: last, offset: vouched }, &kept));
         }
         let damaged = header.lost || self.damage.iter().any(|damage| damage.path == path);
         self.note(last, &kept);
@@ -227,10 +232,7 @@ impl Examined {
         let kept = survey(files, &path, &header, offset)?.1;
         self.damage.extend(kept.gaps.iter().map(|gap| gap_damage(&path, number, gap)));
         if kept.end != offset {
-            let mut lost =
-                segment_damage(&path, Position { segment: number, offset: kept.end }, "what was durable is gone");
-            (lost.to, lost.sequences.0) = (durable, kept.last);
-            self.damage.push(lost);
+            self.damage.push(lost_end(&path, durable, &kept));
         }
         self.note(number, &kept);
         self.tail = Some(Tail { end: kept.end, durable_to: kept.end, torn: None, damaged: false, failed: true });
@@ -332,6 +334,17 @@ fn torn_damage(path: &Path, segment: u64, kept: &Survey, to: u32) -> Damage {
         from: Position { segment, offset: kept.end },
         to: Position { segment, offset: to },
         what: "a batch that was never durable, and so never acknowledged, was torn".into(),
+        sequences: (kept.last, None),
+    }
+}
+
+/// Records up to `durable` were synced, and are proved no further than `kept`.
+fn lost_end(path: &Path, durable: Position, kept: &Survey) -> Damage {
+    Damage {
+        path: path.to_owned(),
+        from: Position { offset: kept.end, ..durable },
+        to: durable,
+        what: "what was durable at the end is gone or changed".into(),
         sequences: (kept.last, None),
     }
 }

@@ -183,6 +183,62 @@ fn verify_proves_every_record_and_finds_what_opening_does_not_look_at() {
 }
 
 #[test]
+fn damage_of_the_last_batch_is_told_from_a_torn_one_once_it_was_vouched_for() {
+    for vouched in [false, true] {
+        let directory = directory();
+        let mut journal = open(&directory);
+        store(&mut journal, &records(1..3, 100));
+        let at = store(&mut journal, &records(3..4, 100))[0];
+        if vouched {
+            journal.vouch().unwrap();
+            assert!(journal.is_vouched());
+        }
+        let end = journal.end();
+        drop(journal);
+        let path = segment_file(&directory, at.segment);
+        let whole = fs::read(&path).unwrap();
+        let (mut flipped, mut zeroed) = (whole.clone(), whole);
+        flipped[at.offset as usize + 60] ^= 1;
+        zeroed[at.offset as usize..].fill(0);
+        for bytes in [flipped, zeroed] {
+            change(&path, 0, &bytes);
+            if !vouched {
+                assert_eq!(all(&open(&directory)), records(1..3, 100));
+                continue;
+            }
+            let damage = damage_on_open(&directory);
+            assert_eq!(
+                (damage.len(), damage[0].from, damage[0].to, damage[0].sequences),
+                (1, at, end, (Some(2), None))
+            );
+            let report = verify(directory.path(), |_, _| ()).unwrap();
+            assert_eq!((&report.damage, report.torn), (&damage, None));
+        }
+        if vouched {
+            let (mut journal, damage) = Journal::open_accepting_damage(directory.path(), SMALL).unwrap();
+            assert_eq!(damage.len(), 1);
+            store(&mut journal, &records(5..6, 100));
+            drop(journal);
+            assert_eq!(all(&open(&directory)), [records(1..3, 100), records(5..6, 100)].concat());
+        }
+    }
+}
+
+#[test]
+fn a_batch_torn_after_the_mark_vouched_for_all_before_it_is_cut() {
+    let directory = directory();
+    let mut journal = open(&directory);
+    store(&mut journal, &records(1..3, 100));
+    journal.vouch().unwrap();
+    let torn = journal.append(&records(3..5, 100)).unwrap()[1];
+    assert!(!journal.is_vouched());
+    drop(journal);
+    change(&segment_file(&directory, torn.segment), u64::from(torn.offset), &[0; 100]);
+    let journal = open(&directory);
+    assert_eq!((all(&journal), journal.end()), (records(1..4, 100), torn));
+}
+
+#[test]
 fn a_valid_record_of_another_journal_is_none_of_this_one() {
     let (ours, theirs) = (directory(), directory());
     let mut journal = open(&ours);

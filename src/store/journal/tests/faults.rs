@@ -173,6 +173,7 @@ enum Step {
         bytes: usize,
     },
     Sync,
+    Vouch,
     Release,
     Kill,
     Close,
@@ -186,6 +187,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1_usize..5, 0_usize..1500).prop_map(|(records, bytes)| Step::Append { records, bytes }),
         6 => Just(Step::Sync),
+        1 => Just(Step::Vouch),
         1 => Just(Step::Release),
         1 => Just(Step::Kill),
         1 => Just(Step::Close),
@@ -217,6 +219,7 @@ impl Model {
         match step {
             Step::Append { records, bytes } => self.append(*records, *bytes),
             Step::Sync => self.sync(),
+            Step::Vouch => drop(self.journal.as_mut().map(Journal::vouch)),
             Step::Release => self.release(),
             Step::Kill => self.reopen(None),
             Step::Close => self.close(),
