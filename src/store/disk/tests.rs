@@ -14,6 +14,7 @@ use crate::store::{
     Route,
     conformance::{accepted, conformance, dead, head, lane, noon, received, settle_head, stored, with_key, within},
     journal::Position,
+    state::lane::Entry,
 };
 
 conformance!(disk, {
