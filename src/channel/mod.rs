@@ -4,6 +4,7 @@
 //! and after every restart. A message's lane must never change while it waits, so the lane hash is part of the store's
 //! format.
 
+mod asking;
 mod expression;
 mod filter;
 mod literal;
@@ -15,13 +16,15 @@ use sha2::{Digest, Sha256};
 pub use expression::{ARRAY_MAX, DEPTH_MAX, Expression, ExpressionError, OPERATIONS_MAX, TEXT_BYTES_MAX};
 pub use filter::{Condition, Filter};
 
+use asking::answerable;
+
 use crate::{
     destination,
     hl7::{Charset, Message, Path},
     mllp::server::Limits,
     pcd,
     store::{RepeatCheck, Route},
-    translate::{Context, Plan, TranslateError, Translated},
+    translate::{Context, Format, Plan, TranslateError, Translated},
 };
 
 /// A channel, ready to use.
@@ -183,13 +186,17 @@ impl Channel {
         message: &Message,
         context: Context,
     ) -> Result<Option<Translated>, TranslateError> {
-        match self.destination(destination) {
-            Some(destination) => destination.plan.apply(&self.in_charset(message), context),
-            None => Err(TranslateError::new(
+        let Some(destination) = self.destination(destination) else {
+            return Err(TranslateError::new(
                 format!("channel {}", self.name),
                 format!("there is no destination {destination:?} any more: put it back or discard the message"),
-            )),
-        }
+            ));
+        };
+        let Some(translated) = destination.plan.apply(&self.in_charset(message), context)? else { return Ok(None) };
+        let awaits_answer =
+            matches!(destination.settings, destination::Settings::Mllp(_)) && translated.format == Format::Hl7;
+        let body = if awaits_answer { answerable(translated.body)? } else { translated.body };
+        Ok(Some(Translated { body, ..translated }))
     }
 
     /// The destination of that name.

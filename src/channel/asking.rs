@@ -1,0 +1,55 @@
+//! What an MLLP receiver is asked for: an answer. A lane goes on when its receiver has answered, whatever the device's
+//! gateway wanted to hear of us.
+//!
+//! What must never happen: a message that asks for no answer, or for one to success or failure alone, is passed on so; a
+//! receiver that keeps to the standard would then be silent, and the lane would wait behind that message for ever.
+
+use bytes::Bytes;
+
+use crate::{
+    hl7::{Charset, Header, Message, Path, edit},
+    translate::TranslateError,
+};
+
+/// The body, with MSH-15 `AL` where it would otherwise not be answered in every case.
+pub(super) fn answerable(body: Bytes) -> Result<Bytes, TranslateError> {
+    if is_answered(&Header::read(&body).0) {
+        return Ok(body);
+    }
+    let unwritten = |why: String| TranslateError::new("MSH-15", format!("cannot ask the receiver for an ACK: {why}"));
+    let path = Path::parse("MSH-15").map_err(|fault| unwritten(fault.to_string()))?;
+    let message = Message::parse(body).map_err(|fault| unwritten(fault.to_string()))?;
+    // Where MSH-18 names no known set the listener has one; what is written here is the same in all of them.
+    let known = if message.charset().is_ok() { None } else { Some(Charset::UTF_8) };
+    let message = message.read_as(known, Charset::UTF_8).map_err(|fault| unwritten(fault.to_string()))?;
+    let asking = edit::set(&message, &path, "AL").map_err(|fault| unwritten(fault.to_string()))?;
+    Ok(asking.bytes())
+}
+
+/// In original mode always; in enhanced mode where either acknowledgement is asked for always, or the two between them
+/// for success and for failure (HL7 v2.6 ch. 2.9.2 and 2.9.3, table 0155).
+fn is_answered(header: &Header<'_>) -> bool {
+    let asked = [header.field(15), header.field(16)];
+    let either = |condition: &[u8]| asked.contains(&condition);
+    asked == [b"", b""] || either(b"AL") || (either(b"SU") && either(b"ER"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn only_a_message_that_might_not_be_answered_is_changed_and_only_in_msh_15() {
+        let body = |accept: &str, application: &str| {
+            Bytes::from(format!("MSH|^~\\&|GW|W|||20260115||ORU^R01|7|P|2.6|||{accept}|{application}||UTF-8\rPID|1\r"))
+        };
+        let asked = |accept, application| answerable(body(accept, application)).unwrap();
+        for (accept, application) in [("AL", "NE"), ("NE", "AL"), ("SU", "ER"), ("ER", "SU"), ("", ""), ("AL", "")] {
+            assert_eq!(asked(accept, application), body(accept, application));
+        }
+        for (accept, application) in [("NE", "NE"), ("ER", "NE"), ("SU", "SU"), ("NE", ""), ("", "ER"), ("", "NE")] {
+            assert_eq!(asked(accept, application), body("AL", application), "{accept} {application}");
+        }
+    }
+}
