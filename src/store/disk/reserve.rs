@@ -11,13 +11,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tracing::{info, warn};
 
 use crate::store::journal::files::{Disk, Files, OWNER_ONLY};
 
-/// Bytes held; less in a small store.
+/// Bytes held; less in a small store, and on a small disk, where so much would seldom be free again.
 const BYTES_MAX: u64 = 16 << 20;
+/// The part of the store's bytes, and of the disk's, that is held at most.
+const SHARE: u64 = 16;
 
 pub(super) struct Reserve {
     directory: PathBuf,
@@ -26,7 +28,8 @@ pub(super) struct Reserve {
 
 impl Reserve {
     pub fn new(store: &Path, bytes_max: u64) -> Reserve {
-        Reserve { directory: store.to_owned(), bytes: (bytes_max / 16).min(BYTES_MAX) }
+        let disk = statvfs(store).map_or(u64::MAX, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+        Reserve { directory: store.to_owned(), bytes: (bytes_max.min(disk) / SHARE).min(BYTES_MAX) }
     }
 
     /// Called before the ledger is opened or written. What cannot be done is left: the ledger tells what it lacks.
