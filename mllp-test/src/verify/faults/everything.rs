@@ -25,12 +25,12 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
 
 fn plan() -> Plan {
     let mut plan = reload::plan();
-    plan.channels
-        .push(("unasked", channels::BESIDE.replace("beside", "unasked").replace("@2576", "@2577") + ASKS_AGAIN));
+    plan.channels.push(("unasked", channels::BESIDE.replace("beside", "unasked").replace("@2576", "@2577")));
     for receiver in &mut plan.receivers[..2] {
         receiver.expects = reload::of_traffic(|traffic| !matches!(traffic, 1 | 4));
     }
     let expects = reload::of_traffic(|traffic| traffic == 4);
+    // The gateway asks for no answer, and the engine must ask its receiver for one, in MSH-15.
     plan.receivers.push(ReceiverPlan { verbatim: false, expects, ..ReceiverPlan::mllp("unasked", 6663) });
     // Less than a lane settles on a slow disk: what piled up would be seen as trouble at the end.
     let usual = TrafficPlan { rate: 10.0, ..TrafficPlan::USUAL };
@@ -42,9 +42,6 @@ fn plan() -> Plan {
     ]);
     plan
 }
-
-/// The gateway asks for no answer; the engine must ask its receiver for one.
-const ASKS_AGAIN: &str = "[[destination.step]]\nset = { path = \"MSH-15\", to = \"AL\" }\n";
 
 async fn everything(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
     let time = Duration::from_secs(if site.tools.release { 1_000 } else { 120 });
