@@ -81,3 +81,25 @@ async fn the_last_message_of_an_idle_store_is_missed_when_it_is_lost_after_a_cra
     let rebuilt = DiskStore::rebuild(crashed.path(), small()).unwrap();
     assert_eq!((rebuilt.messages, rebuilt.damage.len(), rebuilt.cut), (1, 1, None));
 }
+
+#[tokio::test]
+async fn a_store_that_lost_its_newest_segment_opens_again_once_it_was_rebuilt() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path(), small());
+    for number in 0..100 {
+        stored(&*store, received(&format!("{number} {}", "pad ".repeat(500)), &[0])).await;
+    }
+    within(store.close()).await.unwrap();
+    let files = fs::read_dir(directory.path().join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "journal")).collect();
+    segments.sort();
+    assert!(segments.len() > 2);
+    fs::remove_file(segments.pop().unwrap()).unwrap();
+    let rebuilt = DiskStore::rebuild(directory.path(), small()).unwrap();
+    let (before, after) = rebuilt.damage[0].sequences;
+    assert!(before.is_some_and(|last| last > 1) && after.is_none(), "{rebuilt}");
+    for _ in 0..2 {
+        let store = open(directory.path(), small());
+        assert_eq!(store.stats().messages, rebuilt.messages);
+    }
+}

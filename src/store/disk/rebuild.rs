@@ -43,6 +43,9 @@ impl DiskStore {
             cut: recovered.journal.cut().cloned(),
             ledger_aside: recovered.ledger_aside.take(),
         };
+        if !rebuilt.damage.is_empty() {
+            recovered.pass_damage()?;
+        }
         recovered.close()?;
         Ok(rebuilt)
     }

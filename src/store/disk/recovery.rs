@@ -17,7 +17,7 @@ use crate::store::{
     },
     keyed::{Keyed, Kind},
     ledger::{self, Covered, Image, Ledger, LedgerError},
-    records::Recorded,
+    records::{CarriedState, Recorded},
     state::State,
 };
 
@@ -285,6 +285,22 @@ pub(super) fn fold_in(
 }
 
 impl Recovered {
+    /// Writes a record that changes nothing behind all damage: the next start reads the journal from there on, and does not
+    /// come upon what was given up before.
+    pub fn pass_damage(&mut self) -> Result<(), OpenError> {
+        let paused = self.state.paused.iter().cloned().collect();
+        let recorded = Recorded::CarriedState(CarriedState { paused, repeats: Vec::new() });
+        let (sequence, payload) = (self.state.next, recorded.encode(&[]));
+        let record = journal::Record { sequence, kind: recorded.kind(), payload };
+        let positions = self.journal.append_essential(&[record])?;
+        self.journal.sync()?;
+        for position in positions {
+            self.state.apply(sequence, position, &recorded, 0);
+            self.applied = Some((position, sequence));
+        }
+        Ok(())
+    }
+
     /// Writes what was recovered as a checkpoint and gives the files up.
     pub fn close(mut self) -> Result<(), OpenError> {
         let first_sequence = self.journal.segments().first().and_then(|first| first.first_sequence);

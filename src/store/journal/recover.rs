@@ -125,6 +125,7 @@ pub(super) fn examine(
     }
     examined.seal();
     examined.survey_before_lost(files, directory)?;
+    examined.name_lost();
     match durable {
         Some(durable) if durable.segment == last => examined.prove_durable(files, directory, durable)?,
         durable => {
@@ -187,6 +188,18 @@ impl Examined {
             self.note(number - 1, &survey);
         }
         Ok(())
+    }
+
+    /// Says between which sequences the records of a lost segment lay: its neighbours tell.
+    fn name_lost(&mut self) {
+        for damage in self.damage.iter_mut().filter(|damage| self.lost.contains(&damage.from.segment)) {
+            let number = damage.from.segment;
+            let after = self.extents.range(number + 1..).next().map(|(_, extent)| extent.header);
+            let told = after.filter(|header| header.number == number + 1).map(|header| header.previous_first);
+            let before = self.extents.range(..number).rev().find_map(|(_, extent)| extent.last);
+            let first = told.and_then(|first| first.checked_sub(1)).filter(|before| *before > 0);
+            damage.sequences = (before.or(first), after.map(|header| header.highest + 1));
+        }
     }
 
     fn examine_tail(

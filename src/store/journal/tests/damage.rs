@@ -115,6 +115,11 @@ fn a_missing_segment_is_damage_wherever_it_is_and_stays_visible_once_accepted() 
         fs::remove_file(segment_file(&directory, missing)).unwrap();
         let damage = damage_on_open(&directory);
         assert_eq!((damage.len(), damage[0].from.segment), (1, missing));
+        let lost = |at: &Position| at.segment == missing;
+        let first = positions.iter().position(lost).unwrap() as u64 + 1;
+        let after = first + positions.iter().filter(|at| lost(at)).count() as u64;
+        let told = ((first > 1).then(|| first - 1), (missing < last).then_some(after));
+        assert_eq!(damage[0].sequences, told, "segment {missing}");
         let (journal, _) = Journal::open_accepting_damage(directory.path(), SMALL).unwrap();
         drop(journal);
         let journal = open(&directory);
