@@ -11,7 +11,7 @@ use super::{
 };
 use crate::store::{
     Store,
-    conformance::{received, stored, within},
+    conformance::{accepted, head, received, settle_head, stored, within},
     journal::JournalError,
 };
 
@@ -101,5 +101,7 @@ async fn a_store_that_lost_its_newest_segment_opens_again_once_it_was_rebuilt() 
     for _ in 0..2 {
         let store = open(directory.path(), small());
         assert_eq!(store.stats().messages, rebuilt.messages);
+        settle_head(&*store, 0, accepted()).await;
+        assert!(head(&*store, 0).await.possible_repeat, "what was lost may have told of its delivery");
     }
 }

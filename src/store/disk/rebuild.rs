@@ -45,6 +45,9 @@ impl DiskStore {
         };
         if !rebuilt.damage.is_empty() {
             recovered.pass_damage()?;
+            // What is lost may have told of deliveries done: all that waits may have been sent before.
+            let next = recovered.state.next;
+            recovered.journal.mark_restored(next)?;
         }
         recovered.close()?;
         Ok(rebuilt)
