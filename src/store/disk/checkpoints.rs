@@ -93,6 +93,7 @@ impl Checkpoints {
             Some(hand_over) if !self.broken => {
                 let image = Image::of(state, &mut self.covered, applied, ledger::first_page(first_sequence));
                 self.writing = hand_over(image);
+                self.broken |= !self.writing;
             }
             // Nobody will write it; memory must not grow for that.
             _ => state.forget_history(),

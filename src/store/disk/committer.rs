@@ -153,6 +153,7 @@ impl Committer {
         error!(%fault, "the store failed: nothing is acknowledged until it was examined and opened anew");
         shared.fail(fault);
         self.checkpoints.settle(&shared);
+        shared.queue.forget_words();
         Some(self.journal.give_up())
     }
 

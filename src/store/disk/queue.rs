@@ -98,6 +98,12 @@ impl Queue {
         self.woken.notify_one();
     }
 
+    /// Forgets what was said of a ledger that is given up with its committer.
+    pub fn forget_words(&self) {
+        let mut waiting = lock(&self.waiting);
+        (waiting.checkpointed, waiting.learned, waiting.doubted) = (None, None, false);
+    }
+
     pub fn learned(&self, word: Learning) {
         lock(&self.waiting).learned = Some(word);
         self.woken.notify_one();
