@@ -124,8 +124,11 @@ fn chosen(options: &Options) -> Result<Vec<&'static Fault>, String> {
     match &options.matrix {
         Matrix::Only(ids) => {
             ids.iter().try_for_each(|id| named(id).map(|_| ()))?;
-            let wanted = |fault: &&Fault| ids.iter().any(|id| fault.id.eq_ignore_ascii_case(id));
-            Ok(faults::all().filter(wanted).collect())
+            let is_wanted = |fault: &str| ids.iter().any(|id| fault.eq_ignore_ascii_case(id));
+            if let Some((id, _)) = options.counts.iter().find(|(id, _)| !is_wanted(id)) {
+                return Err(format!("--count names {id}, which --faults leaves out; add it there"));
+            }
+            Ok(faults::all().filter(|fault| is_wanted(fault.id)).collect())
         }
         Matrix::Quick => Ok(faults::all().filter(|fault| wanted(options, fault) > 0).collect()),
         Matrix::Release => Ok(faults::all().collect()),
