@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, Weak,
         atomic::Ordering,
-        mpsc::{Sender, channel},
+        mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -22,6 +22,9 @@ use crate::store::{
     ledger::{self, Covered, Image, Ledger},
     state::State,
 };
+
+/// How often the reserve is looked after: a disk freed for a moment is to hold it before the disk is full again.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Has a checkpoint written elsewhere, whose word comes through the queue; false where nobody will.
 type HandOver = Box<dyn Fn(Image) -> bool + Send>;
@@ -51,9 +54,14 @@ impl Checkpoints {
         let (sender, images): (Sender<Image>, _) = channel();
         let (shared, written) = (Arc::clone(shared), Arc::clone(&ledger));
         let writer = spawn("store-ledger", move || {
-            for image in images {
+            loop {
+                let image = images.recv_timeout(LOOK_AFTER);
                 reserve.see_to();
-                write(&shared, &written, &image);
+                match image {
+                    Ok(image) => write(&shared, &written, &image),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
             }
         })?;
         let hand_over = Box::new(move |image| sender.send(image).is_ok());

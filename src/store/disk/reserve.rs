@@ -19,7 +19,7 @@ use crate::store::journal::files::{Disk, Files, OWNER_ONLY};
 /// Bytes held; less in a small store, and on a small disk, where so much would seldom be free again.
 const BYTES_MAX: u64 = 16 << 20;
 /// The part of the store's bytes, and of the disk's, that is held at most.
-const SHARE: u64 = 16;
+const SHARE: u64 = 8;
 
 pub(super) struct Reserve {
     directory: PathBuf,
@@ -32,7 +32,7 @@ impl Reserve {
         Reserve { directory: store.to_owned(), bytes: (bytes_max.min(disk) / SHARE).min(BYTES_MAX) }
     }
 
-    /// Called before the ledger is opened or written. What cannot be done is left: the ledger tells what it lacks.
+    /// Called before the ledger is opened or written, and from time to time. What cannot be done is left: the ledger tells what it lacks.
     pub fn see_to(&self) {
         let (path, held) = (self.path(), self.path().exists());
         let Ok(free) = Disk.free(&self.directory) else { return };
@@ -74,7 +74,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let reserve = Reserve::new(directory.path(), 16 << 20);
         reserve.see_to();
-        assert_eq!(fs::metadata(reserve.path()).unwrap().len(), 1 << 20);
+        assert_eq!(fs::metadata(reserve.path()).unwrap().len(), 2 << 20);
         reserve.see_to();
         // More than any disk has.
         let pressed = Reserve { bytes: u64::MAX / 4, ..Reserve::new(directory.path(), 0) };

@@ -72,6 +72,7 @@ async fn full(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
     if waits {
         site.receiver("legacy")?.down().await;
     }
+    held(site).await?;
     let foreign = fill(site)?;
     // What is delivered gives way to new messages: only what waits fills a store for certain.
     if waits {
@@ -94,6 +95,18 @@ async fn full(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
     site.injected(1);
     site.engine.ready(PATIENCE).await?;
     site.under_load(20).await
+}
+
+/// Waits until the store holds its reserve, which it makes within seconds where there is room for it.
+async fn held(site: &Site) -> Result<(), Broken> {
+    let until = Instant::now() + PATIENCE;
+    while !site.folder.join("disk/mount/store/reserve").exists() {
+        ensure(Instant::now() < until, Column::Bounded, || {
+            "the disk has room, and the store holds no reserve of it".to_owned()
+        })?;
+        sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// Somebody else's file takes all that is left.
@@ -125,8 +138,10 @@ async fn refused(site: &Site) -> Result<(), Broken> {
 
 async fn read(site: &Site) -> Result<(), Broken> {
     for path in READS {
-        let (status, _) = site.engine.get(path).await?;
-        ensure(status == 200, Column::Isolation, || format!("on a full disk {path} is answered with {status}"))?;
+        let (status, told) = site.engine.get(path).await?;
+        ensure(status == 200, Column::Isolation, || {
+            format!("on a full disk {path} is answered with {status}: {}", String::from_utf8_lossy(&told))
+        })?;
     }
     Ok(())
 }
