@@ -6,7 +6,8 @@
 //! its turn, frames go to the store as they come again, whatever is still unanswered.
 //!
 //! A frame the store failed for closes its connection, and the sender repeats it. So no frame behind it may be stored
-//! any more, though the store may work again by then.
+//! any more, though the store may work again by then. Its own answer may tell that late, behind one that its sender does
+//! not read; so any failure of the store since a connection's first unanswered frame ends what may be stored of it.
 
 use std::{
     collections::HashMap,
@@ -27,7 +28,9 @@ struct Line {
     unanswered: usize,
     /// Frames held, and those behind them that wait for their turn.
     kept_back: usize,
-    /// The store failed for one of them.
+    /// Failures of the store when the first of the unanswered frames came.
+    failures: u64,
+    /// The store failed for one of them, or may have.
     failed: bool,
 }
 
@@ -41,10 +44,11 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// The turn of the next frame of `peer`.
-    pub(super) fn begin(self: &Arc<Turns>, peer: SocketAddr) -> Turn {
+    /// The turn of the next frame of `peer`, while the store has failed so many times.
+    pub(super) fn begin(self: &Arc<Turns>, peer: SocketAddr, failures: u64) -> Turn {
         let mut lines = self.lock();
-        let line = lines.entry(peer).or_default();
+        let line = lines.entry(peer).or_insert_with(|| Line { failures, ..Line::default() });
+        line.failed |= line.failures != failures;
         line.unanswered += 1;
         line.begun += 1;
         let kept_back = line.kept_back > 0;
@@ -120,15 +124,15 @@ mod tests {
     fn a_frame_is_held_only_while_no_later_one_is_with_the_store() {
         let turns = Arc::new(Turns::default());
         let peer = "10.0.0.1:5000".parse().unwrap();
-        let (mut first, mut second) = (turns.begin(peer), turns.begin(peer));
+        let (mut first, mut second) = (turns.begin(peer, 0), turns.begin(peer, 0));
         assert!(second.hold());
         assert!(!first.hold(), "the second is with the store, and may be stored already");
-        let mut third = turns.begin(peer);
+        let mut third = turns.begin(peer, 0);
         assert!(third.is_deferred());
-        let elsewhere = turns.begin("10.0.0.1:5001".parse().unwrap());
+        let elsewhere = turns.begin("10.0.0.1:5001".parse().unwrap(), 0);
         assert!(!elsewhere.is_deferred(), "another connection does not wait");
         drop((first, second));
-        let fourth = turns.begin(peer);
+        let fourth = turns.begin(peer, 0);
         third.handed_on();
         assert!(fourth.is_deferred() && third.hold(), "the fourth still waits for its turn");
         drop((third, fourth, elsewhere));
@@ -139,27 +143,40 @@ mod tests {
     fn no_frame_is_stored_behind_one_the_store_failed_for() {
         let turns = Arc::new(Turns::default());
         let peer = "10.0.0.1:5000".parse().unwrap();
-        let first = turns.begin(peer);
+        let first = turns.begin(peer, 0);
         assert!(!first.is_behind_failed());
         first.fail();
-        let second = turns.begin(peer);
+        let second = turns.begin(peer, 0);
         assert!(second.is_behind_failed());
-        assert!(!turns.begin("10.0.0.1:5001".parse().unwrap()).is_behind_failed());
+        assert!(!turns.begin("10.0.0.1:5001".parse().unwrap(), 0).is_behind_failed());
         drop((first, second));
-        assert!(!turns.begin(peer).is_behind_failed(), "the connection after it begins anew");
+        assert!(!turns.begin(peer, 0).is_behind_failed(), "the connection after it begins anew");
+    }
+
+    #[test]
+    fn no_frame_is_stored_behind_one_that_was_unanswered_when_the_store_failed() {
+        let turns = Arc::new(Turns::default());
+        let peer = "10.0.0.1:5000".parse().unwrap();
+        let (first, second) = (turns.begin(peer, 3), turns.begin(peer, 3));
+        assert!(!second.is_behind_failed(), "failures before it are over");
+        drop(first);
+        let third = turns.begin(peer, 4);
+        assert!(third.is_behind_failed(), "the second may have been refused");
+        drop((second, third));
+        assert!(!turns.begin(peer, 4).is_behind_failed(), "all before it have their answers");
     }
 
     #[test]
     fn a_connection_that_always_has_a_frame_unanswered_is_not_deferred_for_ever() {
         let turns = Arc::new(Turns::default());
         let peer = "10.0.0.1:5000".parse().unwrap();
-        let mut held = turns.begin(peer);
+        let mut held = turns.begin(peer, 0);
         assert!(held.hold());
-        let mut behind = turns.begin(peer);
+        let mut behind = turns.begin(peer, 0);
         drop(held);
         assert!(behind.is_deferred());
         behind.handed_on();
-        let mut after = turns.begin(peer);
+        let mut after = turns.begin(peer, 0);
         assert!(!after.is_deferred(), "none is held, none waits for its turn");
         assert!(!behind.hold() && after.hold());
     }

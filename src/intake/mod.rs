@@ -144,7 +144,7 @@ impl Intake {
 
 impl FrameHandler for Intake {
     fn frame(&self, peer: SocketAddr, frame: Bytes, _received: Instant) -> BoxFuture<'static, Answer> {
-        let (shared, mut turn) = (self.shared.clone(), self.turns.begin(peer));
+        let (shared, mut turn) = (self.shared.clone(), self.turns.begin(peer, self.shared.store.failures()));
         let at = shared.clock.now();
         let deadline = tokio::time::Instant::now() + shared.hold_when_full;
         if turn.is_behind_failed() {

@@ -292,6 +292,10 @@ impl Store for MemoryStore {
         view::stats(&inner.state, bytes, 1)
     }
 
+    fn failures(&self) -> u64 {
+        0
+    }
+
     fn health(&self) -> Result<(), StoreError> {
         self.lock().open(true)
     }

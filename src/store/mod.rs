@@ -416,6 +416,9 @@ pub trait Store: Send + Sync + 'static {
     fn dead_counts(&self) -> Vec<(ChannelDestination, u64)>;
     /// Figures.
     fn stats(&self) -> Stats;
+    /// How often the store has failed since it was opened first: what was not answered when this changed is refused, though the
+    /// store may take messages again by then.
+    fn failures(&self) -> u64;
     /// Why the store cannot promise durability now, if it cannot.
     fn health(&self) -> Result<(), StoreError>;
     /// Finishes what was queued, writes a checkpoint, releases the files. Later calls answer `Closed`.

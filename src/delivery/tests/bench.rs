@@ -226,6 +226,9 @@ impl Store for Shelf {
     fn stats(&self) -> Stats {
         unreachable!()
     }
+    fn failures(&self) -> u64 {
+        0
+    }
     fn health(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! behind it still works.
 
 mod promises;
+mod reopened;
 mod rows;
 
 use super::*;

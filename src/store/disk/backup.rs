@@ -184,14 +184,14 @@ fn backup_running(shared: &Shared, directory: &Path, logs: &[PathBuf], made_at: 
         return Err(BackupError::Place(directory.to_owned()));
     }
     let pinned = Pinned::new(shared)?;
-    let failures = shared.failures.load(Ordering::SeqCst);
+    let breaks = shared.breaks.load(Ordering::SeqCst);
     let prefix = Prefix::of(&shared.reader.load());
     // Whatever the prefix holds was asked for before this, which asks for nothing: once it is answered that is durable.
     let (answerer, answer) = oneshot::channel();
     let nothing = Request::Replay { at: 0, items: Vec::new() };
     shared.queue.push(nothing, Answerer::To(answerer));
     answer.blocking_recv().unwrap_or_else(|_| Err(shared.gone()))?;
-    if shared.failures.load(Ordering::SeqCst) != failures {
+    if shared.breaks.load(Ordering::SeqCst) != breaks {
         return Err(StoreError::Failed("it failed during this and was opened anew since: ask again".into()).into());
     }
     let made = write(store, &prefix, directory, logs, made_at, &|| Ok(shared.usable()?))?;

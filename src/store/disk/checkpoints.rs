@@ -132,7 +132,7 @@ impl Checkpoints {
         let old = mem::replace(&mut self.ledger, Arc::new(Ledger::absent()));
         *lock(&shared.ledger) = Some(Arc::clone(&self.ledger));
         shared.state().forget_history();
-        shared.failures.fetch_add(1, Ordering::SeqCst);
+        shared.breaks.fetch_add(1, Ordering::SeqCst);
         Arc::downgrade(&old)
     }
 

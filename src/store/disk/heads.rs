@@ -28,13 +28,13 @@ pub(super) async fn next(shared: Arc<Shared>, lane: LaneId) -> Result<Waiting, S
         if let Some(message) = shared.cached(entry.id) {
             return Ok(shared.waiting(entry, repeat, message));
         }
-        let failures = shared.failures.load(Ordering::SeqCst);
+        let breaks = shared.breaks.load(Ordering::SeqCst);
         let read_lane = lane.clone();
         let read = blocking(Arc::clone(&shared), move |shared| shared.read_ahead(&read_lane, &entry)).await;
         match read {
             Ok(message) => return Ok(shared.waiting(entry, repeat, message)),
             // Opened anew meanwhile, or its ledger was: look again, which answers a fault that stays.
-            Err(_) if shared.failures.load(Ordering::SeqCst) != failures => {}
+            Err(_) if shared.breaks.load(Ordering::SeqCst) != breaks => {}
             // Carried forward between the look and the read: look again.
             Err(StoreError::NotFound) if shared.head(&lane).is_none_or(|(now, _)| now != entry) => {}
             Err(fault) => shared.bury_if_damaged(&lane, &entry, fault).await?,

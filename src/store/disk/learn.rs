@@ -170,7 +170,7 @@ impl Committer {
         *state = learned.state;
         drop(state);
         *lock(&self.shared.ledger) = Some(ledger);
-        self.shared.failures.fetch_add(1, Ordering::SeqCst);
+        self.shared.breaks.fetch_add(1, Ordering::SeqCst);
         info!("the ledger is made again: searches and histories are available");
         Ok(())
     }

@@ -210,8 +210,10 @@ struct Shared {
     reader: ArcSwap<Reader>,
     ledger: Mutex<Option<Arc<Ledger>>>,
     fault: Mutex<Option<StoreError>>,
-    /// Times the store failed or its ledger was replaced: what was read across one is not believed.
+    /// Times the store failed: what had no answer then has none.
     failures: AtomicU64,
+    /// Times the store failed or its ledger was replaced: what was read across one is not believed.
+    breaks: AtomicU64,
     cache_bytes: usize,
     figures: Mutex<Figures>,
     keyed: Keyed,
@@ -331,6 +333,7 @@ impl Shared {
             ledger: Mutex::new(Some(Arc::clone(ledger))),
             fault: Mutex::default(),
             failures: AtomicU64::default(),
+            breaks: AtomicU64::default(),
             cache_bytes: options.cache_bytes,
             figures: Mutex::default(),
             keyed,
@@ -359,8 +362,12 @@ impl Shared {
 
     /// From now on everything is answered with this fault; the first one stays.
     fn fail(&self, fault: StoreError) {
-        let fault = lock(&self.fault).get_or_insert(fault).clone();
-        self.failures.fetch_add(1, Ordering::SeqCst);
+        let fault = {
+            let mut first = lock(&self.fault);
+            self.failures.fetch_add(u64::from(first.is_none()), Ordering::SeqCst);
+            first.get_or_insert(fault).clone()
+        };
+        self.breaks.fetch_add(1, Ordering::SeqCst);
         // Shown before anybody is answered.
         self.metrics.store_failed.set((fault != StoreError::Closed).into());
         self.queue.fail(&fault);
@@ -490,6 +497,10 @@ impl Store for DiskStore {
         view::stats(&self.shared.state(), figures.bytes, figures.segments)
     }
 
+    fn failures(&self) -> u64 {
+        self.shared.failures.load(Ordering::SeqCst)
+    }
+
     fn health(&self) -> Result<(), StoreError> {
         self.shared.usable()?;
         if lock(&self.shared.figures).full { Err(StoreError::Full) } else { Ok(()) }
@@ -521,10 +532,10 @@ fn blocking<T: Send + 'static>(
         if shared.reads_in_place {
             return read(&shared);
         }
-        let failures = shared.failures.load(Ordering::SeqCst);
+        let breaks = shared.breaks.load(Ordering::SeqCst);
         let reading = Arc::clone(&shared);
         let read = tokio::task::spawn_blocking(move || read(&reading)).await;
-        if shared.failures.load(Ordering::SeqCst) != failures {
+        if shared.breaks.load(Ordering::SeqCst) != breaks {
             shared.usable()?;
             return Err(StoreError::Failed("it was opened anew during this: ask again".into()));
         }

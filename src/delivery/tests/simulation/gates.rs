@@ -200,6 +200,9 @@ impl Store for GatedStore {
     fn stats(&self) -> Stats {
         self.store.stats()
     }
+    fn failures(&self) -> u64 {
+        self.store.failures()
+    }
     fn health(&self) -> Result<(), StoreError> {
         self.store.health()
     }
