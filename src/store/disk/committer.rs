@@ -60,8 +60,8 @@ pub(super) struct Committer {
 pub(super) fn run(mut committer: Committer) {
     loop {
         let (shared, options) = (Arc::clone(&committer.shared), committer.options.clone());
-        let Some(left) = committer.run() else { return };
-        let Some(opened) = reopen::until_open(&shared, &options, &left) else { return };
+        let Some(mut left) = committer.run() else { return };
+        let Some(opened) = reopen::until_open(&shared, &options, &mut left) else { return };
         committer = opened;
     }
 }

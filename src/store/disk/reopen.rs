@@ -29,7 +29,7 @@ const LONGEST: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 30_
 const READERS: Duration = Duration::from_secs(5);
 
 /// A committer for the store as found, once it is open again; `None` when the end is asked for before.
-pub(super) fn until_open(shared: &Arc<Shared>, options: &Options, left: &Left) -> Option<Committer> {
+pub(super) fn until_open(shared: &Arc<Shared>, options: &Options, left: &mut Left) -> Option<Committer> {
     // Nothing is decided by them while the store is failed, and they would be in memory twice.
     shared.state().shed();
     let (failed, mut pause, mut told) = (Instant::now(), FIRST, None);
@@ -56,7 +56,7 @@ pub(super) fn until_open(shared: &Arc<Shared>, options: &Options, left: &Left) -
     }
 }
 
-fn open(shared: &Arc<Shared>, options: &Options, left: &Left) -> Result<Committer, OpenError> {
+fn open(shared: &Arc<Shared>, options: &Options, left: &mut Left) -> Result<Committer, OpenError> {
     let ledger = lock(&shared.ledger).take();
     close(ledger.as_ref().map(Arc::downgrade).unwrap_or_default(), ledger, shared)?;
     let journal = Journal::reopen(&shared.path.join("journal"), recovery::sizes(options), left)?;

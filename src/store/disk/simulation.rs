@@ -90,6 +90,11 @@ impl Machine {
         recovery::recover(journal, opened, keyed, &self.options)
     }
 
+    /// The same of what a failed journal left.
+    fn recover_anew(&self, left: &mut Left) -> Result<Recovered, OpenError> {
+        self.recover(Journal::reopen(Path::new(DIRECTORY), recovery::sizes(&self.options), left)?)
+    }
+
     fn start(&self, recovered: Recovered) -> SteppedStore {
         let Recovered { journal, ledger, state, applied, covered, keyed, uncovered, .. } = recovered;
         let (metrics, clock) = (Arc::clone(&self.metrics), self.clock.clone());
@@ -131,10 +136,10 @@ impl SteppedStore {
 
     /// Opens the store anew after a failure, as the committer's thread does by itself.
     pub fn reopen(&mut self, machine: &Machine) -> Result<(), OpenError> {
-        let Some(left) = &self.left else { return Ok(()) };
+        let Some(left) = &mut self.left else { return Ok(()) };
         lock(&self.images).clear();
-        let journal = Journal::reopen(Path::new(DIRECTORY), recovery::sizes(&machine.options), left)?;
-        let Recovered { journal, ledger, state, applied, covered, uncovered, .. } = machine.recover(journal)?;
+        let recovered = machine.recover_anew(left)?;
+        let Recovered { journal, ledger, state, applied, covered, uncovered, .. } = recovered;
         let shared = Arc::clone(&self.store.shared);
         let checkpoints = checkpoints_into(&self.images, Arc::clone(&ledger), covered, uncovered);
         shared.heal(state, journal.reader(), Arc::clone(&ledger));
@@ -189,5 +194,60 @@ impl SteppedStore {
             standing.messages.extend(self.store.shared.recorded(position).ok().map(|(_, message)| (id, message)));
         }
         standing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::store::{
+        Store,
+        conformance::{lane, received},
+        journal::files::Files,
+    };
+
+    fn machine() -> Machine {
+        Machine {
+            disk: MemoryDisk::default(),
+            ledger: MemoryTree::default(),
+            options: Options { segment_bytes: 65_536, bytes_max: 1 << 20, checkpoint_records: 2, ..Options::default() },
+            metrics: Arc::new(Metrics::new().unwrap()),
+            clock: Clock::system(),
+        }
+    }
+
+    /// The disk is full to the last, and what was made ready on it is gone.
+    fn fill(disk: &MemoryDisk) {
+        let is_spare = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "spare");
+        for spare in disk.list(Path::new(DIRECTORY)).unwrap().into_iter().filter(is_spare) {
+            disk.remove(&spare).unwrap();
+        }
+        disk.set_full(true);
+    }
+
+    /// The failed try has written a checkpoint of what it kept; the disk has room when the next one comes.
+    #[tokio::test]
+    async fn a_store_whose_opening_failed_at_its_last_step_is_opened_at_the_next_try() {
+        let machine = machine();
+        let mut stepped = machine.open().unwrap();
+        let store = Arc::clone(&stepped.store);
+        let durable = tokio::spawn(store.append(received("durable", &[0])));
+        tokio::task::yield_now().await;
+        assert!(stepped.turn());
+        durable.await.unwrap().unwrap();
+        let refused: Vec<_> = (0..3).map(|number| store.append(received(&format!("kept {number}"), &[0]))).collect();
+        machine.disk.fail_in(1, io::ErrorKind::Other);
+        assert!(!stepped.turn(), "written, and not synced");
+        for answer in refused {
+            answer.await.unwrap_err();
+        }
+        fill(&machine.disk);
+        drop(machine.recover_anew(stepped.left.as_mut().unwrap()).unwrap());
+        machine.disk.heal();
+        stepped.reopen(&machine).unwrap();
+        let waiting = stepped.standing(|_| true).waiting;
+        assert_eq!(waiting[&lane(0)].len(), 4, "kept once, kept for good");
     }
 }

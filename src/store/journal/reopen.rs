@@ -16,7 +16,7 @@ use std::{io, path::Path, sync::Arc};
 pub(in crate::store) struct Left {
     files: Arc<dyn Files>,
     lock: Arc<Lock>,
-    /// End of what was durable.
+    /// End of what was durable, or has been made so since.
     durable: Position,
 }
 
@@ -27,18 +27,20 @@ impl Journal {
         Left { files: self.files, lock: self.lock, durable }
     }
 
-    /// Opens the journal that `left` is of anew. May be tried again with the same `left`, unless it answers `Damaged`.
-    pub(in crate::store) fn reopen(directory: &Path, options: Options, left: &Left) -> Result<Journal, JournalError> {
+    /// Opens the journal that `left` is of anew. May be tried again with the same `left`, unless it answers `Damaged`, and
+    /// also after it answered a journal that was given up again.
+    pub(in crate::store) fn reopen(
+        directory: &Path,
+        options: Options,
+        left: &mut Left,
+    ) -> Result<Journal, JournalError> {
         left.prove_locked(directory)?;
-        let (found, examined) = examine(&*left.files, directory, Some(left.durable))?;
-        let resume = |found, examined| {
-            let (files, lock) = (Arc::clone(&left.files), Arc::clone(&left.lock));
-            Journal::resume(directory, options.clone(), files, found, examined, lock)
-        };
-        match resume(found, examined) {
+        match left.resume(directory, &options, Some(left.durable)) {
             Err(JournalError::Full) => {
-                let (found, examined) = examine(&*left.files, directory, None)?;
-                resume(found, examined)
+                let journal = left.resume(directory, &options, None)?;
+                // A ledger may be written of it before the store is open: another try must not cut that off.
+                left.durable = journal.end();
+                Ok(journal)
             }
             resumed => resumed,
         }
@@ -52,6 +54,12 @@ fn examine(files: &dyn Files, directory: &Path, durable: Option<Position>) -> Re
 }
 
 impl Left {
+    fn resume(&self, directory: &Path, options: &Options, durable: Option<Position>) -> Result<Journal, JournalError> {
+        let (found, examined) = examine(&*self.files, directory, durable)?;
+        let (files, lock) = (Arc::clone(&self.files), Arc::clone(&self.lock));
+        Journal::resume(directory, options.clone(), files, found, examined, lock)
+    }
+
     /// A volume that went away must not be taken for an empty journal.
     fn prove_locked(&self, directory: &Path) -> Result<(), JournalError> {
         let path = directory.join("LOCK");

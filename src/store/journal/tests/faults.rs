@@ -2,7 +2,7 @@
 //! power went now: the old bytes of every sector written and not synced, and the old names of files in a directory not
 //! synced. A cut puts any of the sectors back, and the last names, as they come.
 
-use super::{files::Handle, *};
+use super::{files::Handle, memory_disk::MemoryDisk, *};
 use proptest::prelude::*;
 use std::{
     any::Any,
@@ -294,7 +294,7 @@ impl Model {
     fn open_anew(&mut self, failing: u64) {
         let Some(journal) = self.journal.take() else { return };
         let failed = journal.current.path.clone();
-        let left = journal.give_up();
+        let mut left = journal.give_up();
         let before = fs::read(&failed).unwrap();
         let mut after = failing;
         let journal = loop {
@@ -302,7 +302,7 @@ impl Model {
                 let mut state = self.files.lock();
                 state.failing = state.calls + after..state.calls + after + u64::from(after > 0);
             }
-            match Journal::reopen(self.directory.path(), TIGHT, &left) {
+            match Journal::reopen(self.directory.path(), TIGHT, &mut left) {
                 Ok(journal) => break journal,
                 Err(error) => assert!(after > 0 && matches!(error, JournalError::Io { .. }), "{error}"),
             }
@@ -485,7 +485,7 @@ fn after_a_failure(failing: u64) -> (Vec<Record>, Vec<Record>, bool) {
             Err(_) if failed => panic!("failed twice"),
             Err(_) => {
                 failed = true;
-                journal = Journal::reopen(directory.path(), TIGHT, &journal.give_up()).unwrap();
+                journal = Journal::reopen(directory.path(), TIGHT, &mut journal.give_up()).unwrap();
                 let kept = all(&journal);
                 assert!(kept.starts_with(&durable), "call {failing}");
                 durable = kept;
@@ -520,14 +520,14 @@ fn a_journal_whose_durable_part_is_gone_after_a_failure_is_not_opened_anew() {
     files.lock().failing = 0..u64::MAX;
     assert!(journal.append(&records(3..4, 900)).and_then(|_| journal.sync()).is_err());
     let path = segment_file(&directory, 1);
-    let left = journal.give_up();
+    let mut left = journal.give_up();
     files.lock().failing = 0..0;
     let whole = fs::read(&path).unwrap();
     for at in [1100, 300] {
         let mut bytes = whole.clone();
         bytes[at] ^= 1;
         fs::write(&path, bytes).unwrap();
-        let Err(JournalError::Damaged(damage)) = Journal::reopen(directory.path(), TIGHT, &left) else {
+        let Err(JournalError::Damaged(damage)) = Journal::reopen(directory.path(), TIGHT, &mut left) else {
             panic!("opened")
         };
         assert_eq!((damage.len(), damage[0].from.segment), (1, 1), "{damage:?}");
@@ -535,8 +535,31 @@ fn a_journal_whose_durable_part_is_gone_after_a_failure_is_not_opened_anew() {
     fs::write(&path, whole).unwrap();
     let other = Journal::open(directory.path(), TIGHT).err().map(|error| error.to_string());
     assert!(other.is_some_and(|reason| reason.contains("another engine")), "the lock was given up");
-    let journal = Journal::reopen(directory.path(), TIGHT, &left).unwrap();
+    let journal = Journal::reopen(directory.path(), TIGHT, &mut left).unwrap();
     assert_eq!(all(&journal), records(1..3, 900));
     drop((journal, left));
     assert_eq!(all(&open(&directory)), records(1..3, 900));
+}
+
+/// Its tail was kept for lack of room, and whoever opened the store around it may have acted on that before it failed again.
+#[test]
+fn what_was_kept_for_lack_of_room_is_kept_by_the_next_try_also() {
+    let (disk, directory) = (MemoryDisk::default(), Path::new("/journal"));
+    let (mut journal, _) = Journal::open_with(directory, TIGHT, Arc::new(disk.clone()), false).unwrap();
+    let written = records(1..6, 100);
+    journal.append_essential(&written[..3]).unwrap();
+    journal.sync().unwrap();
+    journal.append_essential(&written[3..]).unwrap();
+    disk.fail_in(0, io::ErrorKind::Other);
+    journal.sync().unwrap_err();
+    let mut left = journal.give_up();
+    disk.set_full(true);
+    let journal = Journal::reopen(directory, TIGHT, &mut left).unwrap();
+    assert_eq!(all(&journal), written, "there is no room for another segment");
+    drop(journal);
+    disk.set_full(false);
+    for _ in 0..2 {
+        let journal = Journal::reopen(directory, TIGHT, &mut left).unwrap();
+        assert_eq!(all(&journal), written);
+    }
 }
