@@ -9,10 +9,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, futures::Notified};
+use tokio::{
+    select,
+    sync::{Notify, futures::Notified, watch},
+    time::sleep,
+};
 
-use super::Key;
-use crate::store::{LaneId, Sequence, Store};
+use super::{
+    Key,
+    backoff::Backoff,
+    lane::{Control, STORE_RETRY},
+};
+use crate::store::{LaneId, Sequence, Store, StoreError};
 
 /// Shared by the lanes of a destination that changes.
 pub(super) struct Gate {
@@ -29,13 +37,22 @@ struct Passing {
     new_from: Option<u64>,
     /// The first entry of each lane that has told it.
     heads: BTreeMap<u16, Sequence>,
+    /// Changes that began before the first one was over.
+    changes: u64,
     open: bool,
+}
+
+/// Intake routes the new way since a change: what it gave to the store before will all have a place there below any that
+/// is given now, which the store must tell.
+pub(super) struct RoutedAnew {
+    gate: Arc<Gate>,
+    change: u64,
 }
 
 impl Gate {
     /// Entries below `old_below` are of one way of routing, whatever it was.
     pub(super) fn new(key: Key, store: Arc<dyn Store>, old_below: u64) -> Gate {
-        let passing = Passing { old_below, new_from: None, heads: BTreeMap::new(), open: false };
+        let passing = Passing { old_below, new_from: None, heads: BTreeMap::new(), changes: 0, open: false };
         Gate { key, store, passing: Mutex::new(passing), moved: Notify::new() }
     }
 
@@ -43,12 +60,22 @@ impl Gate {
     pub(super) fn changed_again(&self) -> bool {
         let mut passing = self.passing();
         passing.new_from = None;
+        passing.changes += 1;
         !passing.open
     }
 
-    /// Entries from `sequence` on are routed the way now configured.
-    pub(super) fn new_from(&self, sequence: u64) {
-        self.passing().new_from.get_or_insert(sequence);
+    /// Intake routes the way that is configured now.
+    pub(super) fn routed_anew(self: &Arc<Gate>) -> RoutedAnew {
+        RoutedAnew { gate: Arc::clone(self), change: self.passing().changes }
+    }
+
+    /// Entries from `sequence` on are routed the new way, unless that has changed again.
+    fn new_from(&self, sequence: u64, change: u64) {
+        let mut passing = self.passing();
+        if passing.changes == change {
+            passing.new_from.get_or_insert(sequence);
+        }
+        drop(passing);
         self.moved.notify_waiters();
     }
 
@@ -96,5 +123,32 @@ impl Gate {
 
     fn passing(&self) -> MutexGuard<'_, Passing> {
         self.passing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RoutedAnew {
+    /// Asks the store, and has the gate know; false where it is to be asked again. One that failed says nothing of what it
+    /// was given: some of that may be found when it is opened anew.
+    pub(super) async fn is_told(&self) -> bool {
+        match self.gate.store.replay(Vec::new(), None).await {
+            Ok(_) => self.gate.new_from(self.gate.store.stats().next_sequence, self.change),
+            Err(error) => return error == StoreError::Closed,
+        }
+        true
+    }
+
+    /// Asks until the store answers, the engine stops, or the way has changed again.
+    pub(super) async fn tell(self, mut control: watch::Receiver<Control>) {
+        let mut backoff = Backoff::default();
+        loop {
+            let wait = backoff.wait(STORE_RETRY.0, STORE_RETRY.1, None);
+            select! {
+                _ = control.wait_for(|control| control.stopping) => return,
+                () = sleep(wait) => {}
+            }
+            if self.gate.passing().changes != self.change || self.is_told().await {
+                return;
+            }
+        }
     }
 }

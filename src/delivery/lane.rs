@@ -48,7 +48,7 @@ const POSSIBLE_REPEAT: &str = "sent as a possible repeat: an earlier send of it 
 const PANICS_MAX: u32 = 5;
 
 /// Between tries while the store is without space or failed.
-const STORE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+pub(super) const STORE_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a destination's lanes are told.
 #[derive(Clone, Default)]

@@ -148,12 +148,14 @@ impl Delivery {
 
     /// Said once intake routes by the configuration in force: everything routed by the one before is given to the store.
     pub async fn routes_changed(&self) {
-        // Answered, in whichever way, once all that was given before has its place.
-        let _ = self.store.replay(Vec::new(), None).await;
-        let next = self.store.stats().next_sequence;
-        let lines = self.lines();
-        let gates = lines.by_key.values().filter_map(|line| line.control.borrow().gate.clone());
-        gates.for_each(|gate| gate.new_from(next));
+        let gates: Vec<_> = self.lines().by_key.values().filter_map(Line::closed_gate).collect();
+        for (gate, control) in gates {
+            let routed = gate.routed_anew();
+            if !routed.is_told().await {
+                // The reload does not wait for a store that failed.
+                self.tasks.spawn(routed.tell(control));
+            }
+        }
     }
 
     /// Pauses after what is outstanding; kept over restarts.
@@ -424,7 +426,7 @@ impl Line {
 
     /// The gate its lanes pass from now on, if the way to them changes or is still changing.
     fn routed(&mut self, way: String, store: &Arc<dyn Store>) -> Option<Arc<Gate>> {
-        let gate = self.control.borrow().gate.clone().filter(|gate| !gate.is_open());
+        let gate = self.closed_gate().map(|(gate, _)| gate);
         let before = self.way.replace(way);
         if before.is_none() || before == self.way {
             return gate;
@@ -435,6 +437,12 @@ impl Line {
         let of_one_way = if self.lanes.is_empty() { 0 } else { store.stats().next_sequence };
         let new = || Arc::new(Gate::new(key, store.clone(), of_one_way));
         Some(gate.filter(|gate| gate.changed_again()).unwrap_or_else(new))
+    }
+
+    /// The gate it waits at, and what its lanes are told.
+    fn closed_gate(&self) -> Option<(Arc<Gate>, watch::Receiver<Control>)> {
+        let gate = self.control.borrow().gate.clone().filter(|gate| !gate.is_open());
+        gate.map(|gate| (gate, self.control.subscribe()))
     }
 
     fn is_configured(&self) -> bool {

@@ -1,7 +1,10 @@
 //! While `lanes` changes: messages of one key keep their order though they are in two lanes.
 
 use super::{super::*, bench::*, peers::*};
-use crate::{destination::Verdict, store::memory::MemoryStore};
+use crate::{
+    destination::Verdict,
+    store::{StoreError, memory::MemoryStore},
+};
 
 fn lanes(service: Service, lanes: u16) -> Vec<Configured> {
     vec![configured("ehr", lanes, service)]
@@ -99,4 +102,54 @@ async fn a_way_changed_between_two_starts_is_noticed_and_what_waits_goes_in_the_
         }
         second.drain(Duration::ZERO).await;
     }
+}
+
+/// What a failed store finds durable when it is opened anew was routed the old way, and has later places than all it knew.
+#[tokio::test(start_paused = true)]
+async fn a_change_while_the_store_is_failed_is_over_only_once_it_works_and_all_given_to_it_has_its_place() {
+    let store = MemoryStore::default();
+    let delivery = delivery_of(&store);
+    let (to, mut calls) = receiver();
+    delivery.apply(lanes(service(to.clone(), 1), 2)).unwrap();
+    delivery.apply(lanes(service(to, 1), 4)).unwrap();
+    store.refuse(Some(StoreError::Failed("EIO".into())));
+    delivery.routes_changed().await;
+    store.refuse(None);
+    let (found, new) = (put(&store, 1).await, put(&store, 3).await);
+    let call = calls.next().await;
+    assert_eq!(call.id(), found);
+    calls.expect_none().await;
+    call.accept();
+    let call = calls.next().await;
+    assert_eq!(call.id(), new);
+    call.accept();
+    until_none_waits(&store, BOUND).await;
+    tokio::time::sleep(BOUND).await;
+    let both = [put(&store, 0).await, put(&store, 3).await];
+    let outstanding = [calls.next().await.id(), calls.next().await.id()];
+    assert_eq!(BTreeSet::from(outstanding), BTreeSet::from(both), "all lanes again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_while_the_store_is_failed_ends_nothing_of_the_next_change_and_does_not_outlive_the_engine() {
+    let store = MemoryStore::default();
+    let delivery = delivery_of(&store);
+    let (to, mut calls) = receiver();
+    delivery.apply(lanes(service(to.clone(), 1), 2)).unwrap();
+    delivery.apply(lanes(service(to.clone(), 1), 4)).unwrap();
+    store.refuse(Some(StoreError::Failed("EIO".into())));
+    delivery.routes_changed().await;
+    store.refuse(None);
+    delivery.apply(lanes(service(to, 1), 3)).unwrap();
+    tokio::time::sleep(BOUND).await;
+    let (old, new) = (put(&store, 3).await, put(&store, 2).await);
+    let call = calls.next().await;
+    assert_eq!(call.id(), old);
+    calls.expect_none().await;
+    call.accept();
+    assert_eq!(calls.next().await.id(), new, "intake still routes by the change before");
+    store.refuse(Some(StoreError::Failed("EIO".into())));
+    delivery.routes_changed().await;
+    delivery.drain(Duration::ZERO).await;
+    assert!(delivery.tasks.is_empty(), "nothing is left to run");
 }
