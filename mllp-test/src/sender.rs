@@ -46,6 +46,8 @@ pub struct SenderConfig {
     pub canary: Option<String>,
     /// The pause before connecting again.
     pub reconnect_pause: Duration,
+    /// How long to try for one connection before the rest is given up; `None` tries for ever.
+    pub connect_for: Option<Duration>,
     /// How long to go on for outstanding answers after the last message was given.
     pub drain: Duration,
 }
@@ -61,13 +63,14 @@ impl SenderConfig {
             resend: true,
             canary: None,
             reconnect_pause: Duration::from_millis(100),
+            connect_for: None,
             drain: Duration::from_secs(30),
         }
     }
 }
 
 /// Sends everything from `source`, reconnecting as often as needed; ends when `source` has ended and each message is
-/// answered or given up.
+/// answered or given up, or no connection was had for `connect_for`.
 pub async fn run(config: SenderConfig, mut source: mpsc::Receiver<Outbound>, book: Arc<SenderBook>) {
     let mut sender = Sender { config, book, pending: VecDeque::new(), give_up: None };
     while let Some(stream) = sender.connect(&source).await {
@@ -107,6 +110,7 @@ struct Sender {
 impl Sender {
     /// `None` when there is nothing more to do, or no more time to do it.
     async fn connect(&mut self, source: &mpsc::Receiver<Outbound>) -> Option<TcpStream> {
+        let begun = Instant::now();
         loop {
             if source.is_closed() {
                 let give_up = *self.give_up.get_or_insert_with(|| Instant::now() + self.config.drain);
@@ -125,6 +129,10 @@ impl Sender {
                 return Some(stream);
             }
             self.book.count(|account| account.connect_failures += 1);
+            if self.config.connect_for.is_some_and(|limit| begun.elapsed() >= limit) {
+                self.book.count(|account| account.unreachable += 1);
+                return None;
+            }
             sleep(self.config.reconnect_pause).await;
         }
     }

@@ -111,6 +111,17 @@ async fn nothing_sent_is_no_success() {
 }
 
 #[tokio::test]
+async fn load_that_sends_nothing_again_ends_with_the_reason_where_nobody_listens() {
+    let gone = sink(&[], None).await;
+    gone.down().await;
+    let address = gone.address().to_string();
+    let output = run(&["load", &address, "--messages", "1000", "--connections", "2"]).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("2 of 2 connections given up") && told.contains(&address), "{told}");
+}
+
+#[tokio::test]
 async fn the_library_starts_both_kinds_of_sink_with_one_rule_language() {
     let script = Script::<FhirAction>::parse(["nth=1:503", "every=2:slow:1ms"]).unwrap();
     let fhir = FhirSink::start("127.0.0.1:0", FhirSinkConfig { script, ..FhirSinkConfig::default() }).await.unwrap();

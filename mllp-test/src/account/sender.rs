@@ -41,6 +41,8 @@ pub struct SenderAccount {
     pub connections: u64,
     /// Attempts to connect that failed.
     pub connect_failures: u64,
+    /// Connections given up, with what they had still to send, since nobody took them.
+    pub unreachable: u64,
     /// MSA-1 codes by how often they came.
     pub codes: BTreeMap<String, u64>,
     /// Why the ledger file cannot be trusted, if so.
@@ -109,6 +111,7 @@ impl SenderAccount {
         self.noise += other.noise;
         self.connections += other.connections;
         self.connect_failures += other.connect_failures;
+        self.unreachable += other.unreachable;
         other.codes.into_iter().for_each(|(code, count)| *self.codes.entry(code).or_default() += count);
         self.ledger_fault = self.ledger_fault.take().or(other.ledger_fault);
         self.latency.add(&other.latency);

@@ -30,6 +30,9 @@ use std::time::Duration;
 
 type Failure = Box<dyn std::error::Error>;
 
+/// How long a sender that sends nothing again tries for a connection.
+const CONNECT_FOR: Duration = Duration::from_secs(5);
+
 impl Cli {
     /// Does what was asked; false when something was wrong that is already printed.
     pub async fn run(self) -> Result<bool, Failure> {
@@ -97,6 +100,9 @@ impl SenderArgs {
             ack_timeout: self.ack_timeout,
             resend,
             drain: self.drain,
+            // One that sends again is to survive a receiver's restart, however long; for one that does not, nobody there
+            // is the end.
+            connect_for: (!resend).then_some(CONNECT_FOR),
             ..SenderConfig::to(&self.address)
         }
     }
@@ -126,6 +132,15 @@ impl LoadArgs {
         unless_interrupted(load::run_with(config, book.clone())).await;
         let account = book.account();
         print_sender(&account, started.elapsed(), json);
+        if account.unreachable > 0 {
+            let address = &self.sender.address;
+            return Err(format!(
+                "{} of {} connections given up: nobody took them at {address} for {CONNECT_FOR:?}; start the receiver, or wait for it with --resend",
+                account.unreachable,
+                self.connections.max(1)
+            )
+            .into());
+        }
         // Nothing sent proves nothing.
         Ok(account.is_clean() && account.sent > 0)
     }
