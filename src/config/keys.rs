@@ -79,7 +79,7 @@ pub(super) static ENGINE: Table = Table {
         key("channels", Text("folder"), Is("channels"), "Folder of the channel files."),
         key("tables", Text("folder"), Is("channels/tables"), "Folder of the CSV code tables."),
         key("store", One(&STORE), Optional, "Where messages are kept."),
-        key("admin", One(&ADMIN), Optional, "Console, API, metrics and health."),
+        key("admin", One(&ADMIN), Optional, "API, metrics and health."),
         key("limits", One(&LIMITS), Optional, "Budgets of the whole engine."),
         key("log", One(&LOG), Optional, "The log, which goes to standard error."),
     ],
@@ -120,12 +120,7 @@ pub(super) static STORE: Table = Table {
 pub(super) static ADMIN: Table = Table {
     title: "[admin]",
     keys: &[
-        key(
-            "listen",
-            Text("IP address and port"),
-            Is("127.0.0.1:8575"),
-            "Address of the console, API, metrics and health.",
-        ),
+        key("listen", Text("IP address and port"), Is("127.0.0.1:8575"), "Address of the API, metrics and health."),
         key(
             "allow_unauthenticated",
             Flag,
