@@ -38,6 +38,8 @@ pub(super) struct Loaded {
     pub channel: Channel,
     pub address_at: usize,
     pub max_message_at: usize,
+    /// Whether the file says it, or the default holds.
+    pub max_message_is_written: bool,
     /// Of each destination, its directory or the whole.
     pub destinations_at: Vec<usize>,
 }
@@ -61,6 +63,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     Some(Loaded {
         address_at: listening.place("address"),
         max_message_at: listening.place("max_message"),
+        max_message_is_written: listening.is_written("max_message"),
         destinations_at: destinations.at,
         channel: Channel {
             name: name.ok()?.into(),

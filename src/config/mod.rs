@@ -247,16 +247,26 @@ fn check_together(engine_source: &Source, engine: Option<&Engine>, read: &[(Sour
         if overlap(listener.address, engine.admin) {
             source.fault(this.address_at, "listener.address is the admin address", "listen on another port");
         }
-        if listener.limits.frame_bytes_max > engine.limits.in_flight_bytes {
-            let what = format!("listener.max_message is over limits.max_in_flight of {}", engine_source.path.display());
-            source.fault(this.max_message_at, what, "lower it, or raise `max_in_flight`");
-        }
-        if listener.limits.frame_bytes_max > engine.store.segment_bytes as usize / 2 {
-            let what =
-                format!("listener.max_message is over half of store.segment_bytes of {}", engine_source.path.display());
-            source.fault(this.max_message_at, what, "lower it, or raise `segment_bytes`");
-        }
+        check_message_size(source, this, engine, engine_source);
     }
+}
+
+/// The largest message against what the engine holds of messages.
+fn check_message_size(source: &Source, this: &Loaded, engine: &Engine, engine_source: &Source) {
+    let size = |bytes: usize| value::shown(bytes as u64);
+    let max = this.channel.listener.limits.frame_bytes_max;
+    let default = if this.max_message_is_written { "" } else { ", its default" };
+    let over = |bound: usize, told: String, key: &str| {
+        if max > bound {
+            let file = engine_source.path.display();
+            let what = format!("listener.max_message ({}{default}) is over {told} in {file}", size(max));
+            let remedy = format!("set `max_message` to at most {}, or raise `{key}`", size(bound));
+            source.fault(this.max_message_at, what, remedy);
+        }
+    };
+    let (in_flight, segment) = (engine.limits.in_flight_bytes, engine.store.segment_bytes as usize);
+    over(in_flight, format!("limits.max_in_flight ({})", size(in_flight)), "max_in_flight");
+    over(segment / 2, format!("half of store.segment_bytes ({})", size(segment)), "segment_bytes");
 }
 
 /// An address that clashes with another channel's, or at which nothing is left for this channel.

@@ -100,6 +100,11 @@ impl<'d> Reader<'d> {
         self.value(name).map_or(self.at, |value| value.span().start)
     }
 
+    /// Whether the file has the key.
+    pub fn is_written(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
     /// Notes a problem of the key's value.
     pub fn problem(&self, name: &str, problem: Problem) {
         let span = self.value(name).map_or(self.at..self.at, Spanned::span);

@@ -580,7 +580,10 @@ fn a_message_may_take_half_a_segment_at_most_and_four_segments_are_the_smallest_
     let fitting = Folder::with(&[("cannula.toml", small), ("channels/pumps.toml", &channel("2MiB"))]).load();
     assert_eq!(fitting.ok().map(|config| config.store.options().segment_bytes), Some(4 << 20));
     let faults = Folder::with(&[("cannula.toml", small), ("channels/pumps.toml", &channel("3MiB"))]).faults();
-    assert!(faults.iter().any(|fault| fault.contains("is over half of store.segment_bytes")), "{faults:?}");
+    let told = "(3MiB) is over half of store.segment_bytes (4MiB)";
+    assert!(faults.iter().any(|fault| fault.contains(told) && fault.contains("at most 2MiB")), "{faults:?}");
+    let faults = Folder::with(&[("cannula.toml", small), ("channels/pumps.toml", &with_lines("", ""))]).faults();
+    assert!(faults.iter().any(|fault| fault.contains("(16MiB, its default) is over half")), "{faults:?}");
     let faults = Folder::with(&[("cannula.toml", &small.replace("16MiB", "15MiB"))]).faults();
     assert!(faults.iter().any(|fault| fault.contains("store.max_bytes: the size is out of range")), "{faults:?}");
 }
