@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,6 +25,28 @@ pub trait Service: Send + Sync + 'static {
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the peer itself is gone.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Takes connections until the peer is to go down, each in a task of its own; returns when the last one is closed.
+pub async fn each_connection<F>(
+    listener: TcpListener,
+    mut stop: watch::Receiver<bool>,
+    converse: impl Fn(TcpStream, watch::Receiver<bool>) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                drop(connections.spawn(converse(stream, stop.clone())));
+            },
+        }
+    }
+    drop(listener);
+    connections.join_all().await;
 }
 
 /// A running (or just now down) server.

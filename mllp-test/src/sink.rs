@@ -3,7 +3,7 @@
 
 use crate::account::{SinkAccount, SinkBook};
 use crate::frame::{Deframer, framed};
-use crate::peer::{Peer, Service, stopped};
+use crate::peer::{Peer, Service, each_connection, stopped};
 use crate::script::{Followed, Script, ScriptFault, duration};
 use crate::v2::{self, AckMode, Outcome};
 use bytes::Bytes;
@@ -18,7 +18,6 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// The default for [`SinkConfig::frame_bytes_max`].
@@ -175,20 +174,12 @@ struct SinkService {
 }
 
 impl Service for SinkService {
-    async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = stopped(&mut stop) => break,
-                Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                    let (service, stop) = (self.clone(), stop.clone());
-                    connections.spawn(async move { service.converse(stream, stop).await });
-                },
-            }
-        }
-        drop(listener);
-        connections.join_all().await;
+    async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
+        let converse = |stream, stop| {
+            let service = self.clone();
+            async move { service.converse(stream, stop).await }
+        };
+        each_connection(listener, stop, converse).await;
     }
 }
 

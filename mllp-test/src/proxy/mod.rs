@@ -9,7 +9,7 @@ mod rules;
 mod tests;
 
 use crate::lock;
-use crate::peer::{Peer, Service, stopped};
+use crate::peer::{Peer, Service, each_connection, stopped};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -195,21 +194,13 @@ struct Line {
 }
 
 impl Service for Line {
-    async fn serve(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = stopped(&mut stop) => break,
-                Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => if let Ok((client, _)) = accepted {
-                    self.connections.fetch_add(1, Ordering::Relaxed);
-                    let (line, stop) = (self.clone(), stop.clone());
-                    connections.spawn(async move { line.join(client, stop).await });
-                },
-            }
-        }
-        drop(listener);
-        connections.join_all().await;
+    async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
+        let join = |client, stop| {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            let line = self.clone();
+            async move { line.join(client, stop).await }
+        };
+        each_connection(listener, stop, join).await;
     }
 }
 
