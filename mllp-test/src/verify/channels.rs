@@ -1,19 +1,39 @@
 //! Channel files for a site. `@2575` stands for that port on the site's own address, `@NAME` for where the engine reaches
-//! the receiver of that name.
+//! the receiver of that name. Retries are short, so that a healed destination is tried again at once.
 
 /// The usual channel: every message as it came to `legacy` in one lane, observations to the FHIR server `ehr` in four
-/// lanes by device. Short retries, so that a healed destination is tried again at once.
-pub const TO_LEGACY_AND_EHR: &str = r#"
+/// lanes by device.
+pub fn to_legacy_and_ehr() -> String {
+    to_legacy() + EHR
+}
+
+/// Every message as it came to `legacy`, in one strict lane.
+pub fn to_legacy() -> String {
+    one_lane(2575, "legacy")
+}
+
+/// A second channel of its own, to see whether the first one's trouble reaches it: port 2576 to `beside`.
+pub fn beside() -> String {
+    one_lane(2576, "beside")
+}
+
+fn one_lane(port: u16, name: &str) -> String {
+    format!(
+        r#"
 [listener]
-address = "@2575"
+address = "@{port}"
 
 [[destination]]
-name = "legacy"
+name = "{name}"
 type = "mllp"
-address = "@legacy"
+address = "@{name}"
 timeout = "5s"
-retry = { first = "20ms", max = "200ms" }
+retry = {{ first = "20ms", max = "200ms" }}
+"#
+    )
+}
 
+const EHR: &str = r#"
 [[destination]]
 name = "ehr"
 type = "fhir"
@@ -26,30 +46,4 @@ timeout = "5s"
 retry = { first = "20ms", max = "200ms" }
 [destination.fhir]
 identifier_systems = { "GENHOSP" = "urn:oid:2.999.1.1" }
-"#;
-
-/// Every message as it came to `legacy`, in one strict lane.
-pub const TO_LEGACY: &str = r#"
-[listener]
-address = "@2575"
-
-[[destination]]
-name = "legacy"
-type = "mllp"
-address = "@legacy"
-timeout = "5s"
-retry = { first = "20ms", max = "200ms" }
-"#;
-
-/// A second channel of its own, to see whether the first one's trouble reaches it: port 2576 to `beside`.
-pub const BESIDE: &str = r#"
-[listener]
-address = "@2576"
-
-[[destination]]
-name = "beside"
-type = "mllp"
-address = "@beside"
-timeout = "5s"
-retry = { first = "20ms", max = "200ms" }
 "#;

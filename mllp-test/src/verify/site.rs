@@ -59,7 +59,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Plan {
         Plan {
-            channels: vec![("pumps", channels::TO_LEGACY_AND_EHR.to_owned())],
+            channels: vec![("pumps", channels::to_legacy_and_ehr())],
             receivers: vec![ReceiverPlan::mllp("legacy", 6661), ReceiverPlan::fhir("ehr", 8080)],
             traffic: vec![TrafficPlan::USUAL],
             store: String::new(),
@@ -80,7 +80,7 @@ impl Plan {
     /// Only the strict lane to `legacy`.
     pub fn strict() -> Plan {
         Plan {
-            channels: vec![("pumps", channels::TO_LEGACY.to_owned())],
+            channels: vec![("pumps", channels::to_legacy())],
             receivers: vec![ReceiverPlan::mllp("legacy", 6661)],
             ..Plan::default()
         }

@@ -44,7 +44,7 @@ fn plan(tools: &Tools) -> Plan {
     };
     let legacy = ReceiverPlan { lanes: u64::from(LANES), ..ReceiverPlan::mllp("legacy", 6661) };
     Plan {
-        channels: vec![("pumps", channels::TO_LEGACY.replace("name = \"legacy\"", by_device))],
+        channels: vec![("pumps", channels::to_legacy().replace("name = \"legacy\"", by_device))],
         receivers: vec![legacy],
         traffic: vec![gateways],
         ..Plan::default()

@@ -34,7 +34,7 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
 /// Segments so small that there are several of them.
 fn plan() -> Plan {
     Plan {
-        channels: vec![("pumps", super::power::small_messages(channels::TO_LEGACY_AND_EHR))],
+        channels: vec![("pumps", super::power::small_messages(&channels::to_legacy_and_ehr()))],
         store: "segment_bytes = \"1MiB\"\n".to_owned(),
         traffic: vec![TrafficPlan { rate: 0.0, message_bytes: 16_000, ..TrafficPlan::USUAL }],
         ..Plan::default()

@@ -68,7 +68,7 @@ fn needs(tools: &Tools) -> Result<(), String> {
 /// Small segments, so that beginning one, giving one up and using one again come often.
 fn plan() -> Plan {
     Plan {
-        channels: vec![("pumps", small_messages(channels::TO_LEGACY_AND_EHR))],
+        channels: vec![("pumps", small_messages(&channels::to_legacy_and_ehr()))],
         store: "retain = \"1s\"\nsegment_bytes = \"1MiB\"\nmax_bytes = \"64MiB\"\n".to_owned(),
         traffic: vec![TrafficPlan { rate: 100.0, message_bytes: 8_000, ..TrafficPlan::USUAL }],
         refusals: true,

@@ -25,7 +25,7 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
 
 fn plan() -> Plan {
     let mut plan = reload::plan();
-    plan.channels.push(("unasked", channels::BESIDE.replace("beside", "unasked").replace("@2576", "@2577")));
+    plan.channels.push(("unasked", channels::beside().replace("beside", "unasked").replace("@2576", "@2577")));
     for receiver in &mut plan.receivers[..2] {
         receiver.expects = reload::of_traffic(|traffic| !matches!(traffic, 1 | 4));
     }

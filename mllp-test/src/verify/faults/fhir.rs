@@ -21,7 +21,7 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
 
 /// A timeout shorter than the slow and late answers below.
 fn fhir_plan() -> Plan {
-    let channel = channels::TO_LEGACY_AND_EHR.replace("timeout = \"5s\"", "timeout = \"1s\"");
+    let channel = channels::to_legacy_and_ehr().replace("timeout = \"5s\"", "timeout = \"1s\"");
     Plan {
         channels: vec![("pumps", channel)],
         traffic: vec![TrafficPlan { connections: 4, rate: 40.0, ..TrafficPlan::USUAL }],

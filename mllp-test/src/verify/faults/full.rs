@@ -45,7 +45,7 @@ fn needs(tools: &Tools) -> Result<(), String> {
 
 fn plan() -> Plan {
     Plan {
-        channels: vec![("pumps", small_messages(channels::TO_LEGACY_AND_EHR))],
+        channels: vec![("pumps", small_messages(&channels::to_legacy_and_ehr()))],
         store: "segment_bytes = \"2MiB\"\n".to_owned(),
         store_path: "disk/mount/store".into(),
         traffic: vec![TrafficPlan { rate: 100.0, message_bytes: 8_000, ..TrafficPlan::USUAL }],

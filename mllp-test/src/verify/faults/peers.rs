@@ -91,7 +91,7 @@ fn slow_plan() -> Plan {
     let mut receivers = usual.receivers;
     receivers.push(ReceiverPlan { expects: of_gateways(1), ..ReceiverPlan::mllp("beside", 6663) });
     Plan {
-        channels: vec![("pumps", channels::TO_LEGACY_AND_EHR.to_owned()), ("wards", channels::BESIDE.to_owned())],
+        channels: vec![("pumps", channels::to_legacy_and_ehr()), ("wards", channels::beside())],
         receivers,
         traffic: vec![TrafficPlan { rate: 40.0, ..TrafficPlan::USUAL }, BESIDE_TRAFFIC],
         ..usual
@@ -158,7 +158,7 @@ async fn status(site: &Site, channel: &str, destination: &str) -> Result<Value, 
 }
 
 fn liar_plan() -> Plan {
-    let channel = channels::TO_LEGACY.replace("timeout = \"5s\"", "timeout = \"600ms\"");
+    let channel = channels::to_legacy().replace("timeout = \"5s\"", "timeout = \"600ms\"");
     Plan {
         channels: vec![("pumps", channel)],
         receivers: vec![ReceiverPlan { via: Some(6660), ..ReceiverPlan::mllp("legacy", 6661) }],
@@ -252,12 +252,12 @@ async fn flapping(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
 }
 
 fn poison_plan() -> Plan {
-    let held = channels::BESIDE.replace("type = \"mllp\"", "type = \"mllp\"\non_reject = \"hold\"");
+    let held = channels::beside().replace("type = \"mllp\"", "type = \"mllp\"\non_reject = \"hold\"");
     let mut receivers = Plan::default().receivers;
     receivers.iter_mut().for_each(|receiver| receiver.expects = of_gateways(0));
     receivers.push(ReceiverPlan { expects: of_gateways(1), ..ReceiverPlan::mllp("beside", 6663) });
     Plan {
-        channels: vec![("pumps", channels::TO_LEGACY_AND_EHR.to_owned()), ("wards", held)],
+        channels: vec![("pumps", channels::to_legacy_and_ehr()), ("wards", held)],
         receivers,
         traffic: vec![TrafficPlan { rate: 40.0, ..TrafficPlan::USUAL }, BESIDE_TRAFFIC],
         ..Plan::default()

@@ -72,7 +72,7 @@ pub(super) fn ensure_root(tools: &Tools) -> Result<(), String> {
 /// Small segments and a short retention, so that the cuts meet segments begun, given up and used again.
 fn plan() -> Plan {
     Plan {
-        channels: vec![("pumps", small_messages(channels::TO_LEGACY))],
+        channels: vec![("pumps", small_messages(&channels::to_legacy()))],
         receivers: vec![ReceiverPlan::mllp("legacy", 6661)],
         store: "retain = \"1s\"\nsegment_bytes = \"1MiB\"\nmax_bytes = \"48MiB\"\n".to_owned(),
         store_path: "disk/mount/store".into(),

@@ -25,8 +25,8 @@ pub(super) const FAULTS: &[Fault] = &[Fault {
 pub(super) fn plan() -> Plan {
     let mut plan = Plan::default();
     let takes_all = "[accept]\nwhere = { \"MSH-3.1\" = \"PUMP_GATEWAY\" }\n\n[[destination]]";
-    plan.channels.push(("aside", channels::BESIDE.replace("[[destination]]", takes_all)));
-    plan.channels.push(("beside", channels::BESIDE.to_owned()));
+    plan.channels.push(("aside", channels::beside().replace("[[destination]]", takes_all)));
+    plan.channels.push(("beside", channels::beside()));
     for receiver in &mut plan.receivers {
         receiver.expects = of_traffic(|traffic| traffic != BESIDE);
     }
@@ -90,7 +90,7 @@ async fn without(site: &mut Site, gone: &[&str]) -> Result<(), Broken> {
 }
 
 async fn other_lanes(site: &mut Site, lanes: u32) -> Result<(), Broken> {
-    let text = channels::TO_LEGACY_AND_EHR.replace("lanes = 4", &format!("lanes = {lanes}"));
+    let text = channels::to_legacy_and_ehr().replace("lanes = 4", &format!("lanes = {lanes}"));
     site.write_channel("pumps", &text)?;
     reloaded(site).await?;
     site.under_load(20).await?;

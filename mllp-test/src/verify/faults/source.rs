@@ -179,7 +179,7 @@ fn unanswered(none: NoAnswer) -> Broken {
 fn flood_plan() -> Plan {
     let limits = "address = \"@2575\"\nframe_timeout = \"2s\"\nmax_message = \"256KiB\"";
     Plan {
-        channels: vec![("pumps", channels::TO_LEGACY.replace("address = \"@2575\"", limits))],
+        channels: vec![("pumps", channels::to_legacy().replace("address = \"@2575\"", limits))],
         traffic: vec![TrafficPlan { rate: 50.0, ..TrafficPlan::USUAL }, BY_HAND],
         open_files_max: 2_000,
         ..Plan::strict()
