@@ -132,9 +132,18 @@ async fn the_library_starts_both_kinds_of_sink_with_one_rule_language() {
 #[tokio::test]
 async fn verify_lists_its_faults_and_without_an_engine_or_with_an_unknown_fault_it_is_no_success() {
     let output = run(&["verify", "--list"]).await;
-    assert!(output.status.success() && text(&output).contains("SIGKILL under load"), "{}", text(&output));
+    let listed = text(&output);
+    assert!(
+        output.status.success() && listed.starts_with("FAULT") && listed.contains("SIGKILL under load"),
+        "{listed}"
+    );
     let folder = File::new("verify");
     let nowhere = ["verify", "--engine", "/nowhere/cannula", "--report", folder.path()];
+    let unknown =
+        run(&["verify", "--faults", "F99", "--engine", env!("CARGO_BIN_EXE_mllp-test"), "--report", folder.path()])
+            .await;
+    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(told.contains("no fault F99") && !folder.0.exists(), "{told}");
     for more in [&["--faults", "F1"][..], &["--faults", "F99"], &["--self-test"]] {
         assert_eq!(run(&[&nowhere[..], more].concat()).await.status.code(), Some(1), "{more:?}");
     }

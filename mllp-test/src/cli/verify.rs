@@ -4,12 +4,17 @@ use super::Failure;
 use super::args::VerifyArgs;
 use mllp_test::load;
 use mllp_test::verify::{self, Matrix, Options, Report, Tools, faults};
+use std::fmt::Display;
 use std::path::PathBuf;
 
 impl VerifyArgs {
     pub(super) async fn run(self, json: bool) -> Result<bool, Failure> {
         if self.list {
-            faults::all().for_each(|it| println!("{:<4} {:>5} {:>6}  {}", it.id, it.quick, it.release, it.what));
+            let line = |id, quick: &dyn Display, release: &dyn Display, what| {
+                println!("{id:<5} {quick:>5} {release:>7}  {what}");
+            };
+            line("FAULT", &"QUICK", &"RELEASE", "WHAT IS DONE (cycles with each change, and before a release)");
+            faults::all().for_each(|it| line(it.id, &it.quick, &it.release, it.what));
             return Ok(true);
         }
         let report = self.report.clone().unwrap_or_else(default_report);

@@ -48,22 +48,7 @@ impl Progress {
 }
 
 fn line(row: &Row) -> String {
-    let t = &row.tally;
     let end = if row.violations.is_empty() { "ok".to_owned() } else { format!("BROKEN ({})", row.violations.len()) };
-    format!(
-        "{:<4} {} cycles, {} faults, {} acknowledged: lost {} reordered {} phantom {} corrupt {} ack mismatch {} repeats {} (max {}) drain {:.1} s: {end}  [{}]",
-        row.id,
-        t.cycles,
-        t.faults,
-        t.acked,
-        t.lost,
-        t.reordered,
-        t.phantom,
-        t.corrupt,
-        t.ack_mismatch,
-        t.repeats,
-        t.repeats_max,
-        t.drain_ms as f64 / 1000.0,
-        row.what
-    )
+    let figures = row.tally.figures(row.wanted).map(|(heading, figure)| format!("{} {figure}", heading.to_lowercase()));
+    format!("{:<4} {}: {end}  [{}]", row.id, figures.join(", "), row.what)
 }

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 pub struct Report {
     /// What the engine says of itself.
     pub engine: String,
+    /// Hash of the engine's file; empty in a report from before it was kept.
+    #[serde(default)]
+    pub engine_hash: String,
     /// The kernel it ran on.
     pub kernel: String,
     /// The day of the last cycle.
@@ -80,11 +83,11 @@ impl Report {
     /// The table as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
-        let _ = writeln!(text, "Engine {}, kernel {}, {}, seed {}.\n", self.engine, self.kernel, self.date, self.seed);
-        text.push_str(
-            "| Fault | What | Cycles | Faults | Acknowledged | Lost | Reordered | Phantom | Corrupt | ACK mismatch | Repeats (max a cycle) | Drain | Violations |\n\
-             |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|\n",
-        );
+        let Report { engine, engine_hash, kernel, date, seed, .. } = self;
+        let _ = writeln!(text, "Engine {engine} (file hash {engine_hash}), kernel {kernel}, {date}, seed {seed}.\n");
+        let headings = Tally::default().figures(0).map(|(heading, _)| heading);
+        let _ = writeln!(text, "| Fault | What | {} | Violations |", headings.join(" | "));
+        let _ = writeln!(text, "|---|---|{}---|", "---:|".repeat(headings.len()));
         self.rows.iter().for_each(|row| text.push_str(&row.markdown()));
         for row in &self.rows {
             for violation in &row.violations {
@@ -98,28 +101,12 @@ impl Report {
 
 impl Row {
     fn markdown(&self) -> String {
-        if let Some(why) = &self.skipped {
-            return format!("| {} | {} | skipped: {why} | | | | | | | | | | |\n", self.id, self.what);
-        }
-        let t = &self.tally;
-        format!(
-            "| {} | {} | {} of {} | {} | {} | {} | {} | {} | {} | {} | {} ({}) | {:.1} s | {} |\n",
-            self.id,
-            self.what,
-            t.cycles,
-            self.wanted,
-            t.faults,
-            t.acked,
-            t.lost,
-            t.reordered,
-            t.phantom,
-            t.corrupt,
-            t.ack_mismatch,
-            t.repeats,
-            t.repeats_max,
-            t.drain_ms as f64 / 1000.0,
-            self.violations.len()
-        )
+        let figures = match &self.skipped {
+            Some(why) => [&[format!("skipped: {why}")], &vec![String::new(); 9][..]].concat(),
+            None => self.tally.figures(self.wanted).map(|(_, figure)| figure).to_vec(),
+        };
+        let violations = if self.skipped.is_some() { String::new() } else { self.violations.len().to_string() };
+        format!("| {} | {} | {} | {violations} |\n", self.id, self.what, figures.join(" | "))
     }
 }
 

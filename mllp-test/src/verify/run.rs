@@ -4,7 +4,7 @@
 use super::chance::Chance;
 use super::progress::Progress;
 use super::{Broken, Fault, Report, Row, Site, Tally, Tools, Violation, faults};
-use crate::mix;
+use crate::{mix, v2};
 use jiff::Timestamp;
 use std::collections::VecDeque;
 use std::fs;
@@ -51,10 +51,12 @@ struct Group {
 /// Runs what is wanted and answers the report, which is also in the report's folder. The error says why nothing could
 /// be run.
 pub async fn run(options: Options) -> Result<Report, String> {
-    let engine = version(&options.tools).await?;
+    // A wrong command line leaves nothing behind.
+    chosen(&options)?;
+    let engine = engine_and_hash(&options.tools).await?;
     let folder = &options.tools.report;
+    let before = continued(Report::read(folder), &options, &engine)?;
     fs::create_dir_all(folder).map_err(|fault| format!("{}: {fault}", folder.display()))?;
-    let before = Report::read(folder).filter(|report| report.seed == options.seed && options.first == 0);
     let mut report = begun(&options, engine, before)?;
     let written = |report: &Report| report.write(folder).map_err(|fault| format!("{}: {fault}", folder.display()));
     // At once, so that a run stopped early goes on with its seed.
@@ -90,15 +92,38 @@ pub async fn run(options: Options) -> Result<Report, String> {
     Ok(report)
 }
 
-async fn version(tools: &Tools) -> Result<String, String> {
+/// What the engine says of itself, and the hash of its file: two builds of one version are two engines.
+async fn engine_and_hash(tools: &Tools) -> Result<(String, String), String> {
+    let unusable = |fault| format!("{}: {fault}; name the engine with --engine", tools.engine.display());
     let asked = tokio::process::Command::new(&tools.engine).arg("--version").output().await;
-    let output =
-        asked.map_err(|fault| format!("{}: {fault}; name the engine with --engine", tools.engine.display()))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let version = String::from_utf8_lossy(&asked.map_err(unusable)?.stdout).trim().to_owned();
+    let hash = v2::hash(&fs::read(&tools.engine).map_err(unusable)?);
+    Ok((version, format!("{hash:016x}")))
+}
+
+/// The report to go on with. One of another engine is none: its cycles say nothing of this one.
+fn continued(
+    before: Option<Report>,
+    options: &Options,
+    (_, hash): &(String, String),
+) -> Result<Option<Report>, String> {
+    let Some(before) = before.filter(|report| report.seed == options.seed && options.first == 0) else {
+        return Ok(None);
+    };
+    if before.engine_hash == *hash {
+        return Ok(Some(before));
+    }
+    Err(format!(
+        "{}: the report there is of another engine ({}, file hash {}); this one's file hash is {hash}: \
+         name another --report, another --seed, or remove that folder",
+        options.tools.report.display(),
+        before.engine,
+        if before.engine_hash.is_empty() { "not known" } else { &before.engine_hash }
+    ))
 }
 
 /// The rows as far as they were done before.
-fn begun(options: &Options, engine: String, before: Option<Report>) -> Result<Report, String> {
+fn begun(options: &Options, engine: (String, String), before: Option<Report>) -> Result<Report, String> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let known: Vec<&Row> = before.iter().flat_map(|report| &report.rows).collect();
     let mut rows = Vec::new();
@@ -112,7 +137,8 @@ fn begun(options: &Options, engine: String, before: Option<Report>) -> Result<Re
         let (id, what) = (fault.id.to_owned(), fault.what.to_owned());
         rows.push(Row { id, what, wanted: wanted(options, fault), skipped, ..row });
     }
-    Ok(Report { engine, kernel, date: String::new(), seed: options.seed, rows })
+    let (engine, engine_hash) = engine;
+    Ok(Report { engine, engine_hash, kernel, date: String::new(), seed: options.seed, rows })
 }
 
 fn chosen(options: &Options) -> Result<Vec<&'static Fault>, String> {
@@ -241,8 +267,12 @@ mod tests {
         }
     }
 
+    fn engine_of(hash: &str) -> (String, String) {
+        ("cannula 0.1".to_owned(), hash.to_owned())
+    }
+
     fn planned(options: &Options, before: Option<Report>) -> Vec<(&'static str, u32, u32)> {
-        let report = begun(options, String::new(), before).unwrap();
+        let report = begun(options, engine_of("1"), before).unwrap();
         groups(options, &report).iter().map(|group| (group.fault.id, group.first, group.cycles)).collect()
     }
 
@@ -250,9 +280,22 @@ mod tests {
     fn a_run_goes_on_where_it_stopped_and_leaves_out_what_is_done() {
         let options = options(&[("F1", 60), ("F3", 10)]);
         assert_eq!(planned(&options, None), [("F1", 0, 25), ("F3", 0, 10), ("F1", 25, 25), ("F1", 50, 10)]);
-        let mut before = begun(&options, String::new(), None).unwrap();
+        let mut before = begun(&options, engine_of("1"), None).unwrap();
         (before.rows[0].done, before.rows[1].done) = (50, 10);
         assert_eq!(planned(&options, Some(before)), [("F1", 50, 10)]);
+    }
+
+    #[test]
+    fn a_report_of_another_engine_or_of_one_not_known_is_not_gone_on_with_and_left_alone() {
+        let options = options(&[("F1", 60)]);
+        let before = |hash| Some(begun(&options, engine_of(hash), None).unwrap());
+        assert!(continued(before("1"), &options, &engine_of("1")).unwrap().is_some());
+        for other in ["2", ""] {
+            let refused = continued(before(other), &options, &engine_of("1")).unwrap_err();
+            assert!(refused.contains("another engine") && refused.contains("--report"), "{refused}");
+        }
+        let other_seed = Options { seed: 8, ..options.clone() };
+        assert!(continued(before("2"), &other_seed, &engine_of("1")).unwrap().is_none());
     }
 
     #[test]
@@ -263,8 +306,8 @@ mod tests {
 
     #[test]
     fn a_fault_that_is_not_known_and_one_that_cannot_be_done_are_said_so() {
-        assert!(begun(&options(&[("F99", 1)]), String::new(), None).unwrap_err().contains("F99"));
-        let report = begun(&options(&[("F2", 1)]), String::new(), None).unwrap();
+        assert!(begun(&options(&[("F99", 1)]), engine_of("1"), None).unwrap_err().contains("F99"));
+        let report = begun(&options(&[("F2", 1)]), engine_of("1"), None).unwrap();
         assert!(report.rows[0].skipped.as_ref().unwrap().contains("--crash-engine"));
         assert!(planned(&options(&[("F2", 1)]), None).is_empty());
     }

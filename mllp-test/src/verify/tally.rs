@@ -41,6 +41,22 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// What a report says of it: heading and figure, in the order of the columns.
+    pub fn figures(&self, wanted: u32) -> [(&'static str, String); 10] {
+        [
+            ("Cycles", format!("{} of {wanted}", self.cycles)),
+            ("Faults", self.faults.to_string()),
+            ("Acknowledged", self.acked.to_string()),
+            ("Lost", self.lost.to_string()),
+            ("Reordered", self.reordered.to_string()),
+            ("Phantom", self.phantom.to_string()),
+            ("Corrupt", self.corrupt.to_string()),
+            ("ACK mismatch", self.ack_mismatch.to_string()),
+            ("Repeats (max a cycle)", format!("{} ({})", self.repeats, self.repeats_max)),
+            ("Drain", format!("{:.1} s", self.drain_ms as f64 / 1000.0)),
+        ]
+    }
+
     /// Adds the figures of other cycles.
     pub fn add(&mut self, other: &Tally) {
         self.cycles += other.cycles;
