@@ -12,7 +12,7 @@ use super::{Fault, reader::nearest, source::Problem};
 use crate::{pcd::Nomenclature, translate::table::Table};
 
 /// Tables that overlay the nomenclature, where they are in the folder.
-const NOMENCLATURE: [&str; 3] = ["mdc-terms.csv", "mdc-units.csv", "mdc-loinc.csv"];
+const NOMENCLATURE: [&str; 4] = ["mdc-terms.csv", "mdc-units.csv", "mdc-loinc.csv", "pcd-profiles.csv"];
 
 /// The tables of one load.
 pub(super) struct Tables {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Coded, Level, Nomenclature, Place, Report, Role, Row, Timing,
     fields::{field_name, segment_name},
+    recognise,
     report::Nth,
 };
 use crate::hl7::{Message, Segment};
@@ -87,44 +88,8 @@ pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     });
     let segments = segments.collect();
     let message_type = message.text(message.msh().field(9).raw()).into_owned();
-    Explanation { kind: kind_of(message).to_owned(), message_type, segments }
-}
-
-/// IHE PCD transactions by the OID in MSH-21.3, the framework's and those met in the wild. MSH-21.1 and .2 play no role
-/// (TF-2 B.1).
-const PROFILES: &[(&str, &str)] = &[
-    ("1.3.6.1.4.1.19376.1.6.1.1.1", PCD_01),
-    ("1.3.6.1.4.1.19376.1.6.4.1", PCD_01),
-    ("1.3.6.1.4.1.19376.1.6.1.3.1", PCD_03),
-    ("1.3.6.1.4.1.19376.1.6.1.4.1", PCD_04),
-    ("1.3.6.1.4.1.19376.1.6.4.4", PCD_04),
-    ("1.3.6.1.4.1.19376.1.6.4.4.1", PCD_04),
-    ("1.3.6.1.4.1.19376.1.6.1.5.1", PCD_05),
-    ("1.3.6.1.4.1.19376.1.6.4.10", PCD_10),
-    ("1.3.6.1.4.1.19376.1.6.1.10.1", PCD_10),
-];
-const PCD_01: &str = "PCD-01 device observation report";
-const PCD_03: &str = "PCD-03 infusion order";
-const PCD_04: &str = "PCD-04 alert";
-const PCD_05: &str = "PCD-05 alert status";
-const PCD_10: &str = "PCD-10 infusion pump event";
-
-/// By MSH-21, else by MSH-9.
-fn kind_of(message: &Message) -> &'static str {
-    let msh = message.msh();
-    let profiles = msh.field(21).repetitions().find_map(|profile| {
-        let oid = message.text(profile.component(3).raw());
-        PROFILES.iter().find(|(known, _)| *known == oid.trim()).map(|(_, kind)| *kind)
-    });
-    profiles.unwrap_or_else(|| match (msh.field(9).component(1).raw(), msh.field(9).component(2).raw()) {
-        (b"ORU", b"R01") => "observation report",
-        (b"ORU", b"R40") => PCD_04,
-        (b"ORU", b"R42") => PCD_10,
-        (b"ORA", b"R41") => PCD_05,
-        (b"RGV", _) => PCD_03,
-        (b"ACK", _) => "acknowledgment",
-        _ => "HL7 v2 message",
-    })
+    let kind = recognise(message, nomenclature).transaction.title().to_owned();
+    Explanation { kind, message_type, segments }
 }
 
 fn explain_segment(

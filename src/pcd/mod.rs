@@ -10,6 +10,7 @@ mod fields;
 mod identity;
 mod nomenclature;
 mod report;
+mod transaction;
 
 pub use coded::{Coded, Triplet};
 pub use containment::{Containment, Level};
@@ -21,3 +22,4 @@ pub use identity::{
 pub(crate) use nomenclature::same_but_annotation;
 pub use nomenclature::{Kind, Loinc, Nomenclature, Resolved, Term};
 pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
+pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};

@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use super::transaction::Profiles;
+
 static BUILT_IN: LazyLock<Arc<Nomenclature>> = LazyLock::new(|| Arc::new(Loader::built_in().nomenclature));
 
 /// The tables in force.
@@ -19,6 +21,7 @@ pub struct Nomenclature {
     unit_names: HashMap<Arc<str>, Arc<str>>,
     legal_units: HashSet<Arc<str>>,
     loinc: HashMap<u32, Vec<Loinc>>,
+    pub(super) profiles: Profiles,
 }
 
 /// What a code is of.
@@ -81,7 +84,8 @@ impl Nomenclature {
         BUILT_IN.clone()
     }
 
-    /// Built-in rows overlaid by these files (`mdc-terms.csv`, `mdc-units.csv`, `mdc-loinc.csv`: name and bytes).
+    /// Built-in rows overlaid by these files (`mdc-terms.csv`, `mdc-units.csv`, `mdc-loinc.csv`, `pcd-profiles.csv`: name and
+    /// bytes).
     /// Every fault is (file, line, what is wrong and what to do).
     pub fn with_files(files: &[(&str, &[u8])]) -> Result<Arc<Nomenclature>, Vec<(String, u64, String)>> {
         let mut loader = Loader::built_in();
@@ -171,6 +175,7 @@ impl Loader {
         loader.file("mdc-terms.csv", include_bytes!("../../channels/tables/mdc-terms.csv"));
         loader.file("mdc-units.csv", include_bytes!("../../channels/tables/mdc-units.csv"));
         loader.file("mdc-loinc.csv", include_bytes!("../../channels/tables/mdc-loinc.csv"));
+        loader.file("pcd-profiles.csv", include_bytes!("../../channels/tables/pcd-profiles.csv"));
         loader
     }
 
@@ -179,6 +184,7 @@ impl Loader {
             "mdc-terms.csv" => Loader::term,
             "mdc-units.csv" => Loader::unit,
             "mdc-loinc.csv" => Loader::loinc,
+            "pcd-profiles.csv" => |loader, columns, _| loader.nomenclature.profiles.row(columns),
             _ => return self.faults.push((name.to_owned(), 0, UNKNOWN_FILE.to_owned())),
         };
         let mut overlay = Overlay::default();
@@ -260,7 +266,8 @@ struct Overlay {
     seen: HashSet<u32>,
 }
 
-const UNKNOWN_FILE: &str = "not a nomenclature table; name it mdc-terms.csv, mdc-units.csv or mdc-loinc.csv";
+const UNKNOWN_FILE: &str =
+    "not a nomenclature table; name it mdc-terms.csv, mdc-units.csv, mdc-loinc.csv or pcd-profiles.csv";
 const KINDS: &str = "mds, vmd, channel, metric, attribute, event, value, site, service";
 
 fn short(name: &str) -> String {
