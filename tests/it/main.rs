@@ -1,6 +1,7 @@
 //! What Cannula promises, proved from outside: bytes on sockets, files on disk, the built command.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod acks;
 mod api;
 mod command;
 mod crash;
