@@ -212,9 +212,9 @@ pub enum StoreError {
     /// A write or sync failed: nothing is acknowledged until the store was examined and opened anew, which it does by itself.
     #[error("the store failed: {0}")]
     Failed(String),
-    /// The ledger is being made again: nothing can be searched, all else goes on.
+    /// The ledger is being made again: only the newest messages can be searched, all else goes on.
     #[error(
-        "searches and histories are not available until the ledger is made again: see the log; it needs disk space"
+        "only the newest messages can be searched until the ledger is made again: see the log; it needs disk space"
     )]
     Unsearchable,
     /// The engine is stopping.

@@ -78,6 +78,10 @@ impl Shared {
         let (mut page, complete) = self.state().history.page(number);
         let ledger = lock(&self.ledger).clone();
         let Some(ledger) = ledger else { return Ok(page) };
+        if ledger.is_absent() {
+            let whole = self.state().history.is_whole_from(number);
+            return if whole { Ok(page) } else { Err(StoreError::Unsearchable) };
+        }
         let stored = ledger.page(number).map_err(|fault| self.unsearched(&fault))?;
         if !complete {
             page.rows = stored.rows;
@@ -194,11 +198,16 @@ impl Shared {
         let moved = found.len();
         let mut fresh = self.fresh_pages(&sought).into_iter().peekable();
         let ledger = lock(&self.ledger).clone();
+        let without = ledger.as_ref().is_some_and(|ledger| ledger.is_absent());
+        let ledger = ledger.filter(|_| !without);
         let mut stored = ledger.iter().flat_map(|ledger| ledger.pages_for(&sought)).peekable();
         while found.len() - moved < sought.limit
             && let Some(page) = next_page(&mut fresh, &mut stored).map_err(|fault| self.unsearched(&fault))?
         {
             self.find_in(page, &sought, moved, &mut found)?;
+        }
+        if without && found.len() - moved < sought.limit && !self.state().history.is_whole_from(0) {
+            return Err(StoreError::Unsearchable);
         }
         found.sort_by_key(|summary| std::cmp::Reverse(summary.id));
         found.truncate(sought.limit);

@@ -55,17 +55,19 @@ impl Checkpoints {
         let (shared, written) = (Arc::clone(shared), Arc::clone(&ledger));
         let writer = spawn("store-ledger", move || {
             loop {
-                let image = images.recv_timeout(LOOK_AFTER);
-                reserve.see_to();
-                match image {
-                    Ok(image) => write(&shared, &written, &image),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return,
+                match images.recv_timeout(LOOK_AFTER) {
+                    Ok(image) => {
+                        reserve.see_to();
+                        write(&shared, &written, &image);
+                    }
+                    Err(RecvTimeoutError::Timeout) => reserve.make(),
+                    // The last one is written by the caller.
+                    Err(RecvTimeoutError::Disconnected) => return reserve.see_to(),
                 }
             }
         })?;
         let hand_over = Box::new(move |image| sender.send(image).is_ok());
-        let learner = Some(Learner::default());
+        let learner = Some(Learner::of(&ledger));
         let written_by = Checkpoints::written_by(hand_over, ledger, covered, uncovered);
         Ok(Checkpoints { writer: Some(writer), learner, ..written_by })
     }
@@ -104,7 +106,7 @@ impl Checkpoints {
                 self.broken |= !self.writing;
             }
             // Nobody will write it; memory must not grow for that.
-            _ => state.forget_history(),
+            _ => state.keep_newest_history(),
         }
         (self.records, self.bytes) = (0, 0);
     }

@@ -22,7 +22,7 @@ use super::{
     checkpoints::Checkpoints,
     committer::Committer,
     lock,
-    recovery::{self, Learned},
+    recovery::{self, Learned, Opened},
     reserve::Reserve,
     retention::Releasing,
     spawn,
@@ -52,10 +52,17 @@ pub(super) struct Learner {
     held: Weak<Ledger>,
     /// The old one did not read: it is not opened again.
     doubted: bool,
+    /// The newest history was learned without a ledger.
+    in_memory: bool,
     told: Option<String>,
 }
 
 impl Learner {
+    /// One for a store that opened with this ledger: where it is absent, the journal was read for its history.
+    pub fn of(ledger: &Ledger) -> Learner {
+        Learner { in_memory: ledger.is_absent(), ..Learner::default() }
+    }
+
     /// The checkpoints are safe again.
     pub fn succeeded(&mut self) {
         (self.pause, self.told, self.doubted) = (Duration::ZERO, None, false);
@@ -73,6 +80,15 @@ impl Learner {
             Some(_) => Duration::MAX,
             None => self.again.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())),
         }
+    }
+
+    /// What was learned is taken over; where no ledger came with it, one is tried for later.
+    fn taken(mut self, in_memory: bool) -> Learner {
+        self.in_memory = in_memory;
+        if in_memory {
+            self.put_off();
+        }
+        self
     }
 
     fn put_off(&mut self) {
@@ -98,7 +114,7 @@ impl Committer {
             self.releasing = Releasing::Nothing;
             let held = self.checkpoints.give_up(&self.shared);
             if let Some(learner) = &mut self.checkpoints.learner {
-                (learner.held, learner.doubted) = (held, learner.doubted | doubted);
+                (learner.held, learner.doubted, learner.in_memory) = (held, learner.doubted | doubted, false);
                 learner.put_off();
             }
         }
@@ -130,6 +146,7 @@ impl Committer {
             last: self.applied.map(|(position, _)| position),
             held: learner.held.clone(),
             doubted: learner.doubted,
+            in_memory: learner.in_memory,
             stop: Arc::clone(&learner.stop),
         };
         let shared = Arc::clone(&self.shared);
@@ -156,7 +173,7 @@ impl Committer {
         let checkpoints = checkpoints.map_err(|fault| fault.to_string())?;
         let learner = self.checkpoints.learner.take();
         self.checkpoints = checkpoints;
-        self.checkpoints.learner = learner;
+        self.checkpoints.learner = learner.map(|learner| learner.taken(ledger.is_absent()));
         let mut state = self.shared.state();
         if (state.waiting(), state.digest(), state.dead.len())
             != (learned.state.waiting(), learned.state.digest(), learned.state.dead.len())
@@ -169,9 +186,11 @@ impl Committer {
         learned.state.next = learned.state.next.max(state.next);
         *state = learned.state;
         drop(state);
+        if !ledger.is_absent() {
+            info!("the ledger is made again: searches and histories are available");
+        }
         *lock(&self.shared.ledger) = Some(ledger);
         self.shared.breaks.fetch_add(1, Ordering::SeqCst);
-        info!("the ledger is made again: searches and histories are available");
         Ok(())
     }
 }
@@ -188,11 +207,20 @@ struct Lesson {
     last: Option<Position>,
     held: Weak<Ledger>,
     doubted: bool,
+    in_memory: bool,
     stop: Arc<AtomicBool>,
 }
 
 impl Lesson {
+    /// Where no ledger can be made, the newest history without one, once.
     fn learn(&self) -> Result<Learned, OpenError> {
+        match self.with_ledger() {
+            Err(fault) if !self.in_memory => self.fold_into(recovery::without(&fault, self.store, &self.options)),
+            learned => learned,
+        }
+    }
+
+    fn with_ledger(&self) -> Result<Learned, OpenError> {
         let path = self.store_path.join("ledger");
         let deadline = Instant::now() + SEARCHES;
         while self.held.strong_count() > 0 {
@@ -213,7 +241,11 @@ impl Lesson {
             Ok(opened) => opened,
             Err(reason) => recovery::rebuild(&path, self.store, &self.options, &reason)?,
         };
+        self.fold_into(opened.strict())
+    }
+
+    fn fold_into(&self, opened: Opened) -> Result<Learned, OpenError> {
         let wanted = |position| Some(position) <= self.last && !self.stop.load(Ordering::Relaxed);
-        recovery::fold_in(opened.strict(), &self.reader, self.oldest.clone(), &self.options, wanted)
+        recovery::fold_in(opened, &self.reader, self.oldest.clone(), &self.options, wanted)
     }
 }

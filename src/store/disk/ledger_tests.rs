@@ -21,12 +21,20 @@ fn padded(number: usize) -> Received {
     received(&format!("{number} {}", "pad ".repeat(1000)), &[0])
 }
 
-async fn until_searchable(store: &DiskStore) {
-    super::tests::until(store, |store| store.shared.find(Query { limit: 1, ..Query::default() }).is_ok()).await;
+async fn until_made(store: &DiskStore) {
+    super::tests::until(store, |store| !is_hurt(store)).await;
 }
 
-fn is_unsearchable(store: &DiskStore) -> bool {
-    store.shared.find(Query { limit: 1, ..Query::default() }).err() == Some(StoreError::Unsearchable)
+fn is_hurt(store: &DiskStore) -> bool {
+    newest(store, 1) != Ok(1) || has_none(store)
+}
+
+fn has_none(store: &DiskStore) -> bool {
+    lock(&store.shared.ledger).as_ref().unwrap().is_absent()
+}
+
+fn newest(store: &DiskStore, limit: usize) -> Result<usize, StoreError> {
+    store.shared.find(Query { limit, ..Query::default() }).map(|found| found.len())
 }
 
 /// Deliveries of all kinds while there is no ledger.
@@ -41,7 +49,7 @@ async fn works_without(store: &DiskStore, numbers: std::ops::Range<usize>) {
 
 /// It is what a start makes of the same files, and gives space back again.
 async fn is_whole(directory: &TempDir, store: Arc<DiskStore>) {
-    until_searchable(&store).await;
+    until_made(&store).await;
     super::tests::until(&store, |store| store.stats().segments <= 3).await;
     within(store.close()).await.unwrap();
     drop(store);
@@ -64,14 +72,21 @@ async fn a_store_whose_ledger_cannot_be_made_opens_without_one_and_makes_it_once
     symlink("/proc/none/of/this", &path).unwrap();
 
     let store = open(directory.path(), eager());
-    assert!(is_unsearchable(&store));
+    assert!(has_none(&store));
+    assert_eq!(newest(&store, 10), Ok(1));
     assert!(head(&*store, 0).await.possible_repeat);
     assert_eq!(settle_head(&*store, 0, accepted()).await.id, waiting);
     assert!(matches!(within(store.append(with_key("kept from before", "key"))).await, Ok(Appended::Repeat(_))));
     works_without(&store, 0..100).await;
-    assert!(is_unsearchable(&store));
+    assert_eq!(newest(&store, 500), Ok(101));
+    for number in 0..2100 {
+        stored(&*store, received(&format!("many {number}"), &[0])).await;
+        settle_head(&*store, 0, accepted()).await;
+    }
+    assert!(has_none(&store));
+    assert_eq!((newest(&store, 100), newest(&store, 10_000)), (Ok(100), Err(StoreError::Unsearchable)));
     assert_eq!(within(store.replay(vec![waiting], None)).await, Err(StoreError::Unsearchable));
-    assert!(store.shared.state().history.numbers().len() <= 2, "what nobody writes down is not kept in memory");
+    assert!(store.shared.state().history.numbers().len() <= 4, "of what nobody writes down little is kept in memory");
     assert!(store.stats().segments > 3, "nothing is given back");
     assert_eq!(within(store.dead(None, None, 10)).await.unwrap()[0].reason, "refused");
 
@@ -83,14 +98,17 @@ async fn is_made_again_after(fault: &str) {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path(), eager());
     works_without(&store, 0..60).await;
-    until_searchable(&store).await;
+    until_made(&store).await;
     let suspect = stored(&*store, received("on its way", &[7])).await.sequence();
     fs::write(directory.path().join("ledger.fails"), fault).unwrap();
-    super::tests::until(&store, is_unsearchable).await;
+    super::tests::until(&store, is_hurt).await;
+    if fault == "write" {
+        super::tests::until(&store, |store| has_none(store) && newest(store, 5) == Ok(5)).await;
+    }
     works_without(&store, 60..140).await;
-    assert!(is_unsearchable(&store) && store.stats().segments > 3);
+    assert!(is_hurt(&store) && store.stats().segments > 3);
     fs::remove_file(directory.path().join("ledger.fails")).unwrap();
-    until_searchable(&store).await;
+    until_made(&store).await;
     let head = head(&*store, 7).await;
     assert_eq!((head.id, head.possible_repeat), (suspect, false), "no delivery was in doubt");
     works_without(&store, 140..170).await;
@@ -119,7 +137,7 @@ async fn a_store_without_a_ledger_can_be_closed_and_opens_as_it_was() {
     let store = open(directory.path(), small());
     works_without(&store, 0..60).await;
     fs::write(directory.path().join("ledger.fails"), "write").unwrap();
-    super::tests::until(&store, is_unsearchable).await;
+    super::tests::until(&store, has_none).await;
     works_without(&store, 60..120).await;
     let next = store.stats().next_sequence;
     within(store.close()).await.unwrap();
@@ -128,5 +146,5 @@ async fn a_store_without_a_ledger_can_be_closed_and_opens_as_it_was() {
     let store = open(directory.path(), small());
     assert!(store.stats().next_sequence >= next);
     assert_eq!(store.stats().messages, 120);
-    assert!(!is_unsearchable(&store));
+    assert_eq!(newest(&store, 200), Ok(120));
 }

@@ -167,10 +167,11 @@ pub(super) fn read_image(
 }
 
 /// Nothing is acknowledged on a ledger's word: the engine starts without one, and makes it when it can.
-fn without(fault: &OpenError, store: u64, options: &Options) -> Opened {
+pub(super) fn without(fault: &OpenError, store: u64, options: &Options) -> Opened {
     error!(
         %fault,
-        "no ledger can be made now: deliveries go on, but nothing can be searched and no space is given back until it can"
+        "no ledger can be made now: deliveries go on, but only the newest messages can be searched and no space is given \
+         back until it can"
     );
     Opened::empty(Ledger::absent(), store, options.repeats_max)
 }
@@ -264,13 +265,15 @@ pub(super) fn fold_in(
         sabotage::crash_at(CrashPoint::DuringOpen);
         applied = Some((position, record.sequence));
         uncovered += 1;
-        if uncovered >= options.checkpoint_records {
+        if uncovered >= options.checkpoint_records && ledger.is_absent() {
+            state.keep_newest_history();
+            uncovered = 0;
+        } else if uncovered >= options.checkpoint_records {
             // A rebuild of a large journal must not hold all its history in memory.
             let image = Image::of(&mut state, &mut covered, applied, ledger::first_page(first_sequence));
             match ledger.write(&image).map_err(unwritten) {
                 Ok(()) => state.history.left(),
                 Err(fault) if strict || options.accept_damage => return Err(fault),
-                Err(_) if ledger.is_absent() => state.forget_history(),
                 Err(fault) => {
                     ledger = without(&fault, covered.store, options).ledger;
                     state.forget_history();

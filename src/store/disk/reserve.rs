@@ -32,18 +32,23 @@ impl Reserve {
         Reserve { directory: store.to_owned(), bytes: (bytes_max.min(disk) / SHARE).min(BYTES_MAX) }
     }
 
-    /// Called before the ledger is opened or written, and from time to time. What cannot be done is left: the ledger tells what it lacks.
+    /// Called before the ledger is opened or written, and no earlier: who fills the disk takes what is given up. What cannot
+    /// be done is left: the ledger tells what it lacks.
     pub fn see_to(&self) {
-        let (path, held) = (self.path(), self.path().exists());
-        let Ok(free) = Disk.free(&self.directory) else { return };
-        if held && free < self.bytes / 2 {
-            match fs::remove_file(&path) {
-                Ok(()) => {
-                    warn!(bytes = self.bytes, "the disk is nearly full: the store's reserve is given up; free space")
-                }
-                Err(error) => warn!(%error, "the disk is nearly full, and the store's reserve cannot be given up"),
-            }
-        } else if !held && free >= 3 * self.bytes && self.hold().is_ok() {
+        let path = self.path();
+        if !path.exists() || !Disk.free(&self.directory).is_ok_and(|free| free < self.bytes / 2) {
+            return self.make();
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => warn!(bytes = self.bytes, "the disk is nearly full: the store's reserve is given up; free space"),
+            Err(error) => warn!(%error, "the disk is nearly full, and the store's reserve cannot be given up"),
+        }
+    }
+
+    /// Makes it where it is not and there is clearly room.
+    pub fn make(&self) {
+        let room = || Disk.free(&self.directory).is_ok_and(|free| free / 3 >= self.bytes);
+        if !self.path().exists() && room() && self.hold().is_ok() {
             info!(bytes = self.bytes, "the store's reserve is made");
         }
     }

@@ -1,7 +1,8 @@
 //! What every kept message was and what became of it, in pages of 1,024 sequences.
 //!
 //! Pages stay here until a checkpoint has them; the page still being written stays always. Outcomes of messages in pages
-//! already gone down are kept as additions to them. No content and no identity: hashes and places only.
+//! already gone down are kept as additions to them. Where there is no ledger the newest pages stay, and memory knows from
+//! which on it knows all. No content and no identity: hashes and places only.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,6 +12,9 @@ use crate::store::{journal::Position, records::What};
 
 /// Bits of a sequence within its page.
 const PAGE_BITS: u32 = 10;
+
+/// Pages kept where no ledger takes them, of some 250 bytes a message.
+const KEPT_PAGES: usize = if cfg!(test) { 2 } else { 64 };
 
 /// The page a message belongs to.
 pub(in crate::store) fn page_of(sequence: u64) -> u64 {
@@ -56,6 +60,8 @@ pub(in crate::store) struct History {
     pages: BTreeMap<u64, Page>,
     /// Given to a checkpoint that is not yet known to be safe.
     leaving: Option<Arc<BTreeMap<u64, Page>>>,
+    /// Of pages before this one not all is here: a ledger has it, or nobody.
+    whole_from: u64,
 }
 
 impl History {
@@ -82,6 +88,25 @@ impl History {
     /// The checkpoint is safe: what it took is found there.
     pub fn left(&mut self) {
         self.leaving = None;
+    }
+
+    /// Gives up all, which nobody wrote down; `next` is the next sequence.
+    pub fn forget(&mut self, next: u64) {
+        *self = History { whole_from: page_of(next) + 1, ..History::default() };
+    }
+
+    /// Keeps the newest pages alone, where nobody writes any down.
+    pub fn keep_newest(&mut self) {
+        while self.pages.len() > KEPT_PAGES
+            && let Some((gone, _)) = self.pages.pop_first()
+        {
+            self.whole_from = self.whole_from.max(gone + 1);
+        }
+    }
+
+    /// Whether memory has all of this page and of those after it.
+    pub fn is_whole_from(&self, number: u64) -> bool {
+        number >= self.whole_from
     }
 
     /// The page still being written, as a checkpoint kept it.

@@ -202,9 +202,15 @@ impl State {
         self.forget_history();
     }
 
-    /// Gives up what only a ledger could keep, where there is none.
+    /// Gives up what only a ledger could tell, since there is none any more.
     pub fn forget_history(&mut self) {
-        self.history = History::default();
+        self.history.forget(self.next);
+        self.dirty = Dirty::default();
+    }
+
+    /// Keeps of history what memory has room for, where there is no ledger.
+    pub fn keep_newest_history(&mut self) {
+        self.history.keep_newest();
         self.dirty = Dirty::default();
     }
 
