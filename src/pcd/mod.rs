@@ -20,6 +20,8 @@ pub use identity::{
     patient_keys, sender,
 };
 pub(crate) use nomenclature::same_but_annotation;
-pub use nomenclature::{Kind, Loinc, Nomenclature, Resolved, Term};
+pub use nomenclature::{
+    Fit, Kind, Loinc, Nomenclature, Resolved, Term, device_level, is_private, loinc_digit_holds, parts,
+};
 pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};

@@ -3,12 +3,16 @@
 //! A table names a code only where it is sure: an unknown code is passed on as it was sent, and a unit that no row
 //! knows is never guessed.
 
+mod resolve;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, LazyLock},
 };
 
 use super::transaction::Profiles;
+use resolve::PARTITION;
+pub use resolve::{Fit, Resolved, device_level, is_private, parts};
 
 static BUILT_IN: LazyLock<Arc<Nomenclature>> = LazyLock::new(|| Arc::new(Loader::built_in().nomenclature));
 
@@ -67,17 +71,6 @@ pub struct Loinc {
     pub category: Arc<str>,
 }
 
-/// What a sent code and identifier come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resolved<'n> {
-    /// Context-free code; none where the sender had no number for it (0, 999999) and no table has.
-    pub code: Option<u32>,
-    /// The row that names it, if any.
-    pub term: Option<&'n Term>,
-    /// Number and identifier are of two different rows, or the number is of no partition.
-    pub mismatch: bool,
-}
-
 impl Nomenclature {
     /// The tables the project ships, embedded.
     pub fn built_in() -> Arc<Nomenclature> {
@@ -98,21 +91,6 @@ impl Nomenclature {
     /// The term of a context-free code.
     pub fn term(&self, code: u32) -> Option<&Term> {
         self.terms.get(&code)
-    }
-
-    /// Reads a sent code and identifier together. The number rules, since vendors print several identifiers for one;
-    /// the identifier rules where the number is none (0, 999999) or lacks its partition (`4262`).
-    pub fn resolve(&self, code: &str, refid: &str) -> Resolved<'_> {
-        let sent = code.parse::<u32>().ok();
-        let named = self.refids.get(refid).copied();
-        let code = match sent {
-            None | Some(0 | UNASSIGNED) => named,
-            Some(bare) if bare < PARTITION => named.or(Some(bare)),
-            Some(whole) => Some(whole),
-        };
-        let numberless = matches!(sent, None | Some(0 | UNASSIGNED));
-        let mismatch = !numberless && (named.is_some_and(|named| sent != Some(named)) || sent < Some(PARTITION));
-        Resolved { code, term: code.and_then(|code| self.terms.get(&code)), mismatch }
     }
 
     /// UCUM of an MDC dimension, by number or identifier.
@@ -143,11 +121,8 @@ impl Nomenclature {
     }
 }
 
-const PARTITION: u32 = 1 << 16;
 /// Parentheses nest, and the unit parser with them: a unit sent to exhaust the stack must not reach it.
 const UCUM_BYTES_MAX: usize = 100;
-/// Sent by drafts of the framework for a term that has no number yet.
-const UNASSIGNED: u32 = 999_999;
 
 /// `{beat}/min` = `/min`: a UCUM annotation changes nothing.
 pub(crate) fn same_but_annotation(a: &str, b: &str) -> bool {
@@ -287,8 +262,8 @@ fn kind_of(text: &str) -> Option<Kind> {
     })
 }
 
-/// LOINC's own mod-10 check digit.
-fn loinc_digit_holds(loinc: &str) -> bool {
+/// Whether this is written as a LOINC number is: digits, and their check digit (mod 10).
+pub fn loinc_digit_holds(loinc: &str) -> bool {
     let Some((number, check)) = loinc.split_once('-') else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if !digits(number) || !digits(check) || number.len() > 7 || check.len() != 1 {
@@ -317,18 +292,6 @@ mod tests {
     }
 
     #[test]
-    fn a_number_rules_and_a_missing_one_is_found_by_its_identifier() {
-        let tables = Nomenclature::built_in();
-        let code = |code, refid| tables.resolve(code, refid).code;
-        assert_eq!(code("157784", "MDC_FLOW_FLUID_PUMP"), Some(157784));
-        assert_eq!(code("0", "MDC_ATTR_EVT_COND"), Some(68487));
-        assert_eq!(code("999999", "MDC_VOL_FLUID_TBI"), Some(157884));
-        assert_eq!(code("0", "MDCX_SOMETHING_NEW"), None);
-        assert_eq!(code("4263", "MDC_DEV_ECG_CHAN"), Some(69799));
-        assert_eq!(code("8388607", "VENDOR_OWN"), Some(8388607));
-    }
-
-    #[test]
     fn what_glucose_monitors_send_beside_the_glucose_is_known() {
         let tables = Nomenclature::built_in();
         for (number, refid, kind) in [
@@ -342,15 +305,6 @@ mod tests {
             let known = resolved.term.map(|term| (&*term.refid, term.kind));
             assert_eq!((known, resolved.mismatch), (Some((refid, kind)), false), "{number}");
         }
-    }
-
-    #[test]
-    fn a_number_and_an_identifier_that_disagree_are_noted() {
-        let tables = Nomenclature::built_in();
-        assert!(tables.resolve("157985", "MDC_FLOW_FLUID_PUMP").mismatch);
-        assert!(tables.resolve("4262", "MDC_DEV_ECG_VMD").mismatch);
-        assert!(!tables.resolve("0", "MDC_DEV_ECG_VMD").mismatch);
-        assert!(!tables.resolve("147842", "MDC_ECG_HEART_RATE").mismatch);
     }
 
     #[test]

@@ -279,9 +279,9 @@ impl<'m> Reader<'m> {
         let place = Containment::parse(obx.field(4).raw());
         let code = Coded::read(obx.field(3).first());
         let ascii = |raw| std::str::from_utf8(raw).unwrap_or("").trim();
-        let term = code.mdc_or_alike().map_or(Resolved { code: None, term: None, mismatch: false }, |triplet| {
-            self.nomenclature.resolve(ascii(triplet.code), ascii(triplet.text))
-        });
+        let term = code
+            .mdc_or_alike()
+            .map_or(Resolved::NONE, |triplet| self.nomenclature.resolve(ascii(triplet.code), ascii(triplet.text)));
         let role = role(obx, place, &code, &term);
         let group = self.group.unwrap_or_default();
         let (notes, participations, attributes) = (Vec::new(), Vec::new(), Vec::new());
@@ -290,7 +290,7 @@ impl<'m> Reader<'m> {
 }
 
 fn role(obx: Nth<'_>, place: Option<Containment>, code: &Coded<'_>, term: &Resolved<'_>) -> Role {
-    let kind = term.term.map(|term| term.kind).or_else(|| code.mdc_or_alike().and_then(|t| kind_by_name(t.text)));
+    let kind = term.kind().or_else(|| code.mdc_or_alike().and_then(|t| kind_by_name(t.text)));
     let named = match kind {
         Some(Kind::Mds) => Some(Level::Mds),
         Some(Kind::Vmd) => Some(Level::Vmd),

@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use crate::pcd::loinc_digit_holds;
+
 /// One table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -100,6 +102,9 @@ impl Table {
         if from.is_empty() || row.to.is_empty() {
             return Err(fault(line, "`from` or `to` is empty: fill it or remove the row"));
         }
+        if row.system.as_deref().is_some_and(is_loinc) && !loinc_digit_holds(&row.to) {
+            return Err(fault(line, "`to` fails the LOINC check digit: correct the number"));
+        }
         if let Some(earlier) = lines.insert(from.clone(), line) {
             return Err(fault(line, format!("`from` is the same as in line {earlier}: keep one of the two rows")));
         }
@@ -142,6 +147,11 @@ impl Columns {
     }
 }
 
+/// As table 0396 and FHIR name it.
+fn is_loinc(system: &str) -> bool {
+    matches!(system, "LN" | "LOINC" | "http://loinc.org")
+}
+
 fn fault(line: u64, what: impl Into<String>) -> TableFault {
     TableFault { line, what: what.into() }
 }
@@ -175,6 +185,16 @@ mod tests {
         let lines: Vec<u64> = faults.iter().map(|fault| fault.line).collect();
         assert_eq!(lines, [4, 5, 6]);
         assert!(faults[1].what.contains("line 3"), "{}", faults[1]);
+    }
+
+    #[test]
+    fn a_loinc_number_with_a_wrong_digit_is_refused_and_another_systems_code_is_not() {
+        let read = |row: &str| Table::read("t.csv", format!("from,to,to_system\n{row}\n").as_bytes());
+        assert!(read("1,8867-4,LN").is_ok() && read("1,8867-5,L").is_ok());
+        for system in ["LN", "LOINC", "http://loinc.org"] {
+            let faults = read(&format!("1,8867-5,{system}")).unwrap_err();
+            assert!(faults[0].line == 2 && faults[0].what.contains("check digit"), "{}", faults[0]);
+        }
     }
 
     #[test]

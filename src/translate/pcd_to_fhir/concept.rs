@@ -3,7 +3,7 @@
 use super::{Output, Translation};
 use crate::{
     fhir::{CodeableConcept, Coding, Text, systems},
-    pcd::{Coded, Loinc, Row, Triplet},
+    pcd::{self, Coded, Loinc, Row, Triplet},
 };
 
 /// OBX-3. `loinc` are the rows of the table that hold for this code and unit.
@@ -84,8 +84,15 @@ fn system_uri(name: &str) -> Option<Text<'static>> {
     })
 }
 
-/// An MDC code no row names is passed on as sent, and so is one whose number and name disagree; both are counted.
+/// An MDC code no row names is passed on as sent, and so is one whose number and name disagree, or a LOINC number with a
+/// wrong check digit; all are counted.
 fn note_unknown<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &mut Output<'a>) {
+    for triplet in row.code.triplets().filter(|triplet| matches!(triplet.system, b"LN" | b"LOINC")) {
+        let code = translation.text(triplet.code);
+        if !pcd::loinc_digit_holds(code.trim()) {
+            output.unmapped("loinc", &code);
+        }
+    }
     let Some(triplet) = row.code.mdc_or_alike() else { return };
     if row.term.term.is_none() || row.term.mismatch {
         let (code, name) = (translation.text(triplet.code), translation.text(triplet.text));

@@ -372,6 +372,16 @@ fn an_unknown_code_or_unit_is_kept_as_sent_and_counted() {
 }
 
 #[test]
+fn a_loinc_number_with_a_wrong_digit_is_kept_as_sent_and_counted() {
+    let unmapped = |code: &str| {
+        let text = report(&[&format!("OBX|1|NM|{code}^Heart rate^LN|1.1.1.1|3|/min^/min^UCUM|||||R")]);
+        translate_with(&settings(), &text).unwrap().unwrap().unmapped
+    };
+    assert_eq!(unmapped("8867-4"), []);
+    assert_eq!(unmapped("8867-5"), [("loinc".to_owned(), "8867-5".to_owned())]);
+}
+
+#[test]
 fn units_are_ucum_where_that_is_sure_and_two_that_disagree_are_refused() {
     let unit = |obx6: &str| {
         let found = observation(&format!("OBX|1|NM|157784^MDC_FLOW_FLUID_PUMP^MDC|1.1.1.1|1|{obx6}|||||R"));
