@@ -22,6 +22,8 @@ pub struct Metrics {
     pub ack_seconds: HistogramVec,
     /// `{channel}`: repeats by the sender, answered with the first answer and not stored again.
     pub repeats: IntCounterVec,
+    /// `{channel}`: messages with the content of an earlier one under another control id.
+    pub retransmissions: IntCounterVec,
     /// `{channel}`: a control id used again for different content; stored as a new message.
     pub control_id_reuse: IntCounterVec,
     /// `{channel,reason}`: frames refused or unreadable.
@@ -81,6 +83,12 @@ impl Metrics {
             acks_sent: counters(&r, "acks_sent_total", "Acknowledgements sent, by MSA-1.", &["channel", "code"])?,
             ack_seconds: histograms(&r, "ack_seconds", "Last byte in to ACK written.", &["channel"])?,
             repeats: counters(&r, "repeats_total", "Repeats by the sender.", &["channel"])?,
+            retransmissions: counters(
+                &r,
+                "retransmissions_total",
+                "Messages with the content of an earlier one under another control id.",
+                &["channel"],
+            )?,
             control_id_reuse: counters(
                 &r,
                 "control_id_reuse_total",

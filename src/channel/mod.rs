@@ -23,7 +23,7 @@ use crate::{
     hl7::{Charset, Message, Path},
     mllp::server::Limits,
     pcd,
-    store::{RepeatCheck, Route},
+    store::{Content, RepeatCheck, Route},
     translate::{Context, Format, Plan, TranslateError, Translated},
 };
 
@@ -82,6 +82,19 @@ pub struct Repeat {
     pub key: Vec<Path>,
     /// Repeats further apart are new messages.
     pub window: Duration,
+    /// What becomes of the same content under another control id.
+    pub retransmission: Retransmission,
+}
+
+/// What becomes of a message whose content an earlier one had under another control id (IHE PCD CP-157).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retransmission {
+    /// It is delivered, counted, and says in its timeline which it repeats.
+    Mark,
+    /// It is answered as the earlier one was, counted, and not stored.
+    Drop,
+    /// It is not looked for.
+    Off,
 }
 
 /// One destination of a channel.
@@ -176,7 +189,16 @@ impl Channel {
             key.extend_from_slice(&(value.len() as u64).to_be_bytes());
             key.extend_from_slice(value);
         }
-        named.then_some(RepeatCheck { key, window: self.repeat.window })
+        named.then(|| RepeatCheck { key, window: self.repeat.window, content: self.content(message) })
+    }
+
+    /// What a retransmission of the message would be told by.
+    fn content(&self, message: &Message) -> Option<Content> {
+        let drop = match self.repeat.retransmission {
+            Retransmission::Off => return None,
+            told => told == Retransmission::Drop,
+        };
+        Some(Content { parts: pcd::retransmitted_parts(message)?, drop })
     }
 
     /// The body for a destination; `None` where a step dropped it.

@@ -68,7 +68,11 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
             versions: vec!["2.".into()],
         },
         accept,
-        repeat: Repeat { key: vec![path("MSH-3"), path("MSH-10")], window: Duration::from_secs(60) },
+        repeat: Repeat {
+            key: vec![path("MSH-3"), path("MSH-10")],
+            window: Duration::from_secs(60),
+            retransmission: Retransmission::Off,
+        },
         destinations,
         hash: 0,
     }

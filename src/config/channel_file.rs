@@ -16,7 +16,7 @@ use super::{
     value,
 };
 use crate::{
-    channel::{Channel, Condition, Conformance, Expression, Filter, Listener, Repeat, stable_hash},
+    channel::{Channel, Condition, Conformance, Expression, Filter, Listener, Repeat, Retransmission, stable_hash},
     hl7::Charset,
     mllp::server::{Limits, Network},
 };
@@ -176,7 +176,9 @@ fn charset(text: &str) -> Result<Charset, Problem> {
 fn repeat(table: &Reader<'_>) -> Option<Repeat> {
     let key = table.texts("key", value::path);
     let window = table.text("window", value::duration);
-    Some(Repeat { key: key?, window: window? })
+    let retransmission = [Retransmission::Mark, Retransmission::Drop, Retransmission::Off];
+    let retransmission = table.choice("retransmission", &retransmission);
+    Some(Repeat { key: key?, window: window?, retransmission: retransmission? })
 }
 
 /// `where` and `when` of `[accept]` or of a destination.

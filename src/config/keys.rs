@@ -137,7 +137,7 @@ pub(super) static LIMITS: Table = Table {
             "memory",
             Text("size"),
             Is("256MiB"),
-            "What the engine plans its memory by: `max_in_flight`, messages kept in memory until delivered (a sixteenth), messages remembered to tell repeats (a fifth, of some 50 bytes each). A waiting message takes some 12 bytes of it for each destination.",
+            "What the engine plans its memory by: `max_in_flight`, messages kept in memory until delivered (a sixteenth), what repeats and retransmissions are told by (a fifth, some 50 bytes for each of the two). A waiting message takes some 12 bytes of it for each destination.",
         ),
         key(
             "max_in_flight",
@@ -255,6 +255,12 @@ pub(super) static REPEAT: Table = Table {
             Text("duration"),
             Is("24h"),
             "The same values further apart are a new message; 0s: repeats are not told.",
+        ),
+        key(
+            "retransmission",
+            Choice(&["mark", "drop", "off"]),
+            Is("mark"),
+            "What becomes of a message whose content an earlier one within the window had, but for MSH-7, MSH-10 and MSH-13: `mark` delivers it, counts it and says in its timeline which it repeats; `drop` answers and counts it and does not store it; `off` does not look. A message with no time of its own (OBR-7, OBX-14, EVN-2 or MSA-2) is never taken for one.",
         ),
     ],
 };

@@ -354,10 +354,17 @@ impl Shared {
                 if stored.reused() {
                     self.control_id_reused(channel);
                 }
+                if stored.resends().is_some() {
+                    self.metrics.retransmissions.with_label_values(&[channel]).inc();
+                }
                 stored
             }
             Appended::Repeat(first) => {
-                self.metrics.repeats.with_label_values(&[channel]).inc();
+                let counter = match first.resends() {
+                    Some(_) => &self.metrics.retransmissions,
+                    None => &self.metrics.repeats,
+                };
+                counter.with_label_values(&[channel]).inc();
                 first
             }
         };

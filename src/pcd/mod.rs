@@ -10,6 +10,7 @@ mod fields;
 mod identity;
 mod nomenclature;
 mod report;
+mod retransmission;
 mod transaction;
 
 pub use coded::{Coded, Triplet};
@@ -24,4 +25,5 @@ pub use nomenclature::{
     Fit, Kind, Loinc, Nomenclature, Resolved, Term, device_level, is_private, loinc_digit_holds, parts,
 };
 pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
+pub use retransmission::retransmitted_parts;
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{
-    Appended, Attempt, LaneId, Query, Receipt, Received, RepeatCheck, Route, SearchKeys, Sequence, Settlement, State,
-    Store, StoreError, Stored, Waiting,
+    Appended, Attempt, Content, Kept, LaneId, Query, Receipt, Received, RepeatCheck, Route, SearchKeys, Sequence,
+    Settlement, State, Store, StoreError, Stored, Waiting,
 };
 
 macro_rules! conformance {
@@ -24,6 +24,9 @@ macro_rules! conformance {
                 a_key_used_again_for_other_content_is_stored_and_marked
                 content_that_comes_back_under_its_key_after_another_is_stored_again
                 a_repeat_outside_its_window_is_a_new_message
+                a_retransmission_is_stored_and_says_which_message_it_resends
+                a_retransmission_to_be_dropped_is_answered_and_not_stored
+                the_same_content_sent_anew_under_its_own_key_is_no_reuse
                 only_the_head_of_a_lane_can_be_settled
                 a_settled_entry_cannot_be_settled_again
                 lanes_do_not_wait_for_each_other
@@ -76,7 +79,7 @@ pub(super) fn received(content: &str, lanes: &[u16]) -> Received {
 }
 
 pub(super) fn with_key(content: &str, key: &str) -> Received {
-    let repeat = Some(RepeatCheck { key: key.into(), window: Duration::from_secs(3600) });
+    let repeat = Some(RepeatCheck { key: key.into(), window: Duration::from_secs(3600), content: None });
     Received { repeat, ..received(content, &[0]) }
 }
 
@@ -178,6 +181,54 @@ pub(super) async fn a_repeat_outside_its_window_is_a_new_message(store: Arc<dyn 
     let first = stored(&*store, early).await;
     let second = stored(&*store, with_key("same", "k")).await;
     assert!(second.sequence() > first.sequence() && !second.reused());
+}
+
+/// A message whose last bytes, `content`, tell a retransmission.
+pub(super) fn with_content(control: &str, content: &str, drop: bool) -> Received {
+    let mut received = with_key(&format!("{control}|{content}"), control);
+    let parts = vec![0..4, received.message.len() - content.len()..received.message.len()];
+    if let Some(check) = &mut received.repeat {
+        check.content = Some(Content { parts, drop });
+    }
+    received
+}
+
+pub(super) async fn a_retransmission_is_stored_and_says_which_message_it_resends(store: Arc<dyn Store>) {
+    let early = Received { at: noon() - Duration::from_secs(3601), ..with_content("0", "same", false) };
+    stored(&*store, early).await;
+    let first = stored(&*store, with_content("1", "same", false)).await;
+    let other = stored(&*store, with_content("2", "other", false)).await;
+    assert_eq!((first.resends(), other.resends()), (None, None));
+    let again = stored(&*store, with_content("3", "same", false)).await;
+    assert_eq!((again.resends(), again.reused()), (Some(first.sequence()), false));
+    assert_eq!(waiting(&*store, 0), 4);
+    let told = |kept: Kept| kept.events.into_iter().find(|event| event.what == "retransmission");
+    assert!(told(within(store.read(first.sequence())).await.expect("kept")).is_none());
+    let event = told(within(store.read(again.sequence())).await.expect("kept")).expect("it is told");
+    assert_eq!(event.detail, format!("same content as message {}", first.sequence().as_u64()));
+}
+
+pub(super) async fn a_retransmission_to_be_dropped_is_answered_and_not_stored(store: Arc<dyn Store>) {
+    let first = store.append(with_content("1", "same", true));
+    let second = store.append(with_content("2", "same", true));
+    let Appended::New(first) = within(first).await.expect("stored") else { panic!("the first is new") };
+    for answer in [within(second).await, within(store.append(with_content("3", "same", true))).await] {
+        let Ok(Appended::Repeat(known)) = answer else { panic!("{answer:?}") };
+        assert_eq!((known.sequence(), known.resends()), (first.sequence(), Some(first.sequence())));
+    }
+    stored(&*store, with_content("3", "other", true)).await;
+    assert_eq!(waiting(&*store, 0), 2);
+}
+
+pub(super) async fn the_same_content_sent_anew_under_its_own_key_is_no_reuse(store: Arc<dyn Store>) {
+    let first = stored(&*store, with_content("1", "same", false)).await;
+    let sent_anew = Received { message: Bytes::from("MSH|^~\\&|later|same"), ..with_content("1", "same", false) };
+    let parts = vec![0..4, sent_anew.message.len() - 4..sent_anew.message.len()];
+    let check = sent_anew.repeat.clone().expect("a rule");
+    let repeat = Some(RepeatCheck { content: Some(Content { parts, drop: false }), ..check });
+    let again = stored(&*store, Received { repeat, ..sent_anew }).await;
+    assert_eq!((again.reused(), again.resends()), (false, Some(first.sequence())));
+    assert!(stored(&*store, with_content("1", "other", false)).await.reused());
 }
 
 pub(super) async fn only_the_head_of_a_lane_can_be_settled(store: Arc<dyn Store>) {

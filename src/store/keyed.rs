@@ -22,6 +22,7 @@ pub(super) enum Kind {
     RepeatKey = 4,
     Body = 5,
     Store = 6,
+    Content = 7,
 }
 
 impl Keyed {
@@ -36,6 +37,11 @@ impl Keyed {
 
     /// The hash of `parts`, told apart from the same bytes parted otherwise.
     pub fn hash(&self, kind: Kind, parts: &[&[u8]]) -> u64 {
+        self.hash_pair(kind, parts).0
+    }
+
+    /// The same and 64 bits more, for what is to be told by 128.
+    pub fn hash_pair(&self, kind: Kind, parts: &[&[u8]]) -> (u64, u64) {
         let mut inner = self.inner.clone();
         inner.update([kind as u8]);
         for part in parts {
@@ -45,7 +51,8 @@ impl Keyed {
         let mut outer = self.outer.clone();
         outer.update(inner.finalize());
         let digest = outer.finalize();
-        digest.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+        let number = |from| digest.iter().skip(from).take(8).fold(0, |value, byte| value << 8 | u64::from(*byte));
+        (number(0), number(8))
     }
 }
 

@@ -149,8 +149,9 @@ impl Inner {
 
     fn read(&self, id: Sequence) -> Result<Kept, StoreError> {
         let told = self.told(id.0).ok_or(StoreError::NotFound)?;
-        let (_, message) = self.recorded(told.row.position)?;
-        let mut events = view::first_events(&told.row);
+        let (recorded, message) = self.recorded(told.row.position)?;
+        let resends = if let Recorded::Received(header) = &recorded { header.resends } else { None };
+        let mut events = view::first_events(&told.row, resends);
         let mut lines = Vec::new();
         for happened in &told.happened {
             let (recorded, _) = self.recorded(happened.position)?;

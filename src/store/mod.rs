@@ -5,7 +5,7 @@
 //!
 //! ```compile_fail,E0451
 //! use cannula::store::{Sequence, Stored};
-//! let forged = Stored { sequence: Sequence::from_u64(1), at: jiff::Timestamp::UNIX_EPOCH, reused: false };
+//! let forged = Stored { sequence: Sequence::from_u64(1), at: jiff::Timestamp::UNIX_EPOCH, reused: false, resends: None };
 //! ```
 
 #[cfg(test)]
@@ -89,6 +89,17 @@ pub struct RepeatCheck {
     pub key: Vec<u8>,
     /// Repeats further apart are new messages.
     pub window: std::time::Duration,
+    /// What a retransmission under another control id is told by; `None` where none is to be told.
+    pub content: Option<Content>,
+}
+
+/// The parts of a message that a retransmission has in common with it, and what becomes of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Ranges of the message's bytes, in order.
+    pub parts: Vec<std::ops::Range<usize>>,
+    /// A retransmission is answered and not stored; otherwise it is stored as new and says what it resends.
+    pub drop: bool,
 }
 
 /// A message as intake hands it over.
@@ -126,6 +137,7 @@ pub struct Stored {
     sequence: Sequence,
     at: Timestamp,
     reused: bool,
+    resends: Option<Sequence>,
 }
 impl Stored {
     /// The message's id.
@@ -140,13 +152,18 @@ impl Stored {
     pub fn reused(&self) -> bool {
         self.reused
     }
+    /// The message whose content this one has under another control id. Of a [repeat](Appended::Repeat): it was not stored
+    /// for that reason.
+    pub fn resends(&self) -> Option<Sequence> {
+        self.resends
+    }
 }
 /// New or repeat, decided by the store alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
     /// Stored now.
     New(Stored),
-    /// Same key and same content as this first one; nothing was stored.
+    /// Same key and same content as this first one, or a retransmission of it that is to be dropped; nothing was stored.
     Repeat(Stored),
 }
 

@@ -54,6 +54,32 @@ pub(super) struct Header {
     pub patient: Vec<u64>,
     pub device: Vec<u64>,
     pub repeat: Option<RepeatMark>,
+    /// What a retransmission under another control id would be known by.
+    #[serde(skip)]
+    pub content: Option<RepeatMark>,
+    /// The earlier message that has the same content.
+    #[serde(skip)]
+    pub resends: Option<u64>,
+}
+
+impl Header {
+    /// The fields added later, as they follow those that were always there.
+    fn added(&self) -> (i64, Option<RepeatMark>, Option<u64>) {
+        (self.steady, self.content, self.resends)
+    }
+
+    /// Reads what [`Header::added`] gave, as far as the record has it.
+    fn add(&mut self, rest: &[u8]) {
+        let (steady, rest) = later(rest).unwrap_or((self.at, &[]));
+        let (content, rest) = later(rest).unwrap_or((None, &[]));
+        (self.steady, self.content) = (steady, content);
+        self.resends = later(rest).and_then(|(resends, _)| resends);
+    }
+
+    /// What is remembered of the message, to tell what comes later.
+    pub fn marks(&self) -> impl Iterator<Item = RepeatMark> + use<> {
+        self.repeat.into_iter().chain(self.content)
+    }
 }
 
 /// What a repeat of this message would be known by.
@@ -136,7 +162,7 @@ pub(super) struct Carried {
 impl Carried {
     /// Length of its record's payload.
     pub fn encoded_bytes(&self, message: &[u8]) -> usize {
-        join(&(self, self.header.steady), &[]).len() + message.len()
+        join(&(self, self.header.added()), &[]).len() + message.len()
     }
 }
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -242,7 +268,7 @@ impl Recorded {
             Recorded::Replayed(replayed) => join(replayed, message),
             Recorded::DeadRetried(change) | Recorded::DeadDiscarded(change) => join(change, message),
             Recorded::Paused(paused) => join(paused, message),
-            Recorded::CarriedMessage(carried) => join(&(carried, carried.header.steady), message),
+            Recorded::CarriedMessage(carried) => join(&(carried, carried.header.added()), message),
             Recorded::CarriedState(state) => join(&(state, steadies(&state.repeats)), message),
         }
     }
@@ -277,7 +303,7 @@ impl Recorded {
 
 /// The payload of a message just received.
 pub(super) fn encode_received(header: &Header, message: &[u8]) -> Bytes {
-    join(&(header, header.steady), message)
+    join(&(header, header.added()), message)
 }
 
 impl Outcome {
@@ -363,26 +389,26 @@ fn read_to<T: DeserializeOwned>(kind: u8, header: &[u8]) -> Result<(T, &[u8]), D
     postcard::take_from_bytes(header).map_err(|_| DecodeError::Malformed(kind))
 }
 
-/// A field added later; `None` in an older record.
-fn later<T: DeserializeOwned>(rest: &[u8]) -> Option<T> {
-    postcard::take_from_bytes(rest).ok().map(|(value, _)| value)
+/// A field added later and the bytes behind it; `None` in an older record.
+fn later<T: DeserializeOwned>(rest: &[u8]) -> Option<(T, &[u8])> {
+    postcard::take_from_bytes(rest).ok()
 }
 
 fn read_received(kind: u8, header: &[u8]) -> Result<Header, DecodeError> {
     let (mut header, rest): (Header, _) = read_to(kind, header)?;
-    header.steady = later(rest).unwrap_or(header.at);
+    header.add(rest);
     Ok(header)
 }
 
 fn read_carried(kind: u8, header: &[u8]) -> Result<Carried, DecodeError> {
     let (mut carried, rest): (Carried, _) = read_to(kind, header)?;
-    carried.header.steady = later(rest).unwrap_or(carried.header.at);
+    carried.header.add(rest);
     Ok(carried)
 }
 
 fn read_carried_state(kind: u8, header: &[u8]) -> Result<CarriedState, DecodeError> {
     let (mut state, rest): (CarriedState, _) = read_to(kind, header)?;
-    put_steadies(&mut state.repeats, later(rest));
+    put_steadies(&mut state.repeats, later(rest).map(|(steadies, _)| steadies));
     Ok(state)
 }
 
@@ -416,6 +442,8 @@ mod tests {
             patient: vec![2, 3],
             device: vec![],
             repeat: Some(RepeatMark { key: 4, body: 5, window_seconds: 6 }),
+            content: Some(RepeatMark { key: 7, body: 8, window_seconds: 6 }),
+            resends: Some(9),
         }
     }
 
@@ -494,10 +522,14 @@ mod tests {
     }
 
     #[test]
-    fn an_older_record_without_the_stores_own_time_has_the_time_shown() {
+    fn an_older_record_has_the_time_shown_for_the_stores_own_and_is_no_retransmission() {
         let older = join(&header(), b"MSH|");
         let (recorded, _) = Recorded::decode(1, &older).unwrap();
-        assert_eq!(recorded, Recorded::Received(Header { steady: header().at, ..header() }));
+        let known = Header { steady: header().at, content: None, resends: None, ..header() };
+        assert_eq!(recorded, Recorded::Received(known.clone()));
+        let older = join(&(header(), header().steady), b"MSH|");
+        let (recorded, _) = Recorded::decode(1, &older).unwrap();
+        assert_eq!(recorded, Recorded::Received(Header { steady: header().steady, ..known }));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use super::{
-    Appended, Attempt, LaneId, Received, Sequence, StoreError, Stored,
+    Appended, Attempt, LaneId, Received, RepeatCheck, Sequence, StoreError, Stored,
     keyed::{Keyed, Kind},
     records::{
         Attempted, CarriedRepeat, DeadChange, Header, Outcome, Paused, Recorded, RepeatMark, ReplayItem, Replayed,
@@ -69,6 +69,8 @@ pub(super) struct NewMessage {
     pub header: Header,
     pub message: Bytes,
     pub payload: Bytes,
+    /// It is not stored where it has the content of an earlier one.
+    pub drop_resent: bool,
 }
 
 /// What a request is answered.
@@ -116,12 +118,15 @@ impl NewMessage {
     /// `steady` is when it was received by the store's own time.
     pub fn received(received: Received, keyed: &Keyed, steady: i64) -> NewMessage {
         let Received { channel, at, message, routes, repeat, ack, keys } = received;
+        let drop_resent = repeat.as_ref().and_then(|check| check.content.as_ref()).is_some_and(|content| content.drop);
         let header = Header {
-            repeat: repeat.map(|check| RepeatMark {
+            repeat: repeat.as_ref().map(|check| RepeatMark {
                 key: keyed.hash(Kind::RepeatKey, &[channel.as_bytes(), &check.key]),
                 body: keyed.hash(Kind::Body, &[&message]),
-                window_seconds: check.window.as_secs().try_into().unwrap_or(u32::MAX),
+                window_seconds: window_seconds(check),
             }),
+            content: repeat.as_ref().and_then(|check| content(keyed, &channel, &message, check)),
+            resends: None,
             at: nanos(at),
             steady,
             routes: routes.into_iter().map(|route| (route.destination, route.lane)).collect(),
@@ -134,8 +139,19 @@ impl NewMessage {
         let payload = encode_received(&header, &message);
         // The same bytes once in memory, and not the buffer they were read into.
         let message = payload.slice(payload.len() - message.len()..);
-        NewMessage { header, message, payload }
+        NewMessage { header, message, payload, drop_resent }
     }
+}
+
+fn content(keyed: &Keyed, channel: &str, message: &[u8], check: &RepeatCheck) -> Option<RepeatMark> {
+    let parts = check.content.as_ref()?.parts.iter().filter_map(|range| message.get(range.clone()));
+    let parts: Vec<&[u8]> = std::iter::once(channel.as_bytes()).chain(parts).collect();
+    let (key, body) = keyed.hash_pair(Kind::Content, &parts);
+    Some(RepeatMark { key, body, window_seconds: window_seconds(check) })
+}
+
+fn window_seconds(check: &RepeatCheck) -> u32 {
+    check.window.as_secs().try_into().unwrap_or(u32::MAX)
 }
 
 fn hashes(keyed: &Keyed, kind: Kind, values: &[Vec<u8>]) -> Vec<u64> {
@@ -190,23 +206,34 @@ impl Batch {
     }
 
     fn append(&mut self, state: &State, new: NewMessage) -> Result<Appended, StoreError> {
-        let NewMessage { header, message, payload } = new;
-        let sequence = self.next;
-        let reused = match header.repeat.map_or(Seen::New, |mark| self.seen(state, mark, header.steady)) {
-            Seen::Repeat { sequence, at } => {
-                let (sequence, at) = (Sequence(sequence), timestamp(at));
-                return Ok(Appended::Repeat(Stored { sequence, at, reused: false }));
-            }
-            _ if !self.accepting => return Err(StoreError::Full),
-            seen => seen == Seen::Reused,
+        let NewMessage { mut header, message, mut payload, drop_resent } = new;
+        let known = match header.repeat.map_or(Seen::New, |mark| self.seen(state, mark, header.steady)) {
+            Seen::Repeat { sequence, at } => return Ok(Appended::Repeat(answered(sequence, at))),
+            seen => seen,
         };
-        let (mark, at, steady) = (header.repeat, header.at, header.steady);
-        self.push(Planned { sequence, recorded: Recorded::Received(header), payload, message })?;
-        if let Some(mark) = mark {
-            self.repeats.insert(mark.key, CarriedRepeat { mark, sequence, at, steady });
+        let earlier = header.content.map_or(Seen::New, |mark| self.seen(state, mark, header.steady));
+        if let Seen::Repeat { sequence, at } = earlier {
+            if drop_resent {
+                let resends = Some(Sequence(sequence));
+                return Ok(Appended::Repeat(Stored { resends, ..answered(sequence, at) }));
+            }
+            header.resends = Some(sequence);
+            payload = encode_received(&header, &message);
         }
-        let at = timestamp(at);
-        Ok(Appended::New(Stored { sequence: Sequence(sequence), at, reused }))
+        if !self.accepting {
+            return Err(StoreError::Full);
+        }
+        // The same content under the same control id with a new time of sending is no other content.
+        let reused = known == Seen::Reused && header.resends.is_none();
+        self.store(header, message, payload, reused).map(Appended::New)
+    }
+
+    fn store(&mut self, header: Header, message: Bytes, payload: Bytes, reused: bool) -> Result<Stored, StoreError> {
+        let (sequence, at, steady) = (self.next, header.at, header.steady);
+        let (resends, marks) = (header.resends.map(Sequence), header.marks());
+        self.push(Planned { sequence, recorded: Recorded::Received(header), payload, message })?;
+        self.repeats.extend(marks.map(|mark| (mark.key, CarriedRepeat { mark, sequence, at, steady })));
+        Ok(Stored { reused, resends, ..answered(sequence, at) })
     }
 
     fn seen(&self, state: &State, mark: RepeatMark, steady: i64) -> Seen {
@@ -306,6 +333,10 @@ impl Request {
             _ => None,
         }
     }
+}
+
+fn answered(sequence: u64, at: i64) -> Stored {
+    Stored { sequence: Sequence(sequence), at: timestamp(at), reused: false, resends: None }
 }
 
 /// The message of the lane's head, if that is this entry.

@@ -149,11 +149,12 @@ fn standing(what: What) -> Option<Standing> {
 }
 
 /// The first lines of a message's history.
-pub(super) fn first_events(row: &Row) -> Vec<Event> {
+pub(super) fn first_events(row: &Row, resends: Option<u64>) -> Vec<Event> {
     let event = |what: &str, detail| Event { at: timestamp(row.at), destination: None, what: what.to_owned(), detail };
     let received = event("received", format!("{} bytes", row.bytes));
     let acknowledged = ack_name(row.ack).map(|code| event("acknowledged", code));
-    std::iter::once(received).chain(acknowledged).collect()
+    let resends = resends.map(|earlier| event("retransmission", format!("same content as message {earlier}")));
+    std::iter::once(received).chain(acknowledged).chain(resends).collect()
 }
 
 /// The line a record makes in the history of the message it tells of.

@@ -11,6 +11,7 @@ mod layers;
 mod messages;
 mod outbound;
 mod reload;
+mod retransmission;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod upkeep;

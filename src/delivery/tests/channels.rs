@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use super::{super::*, bench::BOUND, peers::delivery_of};
 use crate::{
-    channel::{self, Conformance, Filter, Listener, OnReject, Order, Repeat},
+    channel::{self, Conformance, Filter, Listener, OnReject, Order, Repeat, Retransmission},
     destination::{FhirSettings, MllpSettings},
     hl7::{Charset, Message},
     mllp::server::Limits,
@@ -41,7 +41,7 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
             versions: vec!["2.".into()],
         },
         accept: Filter::default(),
-        repeat: Repeat { key: vec![], window: Duration::ZERO },
+        repeat: Repeat { key: vec![], window: Duration::ZERO, retransmission: Retransmission::Off },
         destinations: destinations.into_iter().map(Arc::new).collect(),
         hash: 7,
     })

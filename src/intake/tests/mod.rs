@@ -8,7 +8,7 @@ mod rows;
 
 use super::*;
 use crate::{
-    channel::{Condition, Filter, Listener, Repeat},
+    channel::{Condition, Filter, Listener, Repeat, Retransmission},
     hl7::{Charset, Path},
     mllp::server::{Budget, Limits, Server},
     store::{MemoryStore, Query, Sequence},
@@ -54,7 +54,11 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
             versions: vec![],
         },
         accept: Filter::new(conditions, None),
-        repeat: Repeat { key: vec![path("MSH-3"), path("MSH-10")], window: Duration::from_secs(24 * 3600) },
+        repeat: Repeat {
+            key: vec![path("MSH-3"), path("MSH-10")],
+            window: Duration::from_secs(24 * 3600),
+            retransmission: Retransmission::Mark,
+        },
         destinations: vec![],
         hash: 0,
     }

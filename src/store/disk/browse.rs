@@ -106,12 +106,13 @@ impl Shared {
 
     fn kept(&self, told: &Told) -> Result<Kept, StoreError> {
         let (recorded, message) = self.recorded(told.row.position)?;
-        let mut lines = match recorded {
-            Recorded::CarriedMessage(carried) => carried.events,
-            _ => Vec::new(),
+        let (mut lines, resends) = match recorded {
+            Recorded::CarriedMessage(carried) => (carried.events, carried.header.resends),
+            Recorded::Received(header) => (Vec::new(), header.resends),
+            _ => (Vec::new(), None),
         };
         lines.extend(self.lines(&told.happened)?);
-        let mut events = view::first_events(&told.row);
+        let mut events = view::first_events(&told.row, resends);
         events.extend(view::shown(&lines));
         let summary = view::summary(&self.state(), told);
         Ok(Kept { summary, message, events })

@@ -393,7 +393,12 @@ mod tests {
 
     #[test]
     fn a_repeat_of_what_is_durable_needs_no_room_and_one_of_its_own_batch_does() {
-        let stored = |sequence| Stored { sequence: Sequence(sequence), at: jiff::Timestamp::UNIX_EPOCH, reused: false };
+        let stored = |sequence| Stored {
+            sequence: Sequence(sequence),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            reused: false,
+            resends: None,
+        };
         let due = |answer| Due { answerer: Answerer::Nobody, answer };
         let appended = |appended| due(Ok(Answer::Appended(appended)));
         let first = 10;

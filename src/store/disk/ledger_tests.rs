@@ -10,7 +10,9 @@ use super::{
     tests::{open, picture, small},
     *,
 };
-use crate::store::conformance::{accepted, dead, head, lane, received, settle_head, stored, with_key, within};
+use crate::store::conformance::{
+    accepted, dead, head, lane, received, settle_head, stored, with_content, with_key, within,
+};
 
 fn eager() -> Options {
     Options { retain: Duration::ZERO, ..small() }
@@ -147,4 +149,24 @@ async fn a_store_without_a_ledger_can_be_closed_and_opens_as_it_was() {
     assert!(store.stats().next_sequence >= next);
     assert_eq!(store.stats().messages, 120);
     assert_eq!(newest(&store, 200), Ok(120));
+}
+
+#[tokio::test]
+async fn a_retransmission_is_told_after_a_restart_whether_the_store_was_closed_or_killed() {
+    for proper in [true, false] {
+        let directory = TempDir::new().unwrap();
+        let store = open(directory.path(), small());
+        let first = stored(&*store, with_content("1", "same", false)).await.sequence();
+        let again = stored(&*store, with_content("2", "same", false)).await.sequence();
+        if proper {
+            within(store.close()).await.unwrap();
+        }
+        drop(store);
+        let store = open(directory.path(), small());
+        let later = stored(&*store, with_content("3", "same", false)).await;
+        assert_eq!((first < again, later.resends()), (true, Some(again)), "{proper}");
+        let kept = within(store.read(again)).await.unwrap();
+        assert!(kept.events.iter().any(|event| event.what == "retransmission"), "{proper}");
+        within(store.close()).await.unwrap();
+    }
 }

@@ -190,7 +190,7 @@ impl Committer {
         let payload_max = self.shared.payload_max;
         let state = self.shared.state();
         let paused: Vec<_> = state.paused.iter().cloned().collect();
-        let most = CarriedState::repeats_max(&paused, payload_max);
+        let most = CarriedState::repeats_max(&paused, payload_max).saturating_sub(1).max(1);
         let runs = state.only_said_before(before, first_sequence, most);
         let mut batch = Batch::new(&state, true, payload_max);
         drop(state);

@@ -37,6 +37,8 @@ fn state(received: u64, settled: u64) -> State {
             patient: vec![7],
             device: vec![],
             repeat: Some(RepeatMark { key: number, body: number, window_seconds: 1 }),
+            content: Some(RepeatMark { key: !number, body: number, window_seconds: 1 }),
+            resends: None,
         };
         let (sequence, position) = (state.next, at(number));
         state.apply(sequence, position, &Recorded::Received(header), 100);

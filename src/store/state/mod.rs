@@ -238,7 +238,8 @@ impl State {
     }
 
     /// Live repeats that no record from `segment` on tells, whose first sequence is `first_sequence`; in runs of at most
-    /// `most`, none of which has another live repeat within its range. At least one run, which may be empty.
+    /// `most`, none of which has another live repeat within its range: what is of one message stays together, at the price
+    /// of one more. At least one run, which may be empty.
     pub fn only_said_before(&self, segment: u64, first_sequence: u64, most: usize) -> Vec<Vec<CarriedRepeat>> {
         let mut live = self.repeats.live_before(first_sequence);
         live.sort_unstable_by_key(|repeat| repeat.sequence);
@@ -251,7 +252,8 @@ impl State {
                 told_to = range.last.max(told_to);
             }
             let told = repeat.sequence <= told_to;
-            if run.len() == most || told && !run.is_empty() {
+            let together = run.last().is_some_and(|last: &CarriedRepeat| last.sequence == repeat.sequence);
+            if run.len() >= most && !together || told && !run.is_empty() {
                 runs.push(std::mem::take(&mut run));
             }
             if !told {
@@ -289,7 +291,7 @@ impl State {
         for (entry, lane) in (sequence + 1..).zip(row.lanes.iter().copied()) {
             self.enqueue(lane, Entry { entry, id: sequence, position, received_at: header.at, again: false });
         }
-        if let Some(mark) = header.repeat {
+        for mark in header.marks() {
             self.repeats.insert(CarriedRepeat { mark, sequence, at: header.at, steady: header.steady });
         }
         self.holds_message(position, header.steady);

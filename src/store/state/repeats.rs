@@ -72,11 +72,12 @@ impl Repeats {
 
     /// The message `id` is lost: from record `sequence` on its repeat counts as other content under its key.
     pub fn distrust(&mut self, id: u64, sequence: u64) {
-        let lost = self.ring.iter().filter(|(_, each)| each.sequence == id).find(|(number, each)| {
+        let lost = self.ring.iter().filter(|(_, each)| each.sequence == id).filter(|(number, each)| {
             let latest = self.latest(each.mark.key);
             latest.is_some_and(|(latest, _)| latest == *number)
         });
-        if let Some((_, CarriedRepeat { mark, at, steady, .. })) = lost {
+        let lost: Vec<_> = lost.collect();
+        for (_, CarriedRepeat { mark, at, steady, .. }) in lost {
             let mark = RepeatMark { body: !mark.body, ..mark };
             self.insert(CarriedRepeat { mark, sequence, at, steady });
         }

@@ -194,6 +194,8 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
             patient: vec![],
             device: vec![],
             repeat: Some(mark(number, number)),
+            content: None,
+            resends: None,
         };
         let position = Position { segment: 1 + (number - 1) / 3, offset: 128 };
         state.apply(number, position, &Recorded::Received(header), 1);
@@ -212,6 +214,24 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
     carry(&mut state, 3, 7, 5);
     state.release_before(3, 7);
     assert_eq!(runs(&state, 4, 10, 9), [vec![1, 2, 3], vec![7, 8, 9]], "4 to 6 are told in a later segment");
+}
+
+#[test]
+fn what_tells_the_repeats_of_one_message_is_carried_forward_together() {
+    let mut state = State::new(100);
+    for sequence in 1..=5 {
+        for key in [sequence, 100 + sequence] {
+            state.repeats.insert(CarriedRepeat { mark: mark(key, key), sequence, at: 0, steady: 0 });
+        }
+    }
+    for most in 1..6 {
+        let runs = state.only_said_before(1, u64::MAX, most);
+        assert_eq!(runs.iter().map(Vec::len).sum::<usize>(), 10);
+        for pair in runs.windows(2) {
+            assert!(pair[0].last().unwrap().sequence < pair[1][0].sequence, "{most}");
+        }
+        assert!(runs.iter().all(|run| run.len() <= most + 1), "{most}");
+    }
 }
 
 #[test]

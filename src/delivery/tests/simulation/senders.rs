@@ -150,7 +150,7 @@ fn received(message: Bytes, sent: Sent, lanes: &[LaneId], at: Timestamp) -> Rece
         at,
         message,
         routes: lanes.iter().map(route).collect(),
-        repeat: Some(RepeatCheck { key: key.clone(), window: Duration::from_secs(24 * 3600) }),
+        repeat: Some(RepeatCheck { key: key.clone(), window: Duration::from_secs(24 * 3600), content: None }),
         ack: None,
         keys: SearchKeys { control_id: key, ..SearchKeys::default() },
     }
