@@ -7,6 +7,7 @@ mod command;
 mod crash;
 mod drain;
 mod engine;
+mod interop;
 mod layers;
 mod messages;
 mod outbound;
