@@ -102,8 +102,13 @@ impl Due {
 }
 
 impl Planned {
-    fn is_new_work(&self) -> bool {
-        matches!(self.recorded, Recorded::Received(_) | Recorded::Replayed(_))
+    /// Deliveries it asks for; one that asks for none counts as one.
+    fn new_work(&self) -> usize {
+        match &self.recorded {
+            Recorded::Received(header) => header.routes.len().max(1),
+            Recorded::Replayed(replayed) => replayed.items.len(),
+            _ => 0,
+        }
     }
 }
 
@@ -232,10 +237,14 @@ impl Committer {
     /// Makes the batch durable and folds it in. Where there is no room for new work the rest is written without it.
     fn write(&mut self, mut planned: Vec<Planned>, due: &mut [Due]) -> Result<(), StoreError> {
         let first = planned.first().map_or(0, |planned| planned.sequence);
-        let new_work = planned.iter().any(Planned::is_new_work);
+        let added: usize = planned.iter().map(Planned::new_work).sum();
+        let new_work = added > 0;
+        if new_work {
+            self.keep_room_to_settle(added);
+        }
         let mut positions = self.append(&planned, new_work);
         if new_work && matches!(positions, Err(JournalError::Full)) {
-            planned.retain(|each| !each.is_new_work());
+            planned.retain(|each| each.new_work() == 0);
             due.iter_mut().filter(|due| due.is_new_work(first)).for_each(|due| due.answer = Err(StoreError::Full));
             positions = self.append(&planned, false);
         }
@@ -331,9 +340,16 @@ impl Committer {
         self.checkpoints.begin(&mut state, self.applied, first_sequence);
     }
 
-    fn measure(&self) {
+    /// Keeps from messages what it takes to record the end of all that waits, and of so many more deliveries.
+    fn keep_room_to_settle(&self, more: usize) {
         let state = self.shared.state();
-        self.journal.set_reserve((state.waiting() + state.dead.len() as u64) * SETTLED_BYTES);
+        let unsettled = state.waiting() + state.dead.len() as u64 + more as u64;
+        self.journal.set_reserve(unsettled * SETTLED_BYTES);
+    }
+
+    fn measure(&self) {
+        self.keep_room_to_settle(0);
+        let state = self.shared.state();
         let segments = self.journal.end().segment + 1 - state.oldest_segment;
         drop(state);
         let full = !self.journal.room_for_messages();

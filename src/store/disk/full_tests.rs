@@ -53,6 +53,31 @@ async fn deliveries_of_a_full_store_go_on_to_the_end_of_its_backlog() {
 }
 
 #[tokio::test]
+async fn a_full_store_opened_again_and_again_still_records_the_end_of_all_that_waits() {
+    const LANES: [u16; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    let directory = TempDir::new().unwrap();
+    let mut stored = 0;
+    loop {
+        // Each takes little room beside what its ten ends will take.
+        let store = open(directory.path(), strict());
+        let more = fill(&store, |number| received(&format!("{}", stored + number), &LANES)).await.len();
+        stored += more;
+        if more == 0 {
+            break;
+        }
+    }
+    assert!(stored > 100, "{stored} messages fit");
+    let store = open(directory.path(), strict());
+    let reason = "no such patient, ".repeat(8);
+    for lane in LANES {
+        for _ in 0..stored {
+            settle_head(&*store, lane, dead(&reason)).await;
+        }
+    }
+    assert_eq!(store.stats().waiting, 0);
+}
+
+#[tokio::test]
 async fn a_person_can_act_and_look_while_the_store_is_full() {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path(), strict());

@@ -141,7 +141,7 @@ impl Spares {
     pub(super) fn secure(&self, need: Need) -> Result<(), JournalError> {
         let mut state = self.shared.lock();
         loop {
-            if need.keeps_reserve && self.shared.room(&state) < self.shared.segments(need.segments) {
+            if need.keeps_reserve && !self.shared.leaves_reserve(&state, need) {
                 return Err(JournalError::Full);
             }
             if state.ready.len() < need.segments {
@@ -258,18 +258,29 @@ impl Shared {
         state.ready.iter().filter(|spare| spare.bytes == self.options.segment_bytes).count()
     }
 
-    /// Bytes of whole segments that messages may still take, in spares ready, being made, or still to be made.
-    fn room(&self, state: &State) -> u64 {
+    /// Bytes of whole segments that are not in use: spares ready, being made, or still to be made.
+    fn unused(&self, state: &State) -> u64 {
         let segment = self.segments(1);
         let more = self.options.bytes_max.saturating_sub(self.bytes(state)).min(state.disk);
-        let spares = self.whole(state) as u64 + u64::from(state.making) + more / segment;
-        (spares * segment).saturating_sub(state.reserve.next_multiple_of(segment).max(segment))
+        (self.whole(state) as u64 + u64::from(state.making) + more / segment) * segment
+    }
+
+    /// Of these, the bytes that messages may still take.
+    fn room(&self, state: &State) -> u64 {
+        let segment = self.segments(1);
+        self.unused(state).saturating_sub(state.reserve.next_multiple_of(segment).max(segment))
+    }
+
+    /// Whether the reserve is untouched by a batch. One that ends in the segment in use leaves its rest for the reserve.
+    fn leaves_reserve(&self, state: &State, need: Need) -> bool {
+        let segments = self.segments(need.segments);
+        self.room(state) >= segments && self.unused(state) + u64::from(need.left) >= state.reserve + segments
     }
 
     /// `Ok(false)`: the thread is about to tell. A spare that is still being made stands for the reserve as long as the
     /// segment in use has a good part left for what must be recorded.
     fn reserve_stands(&self, state: &State, need: Need) -> Result<bool, JournalError> {
-        if self.room(state) < self.segments(need.segments) {
+        if !self.leaves_reserve(state, need) {
             return Err(JournalError::Full);
         }
         let hasty = state.ready.len() - self.whole(state);
