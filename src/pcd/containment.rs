@@ -67,6 +67,11 @@ impl Containment {
         self.cut(self.depth())
     }
 
+    /// The number at level `n`, from 1; 0 where it is anonymous or was not sent.
+    pub fn part(&self, n: usize) -> u64 {
+        n.checked_sub(1).and_then(|n| self.parts.get(n)).copied().unwrap_or(0)
+    }
+
     fn cut(&self, keep: usize) -> Containment {
         let mut parts = [0; PARTS_MAX];
         parts[..keep].copy_from_slice(&self.parts[..keep]);

@@ -7,9 +7,12 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    Coded, Level, Nomenclature, Place, Report, Role, Row, Timing,
+    Alert, Coded, InfusionOrder, Level, Nomenclature, Place, PumpEvent, Recognised, Reply, Report, Role, Row, Timing,
+    Transaction,
+    event::Reading,
+    facts,
     fields::{field_name, segment_name},
-    recognise,
+    headline, recognise,
     report::Nth,
 };
 use crate::hl7::{Message, Segment};
@@ -17,12 +20,48 @@ use crate::hl7::{Message, Segment};
 /// The explanation of one message.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
+    /// What the message says, in a sentence or two.
+    pub headline: String,
+    /// Which transaction it is and what told it.
+    #[serde(flatten)]
+    pub recognised: Recognised,
+    /// What it tells of, where it is more than observations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<TypedReport>,
     /// What the message is, such as `PCD-01 device observation report`.
     pub kind: String,
     /// MSH-9 as sent.
     pub message_type: String,
     /// In the order sent.
     pub segments: Vec<ExplainedSegment>,
+}
+
+/// What a message of one of the transactions tells of.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TypedReport {
+    /// PCD-04: one, or more where a sender breaks the framework.
+    Alerts(Vec<Alert>),
+    /// PCD-10.
+    PumpEvent(Box<PumpEvent>),
+    /// PCD-03.
+    InfusionOrder(Box<InfusionOrder>),
+    /// PCD-05, the answer to PCD-03, and acknowledgements.
+    Reply(Box<Reply>),
+}
+
+impl TypedReport {
+    fn read(reading: Reading<'_, '_>, transaction: Transaction) -> Option<TypedReport> {
+        match transaction {
+            Transaction::Pcd04 => Some(Alert::all(reading)).filter(|all| !all.is_empty()).map(TypedReport::Alerts),
+            Transaction::Pcd10 => PumpEvent::read(reading).map(Box::new).map(TypedReport::PumpEvent),
+            Transaction::Pcd03 => InfusionOrder::read(reading).map(Box::new).map(TypedReport::InfusionOrder),
+            Transaction::Pcd05 | Transaction::Pcd03Answer | Transaction::Acknowledgement => {
+                Reply::read(reading).map(Box::new).map(TypedReport::Reply)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// One segment.
@@ -78,6 +117,10 @@ pub struct ExplainedField {
 /// Explains a message. Any HL7 v2 message can be; what is not IHE PCD has names only.
 pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     let report = Report::read(message, nomenclature);
+    let recognised = recognise(message, nomenclature);
+    let reading = Reading { report: &report, codes: nomenclature };
+    let typed = TypedReport::read(reading, recognised.transaction);
+    let headline = headline::of(reading, recognised.transaction, typed.as_ref());
     let mut rows = report.rows.iter();
     let mut counts = std::collections::HashMap::new();
     let segments = message.segments().map(|segment| {
@@ -88,8 +131,8 @@ pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     });
     let segments = segments.collect();
     let message_type = message.text(message.msh().field(9).raw()).into_owned();
-    let kind = recognise(message, nomenclature).transaction.title().to_owned();
-    Explanation { kind, message_type, segments }
+    let kind = recognised.transaction.title().to_owned();
+    Explanation { headline, recognised, report: typed, kind, message_type, segments }
 }
 
 fn explain_segment(
@@ -157,7 +200,12 @@ fn unit(message: &Message, nomenclature: &Nomenclature, row: &Row<'_>) -> Option
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", printable(&self.headline))?;
         writeln!(f, "{} ({})", self.kind, printable(&self.message_type))?;
+        for (what, value) in facts::of(self) {
+            writeln!(f, "  {what:<18} {}", printable(&value))?;
+        }
+        writeln!(f)?;
         self.segments.iter().try_for_each(|segment| segment.fmt(f))
     }
 }

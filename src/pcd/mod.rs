@@ -3,27 +3,41 @@
 //! Reading is for understanding, not for judging: most gateways break the framework somewhere, and a message that does
 //! is read as far as it makes sense. No row is ever left out. No I/O, no clock.
 
+mod alert;
 mod coded;
 mod containment;
+mod event;
 mod explain;
+#[cfg(test)]
+mod explain_tests;
+mod facts;
 mod fields;
+mod headline;
 mod identity;
+mod infusion_order;
 mod nomenclature;
+mod pump_event;
 mod report;
 mod retransmission;
+mod summary;
 mod transaction;
+mod words;
 
+pub use alert::{AlarmState, Alert, AlertType, Inactivation, Observed, Phase, Priority};
 pub use coded::{Coded, Triplet};
 pub use containment::{Containment, Level};
-pub use explain::{ExplainedField, ExplainedSegment, Explanation, Meaning, explain};
+pub use event::{EntityId, Moment, Named, Quantity};
+pub use explain::{ExplainedField, ExplainedSegment, Explanation, Meaning, TypedReport, explain};
 pub use identity::{
     Authority, Identity, RULES, Rule, device_keys, equipment_of, eui64, identity_of, is_oid, is_uuid, label_of,
     patient_keys, sender,
 };
+pub use infusion_order::{AnswerError, InfusionOrder, InfusionStep, OrderParameter, Reply};
 pub(crate) use nomenclature::same_but_annotation;
 pub use nomenclature::{
     Fit, Kind, Loinc, Nomenclature, Resolved, Term, device_level, is_private, loinc_digit_holds, parts,
 };
+pub use pump_event::{Infusion, PumpEvent, PumpEventKind, PumpSource};
 pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use retransmission::retransmitted_parts;
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};

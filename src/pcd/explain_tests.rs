@@ -1,0 +1,375 @@
+//! Explanations of our samples, of real messages, and of samples edited at random.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::hl7::Message;
+
+fn explained(text: &str) -> Explanation {
+    explain(&Message::parse(text.replace('\n', "\r").into_bytes()).unwrap(), &Nomenclature::built_in())
+}
+
+fn samples(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.to_str().unwrap().ends_with(".in.hl7"));
+    files.sort();
+    files
+}
+
+fn holds(golden: &Path, found: &str) {
+    if std::env::var_os("CANNULA_BLESS").is_some() {
+        fs::write(golden, found).unwrap();
+    }
+    let expected = fs::read_to_string(golden).unwrap_or_default();
+    assert_eq!(found, expected, "{}: read the difference; CANNULA_BLESS=1 takes it", golden.display());
+}
+
+#[test]
+fn the_samples_of_each_transaction_are_explained_so() {
+    let files = samples("tests/golden/explain");
+    assert_eq!(files.len(), 8);
+    for file in files {
+        let found = explained(&fs::read_to_string(&file).unwrap());
+        holds(&PathBuf::from(file.to_str().unwrap().replace(".in.hl7", ".out.txt")), &found.to_string());
+        let json = serde_json::to_value(&found).unwrap();
+        let report = format!("{:#}\n", json["report"]);
+        holds(&PathBuf::from(file.to_str().unwrap().replace(".in.hl7", ".report.json")), &report);
+    }
+}
+
+#[test]
+fn every_sample_of_the_project_has_its_sentence() {
+    let folders =
+        ["channels/bedside-pumps", "channels/cgm-gateway", "channels/device-alarms", "tests/golden/pcd-to-fhir"];
+    let mut lines = String::new();
+    for file in folders.iter().flat_map(|folder| samples(folder)) {
+        let headline = explained(&fs::read_to_string(&file).unwrap()).headline;
+        let name = file.file_name().unwrap().to_str().unwrap().trim_end_matches(".in.hl7");
+        lines.push_str(&format!("{name}\n    {headline}\n"));
+    }
+    holds(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain/headlines.txt"), &lines);
+}
+
+const STOPPED: &str = include_str!("../../tests/golden/explain/05-pump-stopped-while-offline.in.hl7");
+const ALERT: &str = include_str!("../../tests/golden/explain/03-alert-without-facets.in.hl7");
+
+fn report(text: &str) -> Value {
+    serde_json::to_value(explained(text)).unwrap()["report"].take()
+}
+
+fn alert(text: &str) -> Value {
+    report(text)["alerts"][0].take()
+}
+
+#[test]
+fn no_number_of_another_source_is_told_as_the_events_own() {
+    let event = report(STOPPED)["pump_event"].take();
+    assert_eq!(event["source"]["label"], "B");
+    assert_eq!(event["infusion"]["volume_segment"]["value"], "3.50");
+    assert_eq!(event["infusion"]["volume_cumulative"], Value::Null, "that is the primary source's");
+    assert_eq!(event["infusion"]["flow"]["value"], "0.00", "the pump has one current flow");
+    let primary = report(&STOPPED.replace("|1.1.3.0||||||R", "|1.1.2.0||||||R"))["pump_event"].take();
+    assert_eq!(primary["infusion"]["volume_cumulative"]["value"], "111.1");
+    assert_eq!(primary["infusion"]["volume_segment"], Value::Null);
+    assert_eq!(primary["infusion"]["not_delivering_reason"], Value::Null);
+}
+
+#[test]
+fn an_event_kept_while_the_pump_was_offline_says_how_late_it_is() {
+    let late = explained(STOPPED).headline;
+    assert!(late.ends_with("Sent 3 h 12 min after it happened."), "{late}");
+    let prompt = explained(&STOPPED.replace("20260301112200+0000", "20260301081059+0000")).headline;
+    assert!(!prompt.contains("after it happened"), "{prompt}");
+    let unknown = report(&STOPPED.replace("20260301112200+0000", "20260301112200"))["pump_event"].take();
+    assert_eq!(unknown["sent_after_seconds"], Value::Null, "one of the two has no zone");
+}
+
+#[test]
+fn an_event_is_known_by_its_name_in_any_spelling_and_kept_as_sent_where_it_is_not() {
+    for (sent, words) in [
+        ("197288^^MDC", "infusion started"),
+        ("0^MDCX_EVT_PUMP_DELIV_COMP^MDC", "infusion complete"),
+        ("^MDC_EVT_PUMP_DELIV_STOP", "infusion stopped"),
+        ("0^MDC_EVT_COMM_STATUS_CHANGE^MDC", "connection changed"),
+        ("0^MDC_EVT_PUMP_AUTO_PROG_CLEARED^MDC", "program sent to the pump cleared"),
+        ("0^VENDOR_OWN_EVENT^L", "VENDOR_OWN_EVENT"),
+    ] {
+        let headline = explained(&STOPPED.replace("0^MDC_EVT_PUMP_DELIV_STOP^MDC", sent)).headline;
+        assert!(headline.starts_with(&format!("Pump event: {words} on ")), "{sent}: {headline}");
+    }
+}
+
+#[test]
+fn a_second_event_of_a_message_is_told_as_well() {
+    let both = STOPPED.replace(
+        "OBX|3|ST",
+        "OBX|2|CWE|68487^MDC_ATTR_EVT_COND^MDC|1.0.0.4|0^MDC_EVT_PUMP_DELIV_START^MDC||||||R\nOBX|3|ST",
+    );
+    assert!(explained(&both).headline.contains("1 further event in the same message"));
+}
+
+#[test]
+fn what_an_alert_says_with_its_own_row_wins_over_the_interpretation() {
+    let found = alert(ALERT);
+    assert_eq!((&found["priority"], &found["type"]), (&"PH".into(), &"SP".into()));
+    let old = ALERT.lines().filter(|line| !line.starts_with("OBX|7") && !line.starts_with("OBX|6"));
+    let old: String = old.map(|line| format!("{line}\n")).collect();
+    let found = alert(&old.replace("|90-100|L|", "|90-100|L~PM~ST|"));
+    assert_eq!((&found["priority"], &found["type"], &found["flags"][0]), (&"PM".into(), &"ST".into(), &"L".into()));
+}
+
+#[test]
+fn the_phase_alone_tells_whether_an_alert_is_new() {
+    for (phase, initial) in
+        [("start", true), ("START_ONLY", true), ("present", true), ("continue", false), ("end", false), ("??", false)]
+    {
+        let found = alert(&ALERT.replace("|Escalate|", &format!("|{phase}|")));
+        assert_eq!(found["initial"], initial, "{phase}");
+        assert_eq!(found["instance_from"], "OBR-29", "it is filled whatever the phase");
+    }
+    assert_eq!(alert(&ALERT.replace("|Escalate|", "|??|"))["phase"], "??", "kept as sent");
+}
+
+#[test]
+fn the_chain_of_an_alert_is_found_in_every_form_of_the_parent() {
+    let whole = "A-77^ALARM_GATEWAY^ACDE480000000060^EUI-64";
+    for parent in [
+        whole,
+        "^A-77&ALARM_GATEWAY&ACDE480000000060&EUI-64",
+        "A-77&ALARM_GATEWAY&ACDE480000000060&EUI-64",
+        "^A-77^ALARM_GATEWAY^ACDE480000000060^EUI-64",
+        "OTHER&CPOE^A-77&ALARM_GATEWAY",
+        "A-77^ALARM_GATEWAY",
+        "^A-77",
+        "A-77",
+    ] {
+        let found = alert(&ALERT.replace(&format!("||{whole}\n"), &format!("||{parent}\n")));
+        assert_eq!((&found["instance"]["id"], &found["instance_from"]), (&"A-77".into(), &"OBR-29".into()), "{parent}");
+    }
+    let none = alert(&ALERT.replace(&format!("||{whole}\n"), "\n"));
+    assert_eq!((&none["instance"]["id"], &none["instance_from"]), (&"M-3".into(), &"OBR-3".into()));
+}
+
+#[test]
+fn identifiers_are_compared_part_by_part() {
+    let id = |id: &str, namespace: &str, universal: &str| EntityId {
+        id: id.into(),
+        namespace: namespace.into(),
+        universal_id: universal.into(),
+        universal_id_type: "EUI64".into(),
+    };
+    let whole = id("1", "GW", "ACDE480000000060");
+    assert!(whole.same_as(&EntityId { universal_id_type: "EUI-64".into(), ..id("1", "", "acde480000000060") }));
+    assert!(whole.same_as(&id("1", "GW", "")));
+    assert!(!whole.same_as(&id("2", "GW", "ACDE480000000060")));
+    assert!(!whole.same_as(&id("1", "GW", "ACDE480000000061")));
+    assert!(!id("1", "GW", "").same_as(&id("1", "OTHER", "")));
+}
+
+#[test]
+fn two_alerts_in_one_message_are_both_told() {
+    let second = ALERT.lines().skip(3).map(|line| line.replace("A-77", "A-78").replace("Escalate", "start"));
+    let two = format!("{ALERT}{}", second.map(|line| format!("{line}\n")).collect::<String>());
+    let found = report(&two);
+    assert_eq!(found["alerts"].as_array().unwrap().len(), 2);
+    assert_eq!(found["alerts"][1]["instance"]["id"], "A-78");
+    assert!(explained(&two).headline.starts_with("2 alerts in one message. Alert (high priority, physiological) "));
+}
+
+#[test]
+fn an_alert_without_any_row_it_should_have_is_still_told() {
+    let bare =
+        "MSH|^~\\&|A||||20260301120000+0000||ORU^R40^ORU_R40|1|P|2.6\nOBX|1|ST|X^Pump stopped^L||all wrong||||||F\n";
+    let headline = explained(bare).headline;
+    assert!(headline.starts_with("Alert with no phase told: all wrong (Pump stopped)"), "{headline}");
+}
+
+#[test]
+fn a_number_stays_as_sent() {
+    let order = report(include_str!("../../tests/golden/explain/01-infusion-order.in.hl7"))["infusion_order"].take();
+    assert_eq!(order["steps"][0]["rate"]["value"], "0.10");
+    assert_eq!(order["steps"][1]["rate"]["unit"], "ug/kg/min", "not the draft's number before it");
+    assert_eq!(order["parameters"][0]["value"]["value"], "71.50");
+}
+
+/// What each real message is, and what must be read of it: a pointer into the explanation's JSON and its value.
+type Read = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const REAL: &[Read] = &[
+    (
+        "001_pcd10",
+        "PCD-10",
+        "alias",
+        &[
+            ("/report/pump_event/event", "DELIV_START"),
+            ("/report/pump_event/infusion/flow/value", "24.9"),
+            ("/report/pump_event/infusion/flow/unit", "mL/h"),
+            ("/report/pump_event/infusion/drug/name", "Dopamine"),
+            ("/report/pump_event/infusion/volume_segment/value", "0"),
+            ("/report/pump_event/infusion/infusing", "infusing"),
+        ],
+    ),
+    ("005_pcd01", "PCD-01", "profile", &[]),
+    ("006_pcd01", "PCD-01", "profile", &[]),
+    (
+        "007_pcd03ack",
+        "PCD-03-answer",
+        "message-type",
+        &[("/report/reply/code", "AR"), ("/report/reply/errors/0/application/code", "9010")],
+    ),
+    (
+        "008_pcd03",
+        "PCD-03",
+        "message-type",
+        &[
+            ("/report/infusion_order/placer/id", "12345"),
+            ("/report/infusion_order/pump", "A0001"),
+            ("/report/infusion_order/steps/0/drug/name", "Dopamine"),
+            ("/report/infusion_order/steps/0/rate/value", "10"),
+            ("/report/infusion_order/steps/0/rate/unit", "ug/kg/min"),
+            ("/report/infusion_order/steps/0/volume/value", "250"),
+            ("/report/infusion_order/steps/0/dose/unit", "mg"),
+            ("/report/infusion_order/steps/0/route/words", "IV"),
+            ("/report/infusion_order/parameters/0/value/value", "85.0"),
+        ],
+    ),
+    ("010_pcd03ack", "ACK", "message-type", &[("/report/reply/code", "CA"), ("/report/reply/answers", "1")]),
+    (
+        "012_pcd04",
+        "PCD-04",
+        "alias",
+        &[
+            ("/report/alerts/0/phase", "start"),
+            ("/report/alerts/0/state", "active"),
+            ("/report/alerts/0/priority", "PM"),
+            ("/report/alerts/0/type", "SP"),
+            ("/report/alerts/0/inactivation/0", "enabled"),
+            ("/report/alerts/0/observed/0/value/value", "88"),
+            ("/report/alerts/0/observed/0/limits", "90-96"),
+            ("/report/alerts/0/event/name", "MDC_EVT_LO"),
+            ("/report/alerts/0/text", "LowSpO2"),
+        ],
+    ),
+    (
+        "013_pcd04",
+        "PCD-04",
+        "profile",
+        &[
+            ("/report/alerts/0/phase", "start"),
+            ("/report/alerts/0/state", "active"),
+            ("/report/alerts/0/type", "SA"),
+            ("/report/alerts/0/text", "Timeout not documented"),
+            ("/report/alerts/0/instance/id", "12345-2"),
+        ],
+    ),
+    (
+        "014_pcd04",
+        "PCD-04",
+        "alias",
+        &[
+            ("/report/alerts/0/event/code", "196940"),
+            ("/report/alerts/0/text", "Occlusion"),
+            ("/report/alerts/0/type", "ST"),
+            ("/report/alerts/0/source/name", "MDC_DEV_PUMP_INFUS_MDS"),
+            ("/report/alerts/0/instance/id", "E0001_27"),
+            ("/report/alerts/0/report/id", "P6013_4"),
+        ],
+    ),
+    (
+        "016_pcd10",
+        "PCD-10",
+        "profile",
+        &[
+            ("/report/pump_event/event", "DELIV_START"),
+            ("/report/pump_event/source/place", "1.1.2.0"),
+            ("/report/pump_event/source/label", "Primary"),
+            ("/report/pump_event/infusion/flow/value", "15.4"),
+            ("/report/pump_event/infusion/dose_rate/value", "5.00"),
+            ("/report/pump_event/infusion/mode", "continuous"),
+            ("/report/pump_event/infusion/volume_cumulative/value", "0.0"),
+        ],
+    ),
+    (
+        "020_pcd04",
+        "PCD-04",
+        "profile",
+        &[("/report/alerts/0/confirm_within/value", "5"), ("/report/alerts/0/event/name", "MDC_EVT_ACTIVE")],
+    ),
+    ("024_pcd01", "PCD-01", "profile", &[]),
+];
+
+#[test]
+fn real_messages_are_of_the_right_transaction_and_rightly_read() {
+    let Some(folder) = std::env::var_os("CANNULA_TEST_MESSAGES").map(PathBuf::from) else {
+        println!("skipped: CANNULA_TEST_MESSAGES is not set");
+        return;
+    };
+    let tables = Nomenclature::built_in();
+    let (mut known, mut others) = (0, 0);
+    for line in fs::read_to_string(folder.join("index.tsv")).unwrap().lines().skip(1) {
+        let file = line.split('\t').next().unwrap();
+        let Ok(message) = Message::parse(fs::read(folder.join(file)).unwrap()) else { continue };
+        let explanation = explain(&message, &tables);
+        assert!(explanation.headline.len() > 20 && !explanation.to_string().is_empty(), "{file}");
+        let json = serde_json::to_value(&explanation).unwrap();
+        let Some((_, transaction, by, facts)) = REAL.iter().find(|row| file.starts_with(row.0)) else {
+            assert!(!json["transaction"].as_str().unwrap().starts_with("PCD-"), "{file} is none");
+            others += 1;
+            continue;
+        };
+        assert_eq!((&json["transaction"], &json["by"]), (&(*transaction).into(), &(*by).into()), "{file}");
+        for (pointer, value) in *facts {
+            let found = json.pointer(pointer);
+            assert_eq!(found.and_then(Value::as_str), Some(*value), "{file} {pointer}");
+        }
+        known += 1;
+    }
+    println!("{known} PCD messages, {others} others");
+    assert!(known == REAL.len() && others > 50, "{known} and {others}");
+}
+
+const SEEDS: [&str; 6] = [
+    include_str!("../../tests/golden/explain/01-infusion-order.in.hl7"),
+    include_str!("../../tests/golden/explain/02-order-refused.in.hl7"),
+    ALERT,
+    include_str!("../../tests/golden/explain/04-alert-status.in.hl7"),
+    STOPPED,
+    include_str!("../../tests/golden/pcd-to-fhir/01-monitor.in.hl7"),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_edit_of_a_message_makes_a_panic(
+        seed in 0..SEEDS.len(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<[u8; 3]>(), 0..5u8), 1..16),
+    ) {
+        let mut bytes = SEEDS[seed].replace('\n', "\r").into_bytes();
+        for (at, other, random, kind) in edits {
+            let (at, other) = (9 + at.index(bytes.len() - 9), 9 + other.index(bytes.len() - 9));
+            let (from, to) = (at.min(other), at.max(other).min(at.min(other) + 200));
+            match kind {
+                0 => bytes[at] = random[0],
+                1 => _ = bytes.splice(at..at, random),
+                2 => _ = bytes.drain(from..to),
+                3 => bytes = [&bytes[..to], &bytes[from..]].concat(),
+                _ => bytes[at] = b"|^~&\\\r\".0"[usize::from(random[0]) % 9],
+            }
+        }
+        if let Ok(message) = Message::parse(bytes) {
+            let explanation = explain(&message, &Nomenclature::built_in());
+            let text = explanation.to_string();
+            prop_assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+            prop_assert!(serde_json::to_value(&explanation).is_ok());
+        }
+    }
+}

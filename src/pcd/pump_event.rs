@@ -1,0 +1,318 @@
+//! One event of an infusion pump as PCD-10 tells it (IHE PCD TF-2 3.10, M.1).
+//!
+//! A pump has several sources, each with its own drug, flow and volumes. What must never happen: one source's event is
+//! told with another's numbers. So what a source has of its own is read under the event's source alone, and nothing is
+//! taken from a source beside it.
+
+use serde::Serialize;
+
+use super::{
+    Containment, Role, Row,
+    event::{Attribute, EntityId, Moment, Named, Quantity, Reading, enumeration, squeezed},
+};
+
+enumeration! {
+    /// MDC_ATTR_EVT_COND: what happened.
+    PumpEventKind {
+        /// Delivery began.
+        DeliveryStart = "DELIV_START",
+        /// Delivery stopped before it was complete.
+        DeliveryStop = "DELIV_STOP",
+        /// Delivery is complete.
+        DeliveryComplete = "DELIV_COMP",
+        /// The pump was connected or disconnected.
+        CommunicationStatusChange = "COMM_STATUS_CHANGE" | "COMM_STATUS_CHG",
+        /// A program was cleared.
+        ProgramCleared = "PROG_CLEARED",
+        /// A program sent to the pump was cleared.
+        AutoProgramCleared = "AUTO_PROG_CLEARED",
+        /// The pump is on another patient.
+        PatientChange = "PATIENT_CHANGE" | "PT_CHANGE" | "PATIENT_CHG",
+        /// The patient's identifier changed.
+        PatientIdChange = "PATIENT_ID_CHANGE" | "PT_ID_CHANGE" | "PATIENT_ID_CHG",
+        /// Weight or the like changed.
+        PatientParameterChange = "PATIENT_PARAMETER_CHANGE" | "PT_PARAMETER_CHANGE" | "PATIENT_PARAMETER_CHG",
+        /// Volume counters were set to nothing.
+        VolumeCountersCleared = "VOL_COUNTERS_CLEARED",
+        /// The pump's clock was set.
+        DeviceTimeChanged = "DEVICE_TIME_CHANGED",
+    }
+}
+
+/// Where on the pump it happened.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct PumpSource {
+    /// MDC_ATTR_EVT_SOURCE: the OBX-4 of the source.
+    pub place: String,
+    /// What stands there; none where no row describes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub what: Option<Named>,
+    /// The channel's label, such as `Primary`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// An infusion as its pump tells it: what is infused, how fast, and how much.
+#[derive(Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Infusion {
+    /// OBR-4, else the label of the drug.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drug: Option<Named>,
+    /// Whether the pump infuses: `infusing`, `standby` …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub infusing: Option<String>,
+    /// `delivering`, `not delivering` …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    /// Why it does not deliver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_delivering_reason: Option<String>,
+    /// `continuous`, `bolus` …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The sources that deliver now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub active_sources: Vec<String>,
+    /// The flow now, else the one that is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Quantity>,
+    /// Dose rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dose_rate: Option<Quantity>,
+    /// Concentration of the drug.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concentration: Option<Quantity>,
+    /// Volume since the last start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_segment: Option<Quantity>,
+    /// Volume since the counters were cleared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_cumulative: Option<Quantity>,
+    /// Volume to be infused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_to_be_infused: Option<Quantity>,
+    /// What remains of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume_remaining: Option<Quantity>,
+    /// Time until it is complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_remaining: Option<Quantity>,
+}
+
+/// One pump event.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct PumpEvent {
+    /// What happened.
+    pub event: PumpEventKind,
+    /// The code of it.
+    pub code: Named,
+    /// Where on the pump; none where the message does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<PumpSource>,
+    /// The infusion then.
+    pub infusion: Infusion,
+    /// OBR-2: the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<EntityId>,
+    /// When it happened: OBX-14 of the event, else OBR-7.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Moment>,
+    /// Seconds from the event to the making of the message (MSH-7). A pump that was offline sends late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_after_seconds: Option<i64>,
+    /// Further events in the message: the framework allows one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Named>,
+    /// Index of its group in the report.
+    #[serde(skip)]
+    pub(super) group: usize,
+}
+
+/// From when on an event is told as sent late.
+pub(super) const LATE_AFTER_SECONDS: i64 = 60;
+
+impl PumpEvent {
+    /// The event of a message; none where no row tells one.
+    pub(super) fn read(reading: Reading<'_, '_>) -> Option<PumpEvent> {
+        let mut rows = reading.report.rows.iter().filter(|row| EVT_COND.is(row));
+        let row = rows.next()?;
+        let code = reading.named(row.obx.field(5)).unwrap_or_default();
+        let request = reading.report.group(row).request;
+        let source = source(reading, row.group);
+        let at = reading.moment(row.obx, 14).or_else(|| request.and_then(|obr| reading.moment(obr, 7)));
+        let sent_after = at.as_ref().zip(reading.made_at()).and_then(|(at, made)| at.seconds_until(&made));
+        Some(PumpEvent {
+            event: kind_of(&code),
+            code,
+            infusion: Infusion::read(reading, row.group, source.as_ref().map(|(_, place)| *place)),
+            source: source.map(|(source, _)| source),
+            order: request.and_then(|obr| EntityId::read(reading.message(), obr.field(2).first())),
+            at,
+            sent_after_seconds: sent_after,
+            further: rows.filter_map(|row| reading.named(row.obx.field(5))).collect(),
+            group: row.group,
+        })
+    }
+
+    /// It was told so long after it happened that the pump must have kept it.
+    pub fn is_late(&self) -> bool {
+        self.sent_after_seconds.is_some_and(|seconds| seconds >= LATE_AFTER_SECONDS)
+    }
+}
+
+impl Infusion {
+    /// What the rows of a group tell of one source; of all of them where none is named.
+    pub(super) fn read(reading: Reading<'_, '_>, group: usize, source: Option<Containment>) -> Infusion {
+        let scope = Scope { reading, group, source };
+        let drug = request_drug(reading, group);
+        let label = || {
+            let text = scope.own(&DRUG_LABEL).map(|row| reading.text(row.obx.raw(5))).filter(|text| !text.is_empty());
+            text.map(|words| Named { words, ..Named::default() })
+        };
+        let segment_or = |attribute| scope.own(attribute).and_then(|row| reading.quantity(row));
+        Infusion {
+            drug: drug.or_else(label),
+            infusing: scope.word(scope.any(&INFUSING)),
+            delivery: scope.word(scope.own(&DELIVERY)),
+            not_delivering_reason: scope.word(scope.own(&REASON)),
+            mode: scope.word(scope.own(&MODE)),
+            active_sources: scope.any(&ACTIVE_SOURCES).map(|row| scope.words(row)).unwrap_or_default(),
+            flow: scope
+                .any(&CURRENT_FLOW)
+                .or_else(|| scope.own(&FLOW))
+                .or_else(|| scope.any(&FLOW))
+                .and_then(|row| reading.quantity(row)),
+            dose_rate: segment_or(&DOSE_RATE),
+            concentration: segment_or(&CONCENTRATION),
+            volume_segment: segment_or(&SEGMENT),
+            volume_cumulative: segment_or(&CUMULATIVE),
+            volume_to_be_infused: segment_or(&TO_BE_INFUSED),
+            volume_remaining: segment_or(&REMAINING),
+            time_remaining: segment_or(&TIME_REMAINING),
+        }
+    }
+}
+
+const EVT_COND: Attribute = Attribute::new(&[68_487], &["MDC_ATTR_EVT_COND", "MDCX_ATTR_EVT_COND"]);
+const EVT_SOURCE: Attribute = Attribute::new(&[68_488], &["MDC_ATTR_EVT_SOURCE", "MDCX_ATTR_EVT_SOURCE"]);
+const INFUSING: Attribute = Attribute::new(
+    &[184_519, 184_508],
+    &["MDC_PUMP_INFUSING_STATUS", "MDC_DEV_PUMP_INFUSING_STATUS", "MDC_PUMP_STAT", "MDCX_PUMP_STAT"],
+);
+const CURRENT_FLOW: Attribute =
+    Attribute::new(&[158_014], &["MDC_FLOW_FLUID_PUMP_CURRENT", "MDCX_FLOW_FLUID_PUMP_CURRENT"]);
+const FLOW: Attribute = Attribute::new(&[157_784], &["MDC_FLOW_FLUID_PUMP"]);
+const ACTIVE_SOURCES: Attribute =
+    Attribute::new(&[158_016], &["MDC_DEV_PUMP_ACTIVE_SOURCES", "MDC_PUMP_ACTIVE_SOURCES"]);
+const DELIVERY: Attribute =
+    Attribute::new(&[158_005], &["MDC_DEV_PUMP_CURRENT_DELIVERY_STATUS", "MDC_PUMP_CURRENT_DELIVERY_STATUS"]);
+const REASON: Attribute =
+    Attribute::new(&[158_006], &["MDC_DEV_PUMP_NOT_DELIVERING_REASON", "MDC_PUMP_NOT_DELIVERING_REASON"]);
+const MODE: Attribute = Attribute::new(
+    &[158_008, 184_504],
+    &[
+        "MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE",
+        "MDC_PUMP_PROGRAM_DELIVERY_MODE",
+        "MDC_PUMP_MODE",
+        "MDCX_PUMP_MODE_CURRENT",
+    ],
+);
+const LABEL: Attribute =
+    Attribute::new(&[158_012], &["MDC_DEV_PUMP_SOURCE_CHANNEL_LABEL", "MDC_PUMP_SOURCE_CHANNEL_LABEL"]);
+const DRUG_LABEL: Attribute = Attribute::new(&[184_514], &["MDC_DRUG_NAME_LABEL", "MDCX_DRUG_NAME_LABEL"]);
+const DOSE_RATE: Attribute = Attribute::new(&[157_924], &["MDC_RATE_DOSE"]);
+const CONCENTRATION: Attribute = Attribute::new(&[157_760], &["MDC_CONC_DRUG"]);
+const SEGMENT: Attribute = Attribute::new(&[157_992], &["MDC_VOL_FLUID_DELIV_SEGMENT", "MDCX_VOL_FLUID_DELIV_SEGMENT"]);
+const CUMULATIVE: Attribute = Attribute::new(&[157_993], &["MDC_VOL_FLUID_DELIV_TOTAL", "MDCX_VOL_FLUID_DELIV_TOTAL"]);
+const TO_BE_INFUSED: Attribute = Attribute::new(&[157_884], &["MDC_VOL_FLUID_TBI"]);
+const REMAINING: Attribute = Attribute::new(&[157_872], &["MDC_VOL_FLUID_TBI_REMAIN"]);
+const TIME_REMAINING: Attribute = Attribute::new(&[157_916], &["MDC_TIME_PD_REMAIN"]);
+
+/// By the identifier's last words, since drafts spell the first ones otherwise; else by number.
+fn kind_of(code: &Named) -> PumpEventKind {
+    let name = code.name.strip_prefix("MDCX_").or_else(|| code.name.strip_prefix("MDC_")).unwrap_or(&code.name);
+    let name = ["EVT_PUMP_", "EVT_"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    match (PumpEventKind::read(name), code.code.as_str()) {
+        (PumpEventKind::Other(_), "197288") => PumpEventKind::DeliveryStart,
+        (PumpEventKind::Other(_), "197292") => PumpEventKind::DeliveryComplete,
+        (PumpEventKind::Other(sent), _) if sent.is_empty() => PumpEventKind::Other(code.words.clone()),
+        (kind, _) => kind,
+    }
+}
+
+/// The source that MDC_ATTR_EVT_SOURCE names, else the channel that the event's own row is in where it is a source.
+fn source(reading: Reading<'_, '_>, group: usize) -> Option<(PumpSource, Containment)> {
+    let row = reading.rows(group).find(|row| EVT_SOURCE.is(row))?;
+    let place = reading.text(row.obx.raw(5));
+    let key = Containment::parse(place.as_bytes())?.key();
+    let device = |row: &&Row<'_>| matches!(row.role, Role::Device(_)) && row.place.map(Containment::key) == Some(key);
+    let what = reading.rows(group).find(device).map(|row| reading.what(row));
+    let label = reading.rows(group).find(|row| LABEL.is(row) && is_within(row, key));
+    let label = label.map(|row| reading.text(row.obx.raw(5))).filter(|label| !label.is_empty());
+    Some((PumpSource { place, what, label }, key))
+}
+
+/// OBR-4, which an infusion has its drug in; not where it names a device or a service.
+fn request_drug(reading: Reading<'_, '_>, group: usize) -> Option<Named> {
+    let request = reading.report.groups[group].request?;
+    let drug = reading.named(request.field(4))?;
+    let no_drug = drug.name.starts_with("MDC") || drug.code.is_empty() && drug.name.is_empty();
+    let service =
+        reading.text(request.field(4).component(3).raw()) == "SCT" && squeezed(&drug.name).contains("monitor");
+    (!no_drug && !service).then_some(drug)
+}
+
+/// The two places are in different devices: level 1 is the MDS, 2 the VMD.
+fn differ(place: Option<Containment>, other: Containment, level: usize) -> bool {
+    let number = |place: Containment| Some(place.part(level)).filter(|number| *number != 0);
+    place.and_then(number).zip(number(other)).is_some_and(|(one, two)| one != two)
+}
+
+fn is_within(row: &Row<'_>, key: Containment) -> bool {
+    row.place.is_some_and(|place| place.key() == key || place.above().any(|up| up.key() == key))
+}
+
+/// Rows that may speak of a source.
+struct Scope<'r, 'm> {
+    reading: Reading<'r, 'm>,
+    group: usize,
+    source: Option<Containment>,
+}
+
+impl<'r, 'm> Scope<'r, 'm> {
+    /// What every source has of its own: under the source, else where no other source has it.
+    fn own(&self, attribute: &Attribute) -> Option<&'r Row<'m>> {
+        let rows = || self.reading.rows(self.group).filter(|row| attribute.is(row));
+        let Some(source) = self.source else { return rows().next() };
+        rows().find(|row| is_within(row, source)).or_else(|| rows().find(|row| !self.is_elsewhere(row)))
+    }
+
+    /// What the pump has once: anywhere but in another source.
+    fn any(&self, attribute: &Attribute) -> Option<&'r Row<'m>> {
+        let rows = || self.reading.rows(self.group).filter(|row| attribute.is(row));
+        let Some(source) = self.source else { return rows().next() };
+        rows().find(|row| !self.is_elsewhere(row)).or_else(|| rows().find(|row| is_within(row, source)))
+    }
+
+    /// The row is in a source that is not the event's.
+    fn is_elsewhere(&self, row: &Row<'_>) -> bool {
+        let Some(source) = self.source.filter(|source| !is_within(row, *source)) else { return false };
+        if [1, 2].into_iter().any(|level| differ(row.place, source, level)) {
+            return true;
+        }
+        self.reading.report.devices_above(row).any(|device| {
+            let refid = self.reading.what(device).name;
+            let is_source = ["SOURCE", "CHAN_PRIMARY", "CHAN_SECONDARY"].iter().any(|word| refid.contains(word));
+            is_source && device.place.map(Containment::key) != Some(source)
+        })
+    }
+
+    fn words(&self, row: &Row<'_>) -> Vec<String> {
+        let one = |one| self.reading.word(one).map(|word| super::words::of(&word));
+        row.obx.field(5).repetitions().filter_map(one).collect()
+    }
+
+    fn word(&self, row: Option<&Row<'_>>) -> Option<String> {
+        row.map(|row| self.words(row).join(", ")).filter(|word| !word.is_empty())
+    }
+}
