@@ -72,6 +72,11 @@ impl Containment {
         n.checked_sub(1).and_then(|n| self.parts.get(n)).copied().unwrap_or(0)
     }
 
+    /// How many levels it names, zeros at its end counted as sent.
+    pub fn levels(&self) -> usize {
+        usize::from(self.sent)
+    }
+
     fn cut(&self, keep: usize) -> Containment {
         let mut parts = [0; PARTS_MAX];
         parts[..keep].copy_from_slice(&self.parts[..keep]);

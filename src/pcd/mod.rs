@@ -5,6 +5,7 @@
 
 mod alert;
 mod coded;
+pub mod conformance;
 mod containment;
 mod event;
 mod explain;

@@ -1,0 +1,235 @@
+//! A message as the rules look at it: its transaction, its OBR and OBX, each code resolved once.
+//!
+//! Nothing is judged here, and no row is left out.
+
+use std::fmt;
+
+use super::super::{Coded, Containment, Level, Nomenclature, Resolved, Triplet};
+use crate::hl7::{Message, Segment};
+
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transaction {
+    Pcd01,
+    Pcd03,
+    Pcd03Answer,
+    Pcd04,
+    Pcd05,
+    Pcd09,
+    Pcd10,
+    Pcd15,
+    Acknowledgement,
+    Other,
+}
+
+/// A set of transactions.
+#[derive(Clone, Copy)]
+pub(super) struct On(u16);
+
+impl On {
+    pub(super) const PCD_01: On = On(1);
+    pub(super) const PCD_03: On = On(2);
+    pub(super) const PCD_04: On = On(4);
+    pub(super) const PCD_05: On = On(8);
+    pub(super) const PCD_10: On = On(16);
+    pub(super) const PCD_15: On = On(32);
+    pub(super) const ANSWERS: On = On(64);
+    /// What belongs to no transaction the rules know.
+    const OTHER: On = On(128);
+    /// The transactions that report or order something.
+    pub(super) const REPORTS: On =
+        On::PCD_01.and(On::PCD_03).and(On::PCD_04).and(On::PCD_05).and(On::PCD_10).and(On::PCD_15);
+    /// Every IHE PCD message, its acknowledgements among them.
+    pub(super) const PCD: On = On::REPORTS.and(On::ANSWERS);
+    /// Any HL7 v2 message.
+    pub(super) const ANY: On = On::PCD.and(On::OTHER);
+
+    pub(super) const fn and(self, other: On) -> On {
+        On(self.0 | other.0)
+    }
+
+    pub(super) const fn without(self, other: On) -> On {
+        On(self.0 & !other.0)
+    }
+
+    pub(super) fn has(self, transaction: Transaction) -> bool {
+        let one = match transaction {
+            Transaction::Pcd01 => On::PCD_01,
+            Transaction::Pcd03 => On::PCD_03,
+            Transaction::Pcd04 => On::PCD_04,
+            Transaction::Pcd05 => On::PCD_05,
+            Transaction::Pcd10 => On::PCD_10,
+            Transaction::Pcd15 => On::PCD_15,
+            Transaction::Acknowledgement | Transaction::Pcd03Answer => On::ANSWERS,
+            Transaction::Pcd09 | Transaction::Other => On::OTHER,
+        };
+        self.0 & one.0 != 0
+    }
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 8] =
+            ["PCD-01", "PCD-03", "PCD-04", "PCD-05", "PCD-10", "PCD-15", "answers", "other HL7 v2"];
+        if self.0 == On::ANY.0 {
+            return f.write_str("any HL7 v2");
+        }
+        let names: Vec<&str> = (0..NAMES.len()).filter(|bit| self.0 & (1 << bit) != 0).map(|bit| NAMES[bit]).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+/// A message and what most rules ask of it.
+pub(super) struct Reading<'m> {
+    pub(super) message: &'m Message,
+    pub(super) nomenclature: &'m Nomenclature,
+    pub(super) transaction: Transaction,
+    pub(super) msh: Segment<'m>,
+    /// Every OBR, in order.
+    pub(super) requests: Vec<Segment<'m>>,
+    /// Every OBX, in order.
+    pub(super) rows: Vec<Row<'m>>,
+}
+
+/// One OBX.
+pub(super) struct Row<'m> {
+    pub(super) obx: Segment<'m>,
+    /// How many OBR stand before it.
+    pub(super) group: usize,
+    /// OBX-4 where it has four to six levels.
+    pub(super) place: Option<Containment>,
+    /// OBX-4 is the place of a device, which has no value.
+    pub(super) is_device: bool,
+    pub(super) code: Coded<'m>,
+    /// The MDC term of OBX-3.
+    pub(super) term: Resolved<'m>,
+}
+
+impl<'m> Reading<'m> {
+    pub(super) fn of(message: &'m Message, nomenclature: &'m Nomenclature) -> Reading<'m> {
+        let mut requests = Vec::new();
+        let mut rows = Vec::new();
+        for segment in message.segments() {
+            match segment.id() {
+                "OBR" => requests.push(segment),
+                "OBX" => rows.push(Row::of(segment, requests.len(), nomenclature)),
+                _ => {}
+            }
+        }
+        let transaction = transaction(message);
+        Reading { message, nomenclature, transaction, msh: message.msh(), requests, rows }
+    }
+
+    pub(super) fn segments(&self, id: &'static str) -> impl Iterator<Item = Segment<'m>> + use<'m> {
+        self.message.segments().filter(move |segment| segment.id() == id)
+    }
+
+    /// The rows whose OBX-3 is this term.
+    pub(super) fn rows_of(&self, code: u32, refid: &'static [u8]) -> impl Iterator<Item = &Row<'m>> {
+        self.rows.iter().filter(move |row| row.is(code, refid))
+    }
+}
+
+impl<'m> Row<'m> {
+    fn of(obx: Segment<'m>, group: usize, nomenclature: &'m Nomenclature) -> Row<'m> {
+        let raw = obx.field(4).raw();
+        let levels = raw.iter().filter(|byte| **byte == b'.').count() + 1;
+        let place = Containment::parse(raw).filter(|_| levels >= 4);
+        let is_device = levels == 4 && place.is_some_and(|place| place.level() <= Level::Channel);
+        let code = Coded::read(obx.field(3).first());
+        let term = mdc(&code).map_or(Resolved { code: None, term: None, mismatch: false }, |triplet| {
+            nomenclature.resolve(ascii(triplet.code), ascii(triplet.text))
+        });
+        Row { obx, group, place, is_device, code, term }
+    }
+
+    /// OBX-3 is this term, by number or by identifier.
+    pub(super) fn is(&self, code: u32, refid: &[u8]) -> bool {
+        self.term.code == Some(code) || self.code.triplets().any(|triplet| triplet.text.trim_ascii() == refid)
+    }
+
+    /// A field, empty for HL7's explicit null.
+    pub(super) fn raw(&self, n: usize) -> &'m [u8] {
+        raw(self.obx, n)
+    }
+
+    /// OBX-5 as an enumerated value: a code, or the second component where the first is empty (`^pump-status-infusing`).
+    pub(super) fn word(&self) -> &'m [u8] {
+        let value = self.obx.field(5).first();
+        let code = value.component(1).raw().trim_ascii();
+        if code.is_empty() { value.component(2).raw().trim_ascii() } else { code }
+    }
+}
+
+/// The MDC triplet of a code; blanks around the name of the system do not matter.
+pub(super) fn mdc<'m>(code: &Coded<'m>) -> Option<Triplet<'m>> {
+    code.triplets().find(|triplet| triplet.system.trim_ascii() == b"MDC").or_else(|| code.mdc_or_alike())
+}
+
+/// A field, empty for HL7's explicit null.
+pub(super) fn raw<'m>(segment: Segment<'m>, n: usize) -> &'m [u8] {
+    match segment.field(n).raw() {
+        b"\"\"" => b"",
+        raw => raw,
+    }
+}
+
+/// A component of a field's first repetition without blanks around it, empty for HL7's explicit null.
+pub(super) fn part<'m>(segment: Segment<'m>, n: usize, component: usize) -> &'m [u8] {
+    match segment.field(n).component(component).raw().trim_ascii() {
+        b"\"\"" => b"",
+        raw => raw,
+    }
+}
+
+/// Codes and identifiers are ASCII; what is not is none.
+pub(super) fn ascii(raw: &[u8]) -> &str {
+    std::str::from_utf8(raw).unwrap_or("").trim()
+}
+
+/// Up to nine digits as a number.
+pub(super) fn number_of(raw: &[u8]) -> Option<usize> {
+    let digits = !raw.is_empty() && raw.len() <= 9 && raw.iter().all(u8::is_ascii_digit);
+    digits.then(|| raw.iter().fold(0, |n, digit| n * 10 + usize::from(digit - b'0')))
+}
+
+/// By the OID in MSH-21.3, else by MSH-9 and the codes.
+fn transaction(message: &Message) -> Transaction {
+    let msh = message.msh();
+    let by_oid = msh.field(21).repetitions().find_map(|profile| {
+        let oid = profile.component(3).raw().trim_ascii();
+        PROFILES.iter().find(|(known, _)| known.as_bytes() == oid).map(|(_, transaction)| *transaction)
+    });
+    match (part(msh, 9, 1), part(msh, 9, 2)) {
+        (b"ACK", _) => Transaction::Acknowledgement,
+        (b"RRG", _) => Transaction::Pcd03Answer,
+        (kind, event) => by_oid.unwrap_or_else(|| match (kind, event) {
+            (b"ORU", b"R40") => Transaction::Pcd04,
+            (b"ORA" | b"ORU", b"R41") => Transaction::Pcd05,
+            (b"ORU", b"R42") => Transaction::Pcd10,
+            (b"RGV", _) => Transaction::Pcd03,
+            (b"ORU", b"R01" | b"") if is_mdc(message) => Transaction::Pcd01,
+            _ => Transaction::Other,
+        }),
+    }
+}
+
+fn is_mdc(message: &Message) -> bool {
+    let first = message.segment("OBX").map(|obx| Coded::read(obx.field(3).first()));
+    first.is_some_and(|code| code.mdc_or_alike().is_some())
+}
+
+const PROFILES: [(&str, Transaction); 12] = [
+    ("1.3.6.1.4.1.19376.1.6.1.1.1", Transaction::Pcd01),
+    ("1.3.6.1.4.1.19376.1.6.4.1", Transaction::Pcd01),
+    ("1.3.6.1.4.1.19376.1.6.1.3.1", Transaction::Pcd03),
+    ("1.3.6.1.4.1.19376.1.6.1.4.1", Transaction::Pcd04),
+    ("1.3.6.1.4.1.19376.1.6.4.4", Transaction::Pcd04),
+    ("1.3.6.1.4.1.19376.1.6.4.4.1", Transaction::Pcd04),
+    ("1.3.6.1.4.1.19376.1.6.1.5.1", Transaction::Pcd05),
+    ("1.3.6.1.4.1.19376.1.6.1.9.1", Transaction::Pcd09),
+    ("1.3.6.1.4.1.19376.1.6.4.10", Transaction::Pcd10),
+    ("1.3.6.1.4.1.19376.1.6.1.10.1", Transaction::Pcd10),
+    ("1.3.6.1.4.1.19376.1.6.1.15.1", Transaction::Pcd15),
+    ("1.3.6.1.4.1.19376.1.6.4.15", Transaction::Pcd15),
+];
