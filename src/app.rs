@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, timeout, timeout_at},
 };
 use tracing::{error, info, warn};
 
@@ -29,7 +29,8 @@ use crate::{
     clock::Clock,
     config::{self, Config, LimitsConfig, LogFormat, StoreConfig, Watch},
     delivery::Delivery,
-    intake::{Devices, Intake},
+    devices::Devices,
+    intake::Intake,
     metrics::Metrics,
     mllp::server::{Bound, Budget, Server},
     pcd::Nomenclature,
@@ -42,6 +43,9 @@ use ways::WaysFile;
 const CUT: Duration = Duration::from_secs(3);
 /// The store's last checkpoint and sync have so long at least, also where everything else took all the time.
 const CLOSE: Duration = Duration::from_secs(2);
+
+/// Between two looks for silent devices.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why the engine did not start, or a reload was refused. The operator acts.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +96,7 @@ pub struct App {
     parts: Arc<Parts>,
     admin: Admin,
     watch: JoinHandle<()>,
+    look: JoinHandle<()>,
 }
 
 impl App {
@@ -109,7 +114,8 @@ impl App {
             error,
         })?;
         let watch = tokio::spawn(parts.clone().reload_on_change(watches));
-        Ok(App { parts, admin, watch })
+        let look = tokio::spawn(look_after(parts.devices.clone()));
+        Ok(App { parts, admin, watch, look })
     }
 
     /// The admin address bound.
@@ -146,12 +152,15 @@ impl App {
         let cut_at = deadline - (limit / 4).min(CUT);
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         self.watch.abort();
+        self.look.abort();
         // A reload that hangs is not waited for; what it still tries to put in force, delivery refuses.
         let _ = timeout_at(cut_at, async { *self.parts.stopping.lock().await = true }).await;
         let listeners = std::mem::take(&mut *self.parts.listeners());
         let drains = listeners.into_values().map(|listening| listening.server.drain(left(cut_at)));
         tokio::join!(futures_util::future::join_all(drains), self.parts.delivery.drain(left(cut_at)));
         let _ = timeout(left(deadline), self.parts.keep_ways()).await;
+        let devices = self.parts.devices.clone();
+        let _ = timeout(left(deadline), tokio::task::spawn_blocking(move || devices.save(true))).await;
         self.admin.stop(left(deadline).min(Duration::from_secs(1))).await;
         let closed = timeout(left(deadline).max(CLOSE), self.parts.store.close()).await;
         info!("stopped");
@@ -161,6 +170,19 @@ impl App {
             std::mem::forget(self.parts.store.clone());
             Ok(())
         })
+    }
+}
+
+/// Looks for silent devices, and keeps what is known of all.
+async fn look_after(devices: Arc<Devices>) {
+    let mut due = tokio::time::interval(LOOK_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        devices.look();
+        let devices = devices.clone();
+        // A panic in it was reported when it happened.
+        let _ = tokio::task::spawn_blocking(move || devices.save(false)).await;
     }
 }
 
@@ -240,13 +262,17 @@ impl Parts {
         let (watches, watched) = mpsc::unbounded_channel();
         let delivery = Delivery::new(store.clone(), clock.clone(), metrics.clone());
         delivery.came_by(WaysFile::in_store(&config.store.path).read());
+        let (at, devices_clock, devices_metrics) = (config.store.path.clone(), clock.clone(), metrics.clone());
+        let devices =
+            tokio::task::spawn_blocking(move || Arc::new(Devices::open(Some(&at), devices_clock, devices_metrics)));
+        let devices = devices.await?;
         let parts = Parts {
             source,
             settings: Settings::of(config),
             delivery,
             store,
             disk,
-            devices: Arc::new(Devices::default()),
+            devices,
             metrics,
             clock,
             nomenclature: Arc::new(ArcSwap::new(config.nomenclature.clone())),
@@ -281,6 +307,7 @@ impl Parts {
         // Lanes first: nothing may be acknowledged for a channel that does not come into force.
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         sabotage::crash_at(CrashPoint::DuringReload);
+        self.devices.channels_changed(&channels);
         self.channels.store(Arc::new(channels));
         self.keep_ways().await;
         let gone = self.listen(by_address, bound);

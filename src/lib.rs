@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Layers, low to high; a module uses only lower ones: `clock`, `metrics`, `sabotage` < `hl7` < `mllp`, `pcd`, `fhir` < `translate` <
-//! `store`, `destination` < `channel` < `intake`, `delivery` < `admin` < `config` < `app` < `cli`.
+//! `store`, `destination` < `channel` < `devices` < `intake`, `delivery` < `admin` < `config` < `app` < `cli`.
 //!
 //! What must never happen: a positive acknowledgement for a message that a power cut could still take; an acknowledged
 //! message that is neither delivered nor waiting nor a dead letter a person can see; two messages of a lane out of
@@ -22,6 +22,7 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod destination;
+pub mod devices;
 pub mod fhir;
 pub mod hl7;
 pub mod intake;

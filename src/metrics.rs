@@ -1,6 +1,10 @@
 //! Every metric of the engine, by its public name. Labels are channel, destination, code, outcome, reason, table and
 //! use: never a patient's or a device's identifier.
 
+mod devices;
+
+pub use devices::DeviceMetrics;
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -70,6 +74,8 @@ pub struct Metrics {
     pub in_flight_bytes: IntGauge,
     /// Configuration reloads refused.
     pub reload_failures: IntCounter,
+    /// Devices, counted by channel.
+    pub devices: DeviceMetrics,
 }
 
 impl Metrics {
@@ -147,6 +153,7 @@ impl Metrics {
             store_reopened: counter(&r, "store_reopened_total", "Times the store was opened anew after a failure.")?,
             in_flight_bytes: gauge(&r, "in_flight_bytes", "Frames in memory not yet stored.")?,
             reload_failures: counter(&r, "reload_failures_total", "Configuration reloads refused.")?,
+            devices: DeviceMetrics::new(&r)?,
             registry: r,
         })
     }

@@ -18,24 +18,23 @@ use crate::{
     channel::Channel,
     delivery::DestinationStatus,
     hl7::Message,
-    intake::DeviceStatus,
     pcd,
     store::{self, Backup, DeadLetter, Event, Sequence, Stats, StoreError, Summary},
 };
 
-type Shared = State<Arc<Engine>>;
-type Answer<T> = Result<T, Problem>;
+pub(super) type Shared = State<Arc<Engine>>;
+pub(super) type Answer<T> = Result<T, Problem>;
 
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1_000;
+pub(super) const PAGE_DEFAULT: usize = 100;
+pub(super) const PAGE_MAX: usize = 1_000;
 /// Messages one replay request may put back.
 const REPLAY_MAX: usize = 100_000;
 
 #[derive(Serialize)]
 pub(super) struct Page<T> {
-    items: Vec<T>,
+    pub(super) items: Vec<T>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<u64>,
+    pub(super) next: Option<u64>,
 }
 
 impl<T> Page<T> {
@@ -100,7 +99,7 @@ fn channel_named(engine: &Engine, name: &str) -> Answer<Arc<Channel>> {
 }
 
 /// A name that is neither configured nor has anything in the store is a mistake, and an empty list would hide it.
-fn known(engine: &Engine, channel: Option<&str>, destination: Option<&str>) -> Answer<()> {
+pub(super) fn known(engine: &Engine, channel: Option<&str>, destination: Option<&str>) -> Answer<()> {
     let (channels, lanes) = (engine.channels.load(), engine.store.lanes());
     let fits = |of: &str, name: &str| {
         channel.is_none_or(|channel| channel == of) && destination.is_none_or(|destination| destination == name)
@@ -189,14 +188,14 @@ fn before(to: Timestamp) -> Option<Timestamp> {
     to.checked_sub(jiff::Span::new().nanoseconds(1)).ok()
 }
 
-type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
-type Named<T> = Result<Path<T>, axum::extract::rejection::PathRejection>;
+pub(super) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+pub(super) type Named<T> = Result<Path<T>, axum::extract::rejection::PathRejection>;
 
-fn named<T>(path: Named<T>) -> Answer<T> {
+pub(super) fn named<T>(path: Named<T>) -> Answer<T> {
     path.map(|Path(name)| name).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
-fn asked<T>(query: Asked<T>) -> Answer<T> {
+pub(super) fn asked<T>(query: Asked<T>) -> Answer<T> {
     query.map(|Query(query)| query).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
@@ -347,10 +346,6 @@ pub(super) async fn settle_dead(State(engine): Shared, path: Named<(u64, String)
     })?;
     info!(entry, action, "dead letter settled");
     Ok(StatusCode::NO_CONTENT)
-}
-
-pub(super) async fn devices(State(engine): Shared) -> Json<Page<DeviceStatus>> {
-    Json(Page { items: engine.devices.list(), next: None })
 }
 
 pub(super) async fn store(State(engine): Shared) -> Json<Stats> {

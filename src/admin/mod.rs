@@ -6,6 +6,7 @@
 
 mod api;
 mod audit;
+mod devices;
 mod guard;
 mod problem;
 
@@ -28,7 +29,7 @@ use crate::{
     channel::Channel,
     clock::Clock,
     delivery::Delivery,
-    intake::Devices,
+    devices::Devices,
     metrics::Metrics,
     pcd::Nomenclature,
     store::{Backup, BackupError, Store},
@@ -49,7 +50,7 @@ pub struct Engine {
     pub metrics: Arc<Metrics>,
     /// The channels in force.
     pub channels: Arc<ArcSwap<Vec<Arc<Channel>>>>,
-    /// Devices heard since the start.
+    /// Devices heard.
     pub devices: Arc<Devices>,
     /// Codes for `explain`.
     pub nomenclature: Arc<ArcSwap<Nomenclature>>,
@@ -128,7 +129,8 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/replay", post(api::replay))
         .route("/api/dead", get(api::dead))
         .route("/api/dead/{entry}/{action}", post(api::settle_dead))
-        .route("/api/devices", get(api::devices))
+        .route("/api/devices", get(devices::list))
+        .route("/api/devices/{id}", get(devices::one))
         .route("/api/audit", get(api::audit))
         .route("/api/store", get(api::store))
         .route("/api/store/backup", post(api::backup))

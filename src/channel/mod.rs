@@ -39,6 +39,8 @@ pub struct Channel {
     pub accept: Filter,
     /// Repeat rule.
     pub repeat: Repeat,
+    /// When one of its devices is silent.
+    pub device: DeviceRules,
     /// In file order.
     pub destinations: Vec<Arc<Destination>>,
     /// Hash of the channel's file and of every table it uses: tells under which configuration a message was sent.
@@ -95,6 +97,21 @@ pub enum Retransmission {
     Drop,
     /// It is not looked for.
     Off,
+}
+
+/// How often a channel's devices report, and when one is silent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRules {
+    /// Between two reports; `None`: learned from each device.
+    pub expected_interval: Option<Duration>,
+    /// Reports missed in a row; 0: no device is ever silent.
+    pub silent_after: u32,
+}
+
+impl Default for DeviceRules {
+    fn default() -> DeviceRules {
+        DeviceRules { expected_interval: None, silent_after: 3 }
+    }
 }
 
 /// One destination of a channel.

@@ -73,6 +73,7 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
             window: Duration::from_secs(60),
             retransmission: Retransmission::Off,
         },
+        device: DeviceRules::default(),
         destinations,
         hash: 0,
     }

@@ -225,14 +225,14 @@ impl Selection {
 }
 
 /// The admin API of the engine whose configuration this is.
-struct Api {
+pub(super) struct Api {
     client: Client,
     base: String,
     json: bool,
 }
 
 impl Api {
-    fn of(common: &Common) -> Result<Api, Failure> {
+    pub(super) fn of(common: &Common) -> Result<Api, Failure> {
         let base = format!("http://{}", common.load()?.admin);
         Ok(Api { client: Client::builder().no_proxy().build()?, base, json: common.json })
     }
@@ -247,6 +247,11 @@ impl Api {
 
     async fn json(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
         Ok(serde_json::from_str(&self.call(method, path, body).await?)?)
+    }
+
+    /// One thing.
+    pub(super) async fn one(&self, path: &str) -> Result<Value, Failure> {
+        self.json(Method::GET, path, None).await
     }
 
     async fn answer(&self, method: Method, path: &str, body: Option<Value>) -> Result<reqwest::Response, Failure> {
@@ -265,7 +270,12 @@ impl Api {
     }
 
     /// All pages up to `limit` items.
-    async fn list(&self, path: &str, pairs: Vec<(&str, String)>, limit: usize) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn list(
+        &self,
+        path: &str,
+        pairs: Vec<(&str, String)>,
+        limit: usize,
+    ) -> Result<Vec<Value>, Failure> {
         let mut items = Vec::new();
         let mut cursor = None;
         while items.len() < limit {
@@ -290,7 +300,7 @@ impl Api {
         Ok(items)
     }
 
-    fn print(&self, items: &[Value], line: fn(&Value) -> String) {
+    pub(super) fn print(&self, items: &[Value], line: fn(&Value) -> String) {
         if self.json {
             println!("{:#}", Value::Array(items.to_vec()));
         } else {
@@ -298,7 +308,7 @@ impl Api {
         }
     }
 
-    fn print_one(&self, item: &Value, text: fn(&Value) -> String) {
+    pub(super) fn print_one(&self, item: &Value, text: fn(&Value) -> String) {
         println!("{}", if self.json { format!("{item:#}") } else { text(item) });
     }
 }

@@ -7,6 +7,7 @@
 mod api;
 #[cfg(feature = "demo")]
 mod demo;
+mod devices;
 mod files;
 mod offline;
 mod run;
@@ -79,6 +80,9 @@ enum Command {
         after_help = "Example: cannula replay --channel bedside-pumps --from 2026-01-05T08:00:00Z --to 2026-01-05T09:00:00Z --dry-run"
     )]
     Replay(api::ReplayArgs),
+    /// List devices: when last heard, whether silent, how far their clocks are off, what is missing
+    #[command(after_help = "Example: cannula devices --state silent\n         cannula devices 12")]
+    Devices(devices::DevicesArgs),
     /// Look at the store, back it up, restore it
     #[command(after_help = "Example: cannula store verify\n         cannula store backup /backups/2026-01-05")]
     Store {
@@ -172,6 +176,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Messages { action } => api::messages(common, action),
         Command::Dead { action } => api::dead(common, action),
         Command::Replay(args) => api::replay(common, &args),
+        Command::Devices(args) => devices::devices(common, args),
         Command::Store { action } => offline::store(common, &action),
         Command::Audit { action } => offline::audit(common, &action),
         #[cfg(feature = "demo")]

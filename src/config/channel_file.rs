@@ -16,7 +16,9 @@ use super::{
     value,
 };
 use crate::{
-    channel::{Channel, Condition, Conformance, Expression, Filter, Listener, Repeat, Retransmission, stable_hash},
+    channel::{
+        Channel, Condition, Conformance, DeviceRules, Expression, Filter, Listener, Repeat, Retransmission, stable_hash,
+    },
     hl7::Charset,
     mllp::server::{Limits, Network},
 };
@@ -57,6 +59,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     let listener = listening.as_ref().and_then(listener);
     let accept = root.one("accept").and_then(|table| filter(&table));
     let repeat = root.one("repeat").and_then(|table| repeat(&table));
+    let device = root.one("device").and_then(|table| device(&table));
     let mut hashed: Vec<Arc<[u8]>> = vec![source.text.as_bytes().into()];
     let destinations = destination_table::read_all(&root, around, &mut hashed);
     let listening = listening?;
@@ -71,6 +74,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
             listener: listener?,
             accept: accept?,
             repeat: repeat?,
+            device: device?,
             destinations: destinations.read?,
             hash: hash(&hashed),
         },
@@ -179,6 +183,15 @@ fn repeat(table: &Reader<'_>) -> Option<Repeat> {
     let retransmission = [Retransmission::Mark, Retransmission::Drop, Retransmission::Off];
     let retransmission = table.choice("retransmission", &retransmission);
     Some(Repeat { key: key?, window: window?, retransmission: retransmission? })
+}
+
+fn device(table: &Reader<'_>) -> Option<DeviceRules> {
+    let expected = match table.has("expected_interval") {
+        true => table.text("expected_interval", value::positive_duration).map(Some),
+        false => Some(None),
+    };
+    let silent_after = table.count("silent_after");
+    Some(DeviceRules { expected_interval: expected?, silent_after: u32::try_from(silent_after?).ok()? })
 }
 
 /// `where` and `when` of `[accept]` or of a destination.

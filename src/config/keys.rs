@@ -165,6 +165,7 @@ pub(super) static CHANNEL: Table = Table {
         key("listener", One(&LISTENER), Required, "Where messages come in."),
         key("accept", One(&ACCEPT), Optional, "Which messages are this channel's; without it, all."),
         key("repeat", One(&REPEAT), Optional, "How a sender's repeat is told."),
+        key("device", One(&DEVICE), Optional, "How often its devices report, and when one is silent."),
         key("destination", Kind::Many(&DESTINATION), Required, "Where messages go, one table each."),
     ],
 };
@@ -261,6 +262,24 @@ pub(super) static REPEAT: Table = Table {
             Choice(&["mark", "drop", "off"]),
             Is("mark"),
             "What becomes of a message whose content an earlier one within the window had, but for MSH-7, MSH-10 and MSH-13: `mark` delivers it, counts it and says in its timeline which it repeats; `drop` answers and counts it and does not store it; `off` does not look. A message with no time of its own (OBR-7, OBX-14, EVN-2 or MSA-2) is never taken for one.",
+        ),
+    ],
+};
+
+pub(super) static DEVICE: Table = Table {
+    title: "[device]",
+    keys: &[
+        key(
+            "expected_interval",
+            Text("duration"),
+            Optional,
+            "Time between two reports of a device. Not written: learned from each device, as what three of four of its last 16 pauses do not exceed.",
+        ),
+        key(
+            "silent_after",
+            Count(0, 1_000),
+            Is("3"),
+            "Reports missed in a row after which a device is silent, and no sooner than after 5 seconds; 0: no device is ever silent.",
         ),
     ],
 };

@@ -28,6 +28,13 @@ pub(super) fn duration(text: &str) -> Result<Duration, Problem> {
         .ok_or_else(|| Problem::new("the duration is over 100 years", "write a shorter one"))
 }
 
+/// A duration that is not nothing.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, Problem> {
+    let is_positive = |read: &Duration| !read.is_zero();
+    let nothing = || Problem::new("an interval of nothing", "write a longer one, such as 60s, or remove the key");
+    Some(duration(text)?).filter(is_positive).ok_or_else(nothing)
+}
+
 /// `512B`, `64KiB`, `16MiB`, `50GiB`, `2TiB`.
 pub(super) fn size(text: &str) -> Result<u64, Problem> {
     let problem = || {

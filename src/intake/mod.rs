@@ -6,7 +6,6 @@
 
 mod check;
 mod content;
-mod devices;
 mod hold;
 mod refusal;
 mod reply;
@@ -33,6 +32,7 @@ use tracing::{debug, error, warn};
 use crate::{
     channel::{Channel, Conformance, FilterError},
     clock::Clock,
+    devices::Devices,
     hl7::{Header, Message},
     metrics::Metrics,
     mllp::server::{Answer, FrameHandler},
@@ -40,7 +40,6 @@ use crate::{
     sabotage::{self, Fault},
     store::{Appended, Received, SearchKeys, Store, StoreError, Stored},
 };
-pub use devices::{DeviceStatus, Devices};
 use hold::{Turn, Turns};
 use refusal::Refusal;
 use reply::Asked;
@@ -273,7 +272,7 @@ impl Shared {
         let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
         let devices = pcd::device_keys(&message);
         if let Some(device) = devices.first().filter(|_| first) {
-            self.devices.heard(device, &channel.name, at);
+            self.devices.heard(device, channel, &message, at);
         }
         Ok(Received {
             channel: channel.name.clone(),

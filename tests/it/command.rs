@@ -73,7 +73,7 @@ fn a_sample_that_no_longer_holds_fails_check() {
 #[test]
 fn every_command_has_help_with_an_example() {
     let site = Site::new(&[]);
-    for command in ["run", "check", "try", "explain", "messages", "dead", "replay", "store", "audit"] {
+    for command in ["run", "check", "try", "explain", "messages", "dead", "replay", "devices", "store", "audit"] {
         let (code, help, _) = site.command(&[command, "--help"]);
         assert_eq!(code, 0);
         assert!(help.contains(&format!("cannula {command}")) && help.contains("Example"), "{command}:\n{help}");

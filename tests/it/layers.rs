@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["translate"],
     &["store", "destination"],
     &["channel"],
+    &["devices"],
     &["intake", "delivery"],
     &["admin"],
     &["config"],

@@ -59,6 +59,7 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
             window: Duration::from_secs(24 * 3600),
             retransmission: Retransmission::Mark,
         },
+        device: crate::channel::DeviceRules::default(),
         destinations: vec![],
         hash: 0,
     }

@@ -1,6 +1,7 @@
 //! What a sender can rely on.
 
 use super::*;
+use crate::devices::DeviceQuery;
 
 const CONDITIONS: [&str; 5] = ["", "AL", "NE", "ER", "SU"];
 
@@ -314,7 +315,8 @@ async fn a_store_full_for_longer_than_the_hold_is_told_and_the_connection_stays(
     assert_eq!((reply.code.as_str(), reply.error.as_deref()), ("CR", Some("207")));
     assert_eq!(metrics.messages_received.with_label_values(&["pumps"]).get(), 2, "tries are not counted");
     assert_eq!(metrics.nonconforming.with_label_values(&["pumps", "102"]).get(), 1);
-    assert_eq!(devices.list().iter().map(|device| device.messages).collect::<Vec<_>>(), [2]);
+    let (heard, _) = devices.page(&DeviceQuery { limit: 10, ..DeviceQuery::default() });
+    assert_eq!(heard.iter().map(|device| device.messages).collect::<Vec<_>>(), [2]);
     store.refuse(None);
     let answer = intake.frame(peer_address(), message("FULL").into(), Instant::now()).await;
     assert_eq!(Reply::read(&answer.messages[0]).code, "AA");

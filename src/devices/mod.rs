@@ -1,0 +1,338 @@
+//! Every device that reports: when it was last heard, how often it should be, whether its clock and its numbers are right.
+//!
+//! What must never happen: a silence or a gap that is not told; a silence told that was ours (a stop, a clock set, a channel
+//! switched off); memory that grows with what devices call themselves; a device's name in a metric. What is kept here is
+//! for watching: no message waits for it or is refused by it.
+
+mod device;
+mod file;
+mod notices;
+mod reading;
+mod rhythm;
+mod sequence;
+mod status;
+mod timing;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::{channel::Channel, clock::Clock, hl7::Message, metrics::Metrics};
+use device::{Changed, Device, Now};
+use file::DevicesFile;
+use notices::Notices;
+use reading::Reading;
+use sequence::{Counter, Gap, Step, fnv};
+pub use status::{DeviceState, DeviceStatus, Event, Happening, SequenceStatus};
+
+/// Devices remembered at once; the longest unheard eighth gives way.
+const DEVICES_MAX: usize = 16_384;
+/// Senders' counters remembered at once; those that proved to be none give way first.
+const COUNTERS_MAX: usize = 16_384;
+/// A wall clock that moves so much apart from time passed was set. Milliseconds.
+const CLOCK_SET: i64 = 10_000;
+/// Between two writes of the file. Milliseconds.
+const SAVE_EVERY: i64 = 60_000;
+
+/// The devices heard; shared by all intakes.
+pub struct Devices {
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    file: Option<DevicesFile>,
+    watched: Mutex<Watched>,
+}
+
+struct Watched {
+    known: Known,
+    /// Wall clock minus time passed.
+    own_clock: i64,
+    saved: i64,
+    save_failed: bool,
+    /// The series of the gauge.
+    counted: BTreeMap<(Arc<str>, DeviceState), i64>,
+    notices: Notices,
+}
+
+/// What the file keeps.
+#[derive(Default, Serialize, Deserialize)]
+struct Known {
+    devices: HashMap<Arc<str>, Device>,
+    /// By sender and what stands before the number.
+    counters: HashMap<u64, Counter>,
+    next_id: u64,
+    /// Time passed when this was written.
+    passed: i64,
+}
+
+/// Which devices are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceQuery {
+    /// Of this channel.
+    pub channel: Option<String>,
+    /// In this state.
+    pub state: Option<DeviceState>,
+    /// After this id.
+    pub after: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Devices {
+    /// Devices as the last run left them in `store`, the store's folder; kept in memory alone without one.
+    pub fn open(store: Option<&Path>, clock: Clock, metrics: Arc<Metrics>) -> Devices {
+        let file = store.map(DevicesFile::in_store);
+        let mut known: Known = file.as_ref().map(read).unwrap_or_default();
+        let passed = millis_passed(&clock);
+        let saved = known.passed;
+        known.devices.values_mut().for_each(|device| device.resume(saved, passed));
+        known.counters.values_mut().for_each(|counter| counter.resume(passed));
+        let watched = Watched {
+            known,
+            own_clock: clock.now().as_millisecond() - passed,
+            saved: passed,
+            save_failed: false,
+            counted: BTreeMap::new(),
+            notices: Notices::default(),
+        };
+        Devices { clock, metrics, file, watched: Mutex::new(watched) }
+    }
+
+    /// Notes a message of `device`, received at `at`.
+    pub fn heard(&self, device: &str, channel: &Channel, message: &Message, at: Timestamp) {
+        let reading = Reading::of(message);
+        let now = Now { at: at.as_millisecond(), passed: millis_passed(&self.clock) };
+        let mut watched = self.watched();
+        let Watched { known, own_clock, notices, .. } = &mut *watched;
+        let set_by = now.at - now.passed - *own_clock;
+        if set_by.abs() > CLOCK_SET {
+            *own_clock += set_by;
+            known.devices.values_mut().for_each(|device| device.timing.own_clock_set(set_by));
+        }
+        self.make_room(known, device, &channel.name);
+        let name = known.add(device, &channel.name, now);
+        let (step, gaps) = known.count(&name, &reading, now);
+        let Some(entry) = known.devices.get_mut(&name) else { return };
+        entry.message(channel, now);
+        entry.step(step, now);
+        let changed = if reading.is_observation { entry.observation(&reading, now) } else { Changed::default() };
+        notices.tell(&name, &channel.name, changed, entry.rhythm.quiet(now.passed), now.passed);
+        self.measure(&channel.name, step, changed, entry.skew().filter(|_| changed.told.timely));
+        self.tell_gaps(known, gaps, now.at);
+    }
+
+    /// Looks for devices that fell silent and numbers that did not come, and brings the gauge up to date. Due every second.
+    pub fn look(&self) {
+        let now = Now { at: self.clock.now().as_millisecond(), passed: millis_passed(&self.clock) };
+        let mut watched = self.watched();
+        let Watched { known, counted, notices, .. } = &mut *watched;
+        for (name, device) in &mut known.devices {
+            let quiet = device.rhythm.quiet(now.passed);
+            if device.falls_silent(now) {
+                let changed = Changed { fell_silent: true, ..Changed::default() };
+                notices.tell(name, &device.channel, changed, quiet, now.passed);
+                self.measure(&device.channel, Step::Usual, changed, None);
+            }
+        }
+        notices.tell_withheld(now.passed);
+        let gaps = known.due_gaps(now.passed);
+        self.tell_gaps(known, gaps, now.at);
+        self.gauge(known, counted);
+    }
+
+    /// Forgets the devices of channels that are no longer among `channels`.
+    pub fn channels_changed(&self, channels: &[Arc<Channel>]) {
+        let is_there = |name: &str| channels.iter().any(|channel| &*channel.name == name);
+        self.watched().known.devices.retain(|_, device| is_there(&device.channel));
+    }
+
+    /// Writes the file if that is due, or at a stop. A failure is logged once until it is over.
+    pub fn save(&self, at_stop: bool) {
+        let passed = millis_passed(&self.clock);
+        let Some(file) = &self.file else { return };
+        let bytes = {
+            let mut watched = self.watched();
+            if !at_stop && passed - watched.saved < SAVE_EVERY {
+                return;
+            }
+            watched.saved = passed;
+            watched.known.passed = passed;
+            DevicesFile::encode(&watched.known)
+        };
+        let written = bytes.and_then(|bytes| file.write(&bytes));
+        let failed_before = std::mem::replace(&mut self.watched().save_failed, written.is_err());
+        if let (Err(error), false) = (written, failed_before) {
+            warn!(file = %file.path().display(), %error, "devices are not kept for the next start: free disk space");
+        }
+    }
+
+    /// Devices by id, and where the next page begins.
+    pub fn page(&self, query: &DeviceQuery) -> (Vec<DeviceStatus>, Option<u64>) {
+        self.look();
+        let watched = self.watched();
+        let wanted = |device: &Device| {
+            query.after.is_none_or(|after| device.id > after)
+                && query.state.is_none_or(|state| device.state() == state)
+                && query.channel.as_deref().is_none_or(|channel| &*device.channel == channel)
+        };
+        let mut found: Vec<_> = watched.known.devices.iter().filter(|(_, device)| wanted(device)).collect();
+        found.sort_unstable_by_key(|(_, device)| device.id);
+        let more = found.len() > query.limit;
+        found.truncate(query.limit);
+        let next = found.last().filter(|_| more).map(|(_, device)| device.id);
+        let now = millis_passed(&self.clock);
+        (found.into_iter().map(|(name, device)| device.status(name, now)).collect(), next)
+    }
+
+    /// One device, and what happened to it lately, oldest first.
+    pub fn one(&self, id: u64) -> Option<(DeviceStatus, Vec<Event>)> {
+        self.look();
+        let watched = self.watched();
+        let (name, device) = watched.known.devices.iter().find(|(_, device)| device.id == id)?;
+        Some((device.status(name, millis_passed(&self.clock)), device.history()))
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make_room(&self, known: &mut Known, device: &str, channel: &Arc<str>) {
+        if known.devices.len() >= DEVICES_MAX && !known.devices.contains_key(device) {
+            forget_unheard(&mut known.devices, |device| device.heard);
+            self.metrics.limits_hit.with_label_values(&[&**channel, "devices"]).inc();
+        }
+        if known.counters.len() >= COUNTERS_MAX {
+            known.counters.retain(|_, counter| counter.is_learned());
+            if known.counters.len() > COUNTERS_MAX / 8 * 7 {
+                forget_unheard(&mut known.counters, |counter| counter.heard);
+            }
+        }
+    }
+
+    fn measure(&self, channel: &Arc<str>, step: Step, changed: Changed, skew: Option<i64>) {
+        let add = |family: &prometheus::IntCounterVec, count: u64| {
+            if count > 0 {
+                family.with_label_values(&[channel]).inc_by(count);
+            }
+        };
+        let metrics = &self.metrics.devices;
+        add(&metrics.silences, changed.fell_silent.into());
+        add(&metrics.late, changed.told.late.into());
+        add(&metrics.out_of_order, u64::from(changed.told.out_of_order) + u64::from(step == Step::Overtaken));
+        add(&metrics.clock_sets, changed.told.clock_set.is_some().into());
+        add(&metrics.repeats, (step == Step::Repeat).into());
+        if let Some(skew) = skew {
+            metrics.clock_skew_seconds.with_label_values(&[channel]).observe(skew.abs() as f64 / 1000.0);
+        }
+    }
+
+    fn tell_gaps(&self, known: &mut Known, gaps: Vec<Gap>, at: i64) {
+        for Gap { device, missing } in gaps {
+            let Some(device) = known.devices.get_mut(&*device) else { continue };
+            device.gap(missing, at);
+            self.metrics.devices.gaps.with_label_values(&[&device.channel]).inc();
+            self.metrics.devices.missing.with_label_values(&[&device.channel]).inc_by(missing);
+        }
+    }
+
+    fn gauge(&self, known: &Known, counted: &mut BTreeMap<(Arc<str>, DeviceState), i64>) {
+        let before = std::mem::take(counted);
+        for device in known.devices.values() {
+            // Each state of a channel has a series, so that one that empties goes to 0.
+            for state in DeviceState::ALL {
+                *counted.entry((device.channel.clone(), state)).or_default() += i64::from(state == device.state());
+            }
+        }
+        let gauge = &self.metrics.devices.devices;
+        for (channel, state) in before.keys().filter(|key| !counted.contains_key(*key)) {
+            let _ = gauge.remove_label_values(&[channel, state.as_str()]);
+        }
+        for ((channel, state), count) in counted.iter() {
+            gauge.with_label_values(&[channel, state.as_str()]).set(*count);
+        }
+    }
+}
+
+impl Known {
+    /// The name under which a device is kept, which is new with its first message.
+    fn add(&mut self, device: &str, channel: &Arc<str>, now: Now) -> Arc<str> {
+        if let Some((name, _)) = self.devices.get_key_value(device) {
+            return name.clone();
+        }
+        let name: Arc<str> = device.into();
+        self.next_id += 1;
+        self.devices.insert(name.clone(), Device::new(self.next_id, channel.clone(), now));
+        name
+    }
+
+    /// What the message's number says, by the sender's counter where it is one, else by the device's own.
+    fn count(&mut self, name: &Arc<str>, reading: &Reading, now: Now) -> (Step, Vec<Gap>) {
+        let (Some(number), Some(device)) = (reading.number, self.devices.get_mut(name)) else {
+            return (Step::Usual, Vec::new());
+        };
+        let new = || Counter::new(number, reading.sent, name, now.passed);
+        let key = fnv(&(u128::from(reading.sender) << 64 | u128::from(number.prefix)).to_be_bytes());
+        let take = |counter: &mut Option<Counter>| match counter {
+            Some(counter) => counter.take(number, reading.sent, name, now.passed),
+            None => {
+                *counter = Some(new());
+                Step::Usual
+            }
+        };
+        let mut shared = self.counters.remove(&key);
+        let (by_sender, by_device) = (take(&mut shared), take(&mut device.counter));
+        device.counts_by_sender = shared.as_ref().is_some_and(Counter::is_learned);
+        device.shares_counter = device.counts_by_sender && shared.as_ref().is_some_and(Counter::is_shared);
+        let counts = if device.counts_by_sender { shared.as_mut() } else { device.counter.as_mut() };
+        let gaps = counts.map(|counter| counter.gaps(now.passed)).unwrap_or_default();
+        self.counters.extend(shared.map(|shared| (key, shared)));
+        (if device.counts_by_sender { by_sender } else { by_device }, gaps)
+    }
+
+    fn due_gaps(&mut self, passed: i64) -> Vec<Gap> {
+        let own = self.devices.values_mut().filter(|device| !device.counts_by_sender);
+        let own = own.filter_map(|device| device.counter.as_mut());
+        let counters = self.counters.values_mut().chain(own).filter(|counter| !counter.is_settled());
+        counters.flat_map(|counter| counter.gaps(passed)).collect()
+    }
+}
+
+fn read(file: &DevicesFile) -> Known {
+    file.read().map(Option::unwrap_or_default).unwrap_or_else(|error| {
+        let file = file.path().display();
+        warn!(%file, %error, "what was known of the devices is lost: they are learned anew");
+        Known::default()
+    })
+}
+
+fn millis_passed(clock: &Clock) -> i64 {
+    i64::try_from(clock.passed().as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Drops the longest unheard eighth at once, so that a flood of new names costs little each.
+fn forget_unheard<K, V>(kept: &mut HashMap<K, V>, heard: impl Fn(&V) -> i64) {
+    let mut times: Vec<i64> = kept.values().map(&heard).collect();
+    times.sort_unstable();
+    let (limit, mut left) = (times[times.len() / 8], times.len() / 8 + 1);
+    kept.retain(|_, value| {
+        let goes = heard(value) <= limit && left > 0;
+        left -= usize::from(goes);
+        !goes
+    });
+}
+
+#[cfg(test)]
+impl Default for Devices {
+    #[allow(clippy::unwrap_used)]
+    fn default() -> Devices {
+        Devices::open(None, Clock::system(), Arc::new(Metrics::new().unwrap()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
