@@ -12,6 +12,7 @@
 //! `Provenance.entity.what.identifier`. Ids ascend for each sender, so order needs no clock.
 
 pub mod account;
+pub mod conform;
 pub mod fhir_sink;
 pub mod frame;
 pub mod id;

@@ -44,7 +44,7 @@ async fn sink(rules: &[&str], ledger: Option<&File>) -> Sink {
 
 #[tokio::test]
 async fn every_command_has_help_with_an_example() {
-    for command in ["send", "load", "sink", "fhir-sink", "simulate", "spec", "join", "verify"] {
+    for command in ["send", "load", "sink", "fhir-sink", "simulate", "spec", "conform", "join", "verify"] {
         let output = run(&[command, "--help"]).await;
         assert!(output.status.success() && text(&output).contains("Example: mllp-test"), "{command}");
     }
@@ -71,6 +71,24 @@ async fn send_prints_each_answer_and_fails_on_a_refusal() {
     let output = run(&["send", &sink.address().to_string(), file.path(), "--raw", "--json"]).await;
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((answer["code"].as_str(), output.status.code()), (Some("AA"), Some(0)));
+}
+
+#[tokio::test]
+async fn conform_lists_breaches_and_is_1_for_errors_only_when_strict_and_for_a_listener_that_does_not_answer_as_asked()
+{
+    let file = File::new("conform.hl7");
+    std::fs::write(&file.0, "MSH|^~\\&|A|B|C|D|20260102030405||ORU^R40^ORU_R40|ONE|P|2.6\nPID|||1\n").unwrap();
+    let output = run(&["conform", file.path()]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output).contains("error   A03 MSH[1]-7"), "{}", text(&output));
+    let output = run(&["conform", file.path(), "--strict", "--json"]).await;
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &told["messages"][0]["verdict"]["transaction"]), (Some(1), &"PCD-04".into()));
+    let sink = sink(&[], None).await;
+    let output = run(&["conform", &sink.address().to_string(), "--transaction", "PCD-04"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let output = run(&["conform", &sink.address().to_string(), "--confirm", "2s"]).await;
+    assert!(output.status.code() == Some(1) && text(&output).contains("D01"), "{}", text(&output));
 }
 
 #[tokio::test]

@@ -60,6 +60,10 @@ pub(super) enum Command {
     /// Run the table of bad inputs against any MLLP receiver; exit 1 if a row is answered otherwise than it should be.
     #[command(after_help = "Example: mllp-test spec 127.0.0.1:2575 --row 12 --row 33")]
     Spec(SpecArgs),
+    /// Check messages against the IHE PCD framework, or play a conformant reporter against a listener.
+    #[command(after_help = "Example: mllp-test conform captured/ --strict\n\
+        Example: mllp-test conform 127.0.0.1:2575 --transaction PCD-01 --transaction PCD-04")]
+    Conform(ConformArgs),
     /// Join a sender's ledger with those of the destinations; exit 1 if a promise was broken.
     #[command(after_help = "Example: mllp-test join in.ledger ehr.ledger alarms.ledger=R40 --dead dead-ids.txt")]
     Join(JoinArgs),
@@ -255,6 +259,22 @@ pub(super) struct SpecArgs {
     /// How long to wait for each answer.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(super) ack_timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConformArgs {
+    /// Files, folders with files *.hl7 and *.txt, or the address of a listener.
+    #[arg(required = true)]
+    pub(super) targets: Vec<PathBuf>,
+    /// Exit 1 on errors in files too. Faults of a listener always do.
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Send a listener only this transaction; may be given several times.
+    #[arg(long, value_name = "PCD-01")]
+    pub(super) transaction: Vec<String>,
+    /// How long a listener has for each answer, as an alert reporter's watchdog gives it.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(super) confirm: Duration,
 }
 
 #[derive(Debug, Args)]

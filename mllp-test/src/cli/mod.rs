@@ -1,6 +1,7 @@
 //! The commands. Nothing is decided here but what to print.
 
 mod args;
+mod conform;
 mod proxy;
 mod verify;
 
@@ -45,6 +46,7 @@ impl Cli {
             Command::Proxy(args) => args.run().await,
             Command::Simulate(args) => args.run(json).await,
             Command::Spec(args) => args.run(json).await,
+            Command::Conform(args) => args.run(json).await,
             Command::Join(args) => args.run(json),
             Command::Verify(args) => args.run(json).await,
         }
