@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::super::{Coded, Containment, Level, Nomenclature, Resolved, Triplet};
+use super::super::{Coded, Containment, Fit, Level, Nomenclature, Resolved, Triplet};
 use crate::hl7::{Message, Segment};
 
 /// What a message is for.
@@ -137,9 +137,8 @@ impl<'m> Row<'m> {
         let place = Containment::parse(raw).filter(|_| levels >= 4);
         let is_device = levels == 4 && place.is_some_and(|place| place.level() <= Level::Channel);
         let code = Coded::read(obx.field(3).first());
-        let term = mdc(&code).map_or(Resolved { code: None, term: None, mismatch: false }, |triplet| {
-            nomenclature.resolve(ascii(triplet.code), ascii(triplet.text))
-        });
+        let unread = Resolved { code: None, term: None, mismatch: false, fit: Fit::Nothing };
+        let term = mdc(&code).map_or(unread, |triplet| nomenclature.resolve(ascii(triplet.code), ascii(triplet.text)));
         Row { obx, group, place, is_device, code, term }
     }
 
