@@ -347,6 +347,11 @@ impl Committer {
         self.journal.set_reserve(unsettled * SETTLED_BYTES);
     }
 
+    /// What it takes to record the end of all that waits.
+    pub(super) fn room_to_settle(&self) -> u64 {
+        self.shared.state().waiting() * SETTLED_BYTES
+    }
+
     fn measure(&self) {
         self.keep_room_to_settle(0);
         let state = self.shared.state();

@@ -21,7 +21,7 @@ use crate::store::{
     records::{
         Carried, CarriedDead, CarriedEntry, CarriedEvent, CarriedState, Header, Outcome, Recorded, Settled, What, nanos,
     },
-    request::Batch,
+    request::{Batch, Planned},
     state::{Dead, SegmentUse, State},
     view::{self, Told},
 };
@@ -36,6 +36,9 @@ const CARRY_ATTEMPTS: usize = 16;
 const WANTED_MAX: u64 = 4;
 /// The same in a full store, whose last reserve the copies would use up: deliveries in order empty it more cheaply.
 const WANTED_MAX_FULL: u64 = 8;
+/// The same where no lane stands at a message in it: no delivery will empty it, and a full store would stay so for a few
+/// dead letters.
+const WANTED_MAX_STUCK: u64 = 2;
 
 /// How far the release of the oldest segments has come.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -122,7 +125,11 @@ impl Committer {
         while end < last {
             let segment = state.segments.get(&end).copied().unwrap_or_default();
             let old = received_at(&state, end, now).saturating_add(retain) <= now;
-            let share = if pressed { WANTED_MAX_FULL } else { WANTED_MAX };
+            let share = match pressed {
+                false => WANTED_MAX,
+                true if is_being_emptied(&state, end) => WANTED_MAX_FULL,
+                true => WANTED_MAX_STUCK,
+            };
             let may_go = old || pressed && !self.options.retain_when_full;
             if !may_go || segment.live * share > segment.messages && !worth_it(&state, last, share) {
                 break;
@@ -141,6 +148,7 @@ impl Committer {
 
     /// Copies messages forward with all that is true of them; answers whether the next step can follow at once.
     fn carry(&mut self, ids: &[u64]) -> Result<bool, JournalError> {
+        let room = self.journal.left().saturating_sub(self.room_to_settle());
         let mut batch = Batch::new(&self.shared.state(), true, self.shared.payload_max);
         for id in ids {
             let planned = self.carried(*id).and_then(|(mut carried, message)| {
@@ -152,6 +160,13 @@ impl Committer {
             if let Err(fault) = planned {
                 return self.cannot_carry(*id, &fault);
             }
+            if bytes(&batch.planned) > room {
+                batch.planned.pop();
+                break;
+            }
+        }
+        if batch.planned.is_empty() {
+            return Err(JournalError::Full);
         }
         self.write_own(batch.planned)?;
         self.again_at = None;
@@ -269,6 +284,18 @@ fn received_at(state: &State, segment: u64, now: i64) -> i64 {
         Some(each) if each.last_steady > now => state.segments.range(segment + 1..).find_map(believed).unwrap_or(now),
         each => each.map_or(0, |each| each.last_steady),
     }
+}
+
+/// What these records take, about.
+fn bytes(planned: &[Planned]) -> u64 {
+    const BESIDE: usize = 32;
+    planned.iter().map(|each| (each.payload.len() + BESIDE) as u64).sum()
+}
+
+/// Whether a lane stands at a message in this segment: its deliveries will free it.
+fn is_being_emptied(state: &State, segment: u64) -> bool {
+    let heads = state.lanes.iter().filter_map(|lane| lane.queue.front());
+    heads.into_iter().any(|head| state.position_of(head.id, head.position).segment == segment)
 }
 
 /// Whether copying a segment that is mostly wanted pays, since little is wanted in those behind it, which it pins.

@@ -396,6 +396,11 @@ impl Journal {
         self.spares.set_reserve(bytes);
     }
 
+    /// Bytes that can still be written without giving anything up, the reserve among them.
+    pub fn left(&self) -> u64 {
+        u64::from(self.current.limit - self.current.extent.end) + self.spares.left()
+    }
+
     /// Whether messages will soon find no room: time to give up what can be.
     pub fn is_tight(&self) -> bool {
         self.spares.is_tight()

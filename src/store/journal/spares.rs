@@ -206,6 +206,11 @@ impl Spares {
         state.full || self.shared.room(&state) < little
     }
 
+    /// Bytes of segments that are not in use yet.
+    pub(super) fn left(&self) -> u64 {
+        self.shared.unused(&self.shared.lock())
+    }
+
     /// Keeps so many bytes from messages.
     pub(super) fn set_reserve(&self, bytes: u64) {
         self.shared.lock().reserve = bytes;
