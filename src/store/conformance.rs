@@ -29,6 +29,7 @@ macro_rules! conformance {
                 the_same_content_sent_anew_under_its_own_key_is_no_reuse
                 only_the_head_of_a_lane_can_be_settled
                 a_settled_entry_cannot_be_settled_again
+                what_is_owed_to_a_sender_is_settled_in_any_order_and_told_page_by_page
                 lanes_do_not_wait_for_each_other
                 a_dead_letter_can_be_retried_at_the_tail_of_its_lane
                 a_dead_letter_can_be_discarded
@@ -246,6 +247,42 @@ pub(super) async fn a_settled_entry_cannot_be_settled_again(store: Arc<dyn Store
     let head = head(&*store, 0).await;
     let both = (store.settle(&lane(0), head.entry, accepted()), store.settle(&lane(0), head.entry, accepted()));
     assert_eq!((within(both.0).await, within(both.1).await), (Ok(()), Err(StoreError::NotFound)));
+}
+
+pub(super) async fn what_is_owed_to_a_sender_is_settled_in_any_order_and_told_page_by_page(store: Arc<dyn Store>) {
+    let owed = LaneId::to_sender("pumps".into());
+    let to_sender = Route { destination: super::TO_SENDER.into(), lane: 0 };
+    let owing = |n: u32| {
+        let received = received(&n.to_string(), &[0]);
+        Received { routes: [received.routes.clone(), vec![to_sender.clone()]].concat(), ..received }
+    };
+    let mut ids = Vec::new();
+    for number in 0..700 {
+        // The message, its delivery, and the ACK.
+        ids.push(stored(&*store, owing(number)).await.sequence().0);
+    }
+    let kept = |place: usize| place % 7 == 3;
+    for place in (0..ids.len()).rev().filter(|place| !kept(*place)) {
+        within(store.settle(&owed, Sequence(ids[place] + 2), accepted())).await.expect("settled");
+    }
+    let again = store.settle(&owed, Sequence(ids[0] + 2), accepted());
+    assert_eq!(within(again).await, Err(StoreError::NotFound));
+    let (mut told, mut from) = (Vec::new(), Sequence(0));
+    loop {
+        let page = store.queued(&owed, from, 9);
+        let Some(last) = page.last() else { break };
+        from = Sequence(last.entry.0 + 1);
+        told.extend(page);
+    }
+    let left: Vec<u64> = (0..ids.len()).filter(|place| kept(*place)).map(|place| ids[place]).collect();
+    assert_eq!(told.iter().map(|each| each.id.0).collect::<Vec<_>>(), left);
+    assert!(told.iter().all(|each| each.entry.0 == each.id.0 + 2 && each.received_at == noon()));
+    assert_eq!(store.stats().waiting, 700, "an ACK that is owed is no delivery that waits");
+    settle_head(&*store, 0, accepted()).await;
+    let found = within(store.read(Sequence(ids[0]))).await.expect("read").summary;
+    assert_eq!((found.state, found.deliveries.len()), (State::Delivered, 2));
+    assert_eq!(within(store.replay(vec![found.id], None)).await, Ok(1), "a replay owes the sender nothing");
+    assert!(store.queued(&lane(5), Sequence(0), 9).is_empty());
 }
 
 pub(super) async fn lanes_do_not_wait_for_each_other(store: Arc<dyn Store>) {

@@ -13,8 +13,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::Notify;
 
 use super::{
-    Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Received, Sequence, Settlement,
-    Stats, Store, StoreError, Summary, Waiting,
+    Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
+    Settlement, Stats, Store, StoreError, Summary, Waiting,
     journal::{Position, Record},
     keyed::Keyed,
     records::{Outcome, Paused, Recorded, nanos, timestamp},
@@ -198,6 +198,10 @@ impl Store for MemoryStore {
                 woken.await;
             }
         })
+    }
+
+    fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
+        view::queued(&self.lock().state, lane, from, limit)
     }
 
     fn settle(

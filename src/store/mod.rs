@@ -70,6 +70,22 @@ pub struct LaneId {
     pub lane: u16,
 }
 
+/// The destination, no name of a configured one, in whose lane 0 an application ACK is owed to a message's sender. Its entries
+/// are settled in any order, since senders come and go; nobody delivers from it.
+pub const TO_SENDER: &str = "@sender";
+
+impl LaneId {
+    /// Where the application ACKs of a channel's messages are owed.
+    pub fn to_sender(channel: Arc<str>) -> LaneId {
+        LaneId { channel, destination: TO_SENDER.into(), lane: 0 }
+    }
+
+    /// It holds owed application ACKs, no deliveries.
+    pub fn is_to_sender(&self) -> bool {
+        *self.destination == *TO_SENDER
+    }
+}
+
 /// Where intake decided a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -166,6 +182,14 @@ pub enum Appended {
     /// Same key and same content as this first one, or a retransmission of it that is to be dropped; nothing was stored.
     Repeat(Stored),
 }
+impl Appended {
+    /// The message that is stored, now or before.
+    pub fn stored(&self) -> &Stored {
+        match self {
+            Appended::New(stored) | Appended::Repeat(stored) => stored,
+        }
+    }
+}
 
 /// The head of a lane.
 #[derive(Clone)]
@@ -180,6 +204,17 @@ pub struct Waiting {
     pub message: Bytes,
     /// It may have been sent before: a restart, a failure of the store, a replay, or an ambiguous attempt lies behind.
     pub possible_repeat: bool,
+}
+
+/// An entry of a lane, without its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Queued {
+    /// Its place.
+    pub entry: Sequence,
+    /// The message.
+    pub id: Sequence,
+    /// When the message was received.
+    pub received_at: Timestamp,
 }
 
 /// What ended a delivery.
@@ -334,6 +369,12 @@ pub struct Kept {
     /// Its history, oldest first.
     pub events: Vec<Event>,
 }
+impl Kept {
+    /// What was read back is durable.
+    pub fn stored(&self) -> Stored {
+        Stored { sequence: self.summary.id, at: self.summary.received_at, reused: false, resends: None }
+    }
+}
 /// A dead letter.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetter {
@@ -388,7 +429,10 @@ pub trait Store: Send + Sync + 'static {
     fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>>;
     /// The head of the lane; waits while it is empty. The same head is given again until it is settled.
     fn next(&self, lane: &LaneId) -> BoxFuture<'static, Result<Waiting, StoreError>>;
-    /// Ends the delivery of the lane's head; durable when the future answers, and only then is the next head given.
+    /// Entries of the lane at and after `from`, oldest first, at most `limit`; answered from memory.
+    fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued>;
+    /// Ends the delivery of the lane's head, or of any entry where ACKs are [owed](TO_SENDER); durable when the future answers,
+    /// and only then is the next head given.
     fn settle(
         &self,
         lane: &LaneId,

@@ -251,7 +251,11 @@ impl Batch {
         at: i64,
         outcome: Outcome,
     ) -> Result<Answer, StoreError> {
-        let id = head(state, &lane, entry).ok_or(StoreError::NotFound)?;
+        let id = match lane.is_to_sender() {
+            true => state.lane(&lane).and_then(|lane| lane.queue.find(entry)).map(|found| found.id),
+            false => head(state, &lane, entry),
+        };
+        let id = id.ok_or(StoreError::NotFound)?;
         self.plan(Recorded::Settled(Settled { lane, entry, id, at, outcome }))?;
         Ok(Answer::Done)
     }

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    ChannelDestination, DeadLetter, Delivery, Event, LaneId, LaneStatus, Query, Sequence, State as Standing, Stats,
-    Summary,
+    ChannelDestination, DeadLetter, Delivery, Event, LaneId, LaneStatus, Query, Queued, Sequence, State as Standing,
+    Stats, Summary, TO_SENDER,
     keyed::{Keyed, Kind},
     records::{CarriedEvent, Outcome, Recorded, ReplayItem, What, ack_name, nanos, timestamp},
     state::{
         Dead, Lane, State,
         history::{Happened, Row, page_of},
+        lane::Entry,
     },
 };
 
@@ -98,7 +99,8 @@ impl Sought {
 pub(super) fn summary(state: &State, told: &Told) -> Summary {
     let row = &told.row;
     let deliveries = deliveries(state, told);
-    let any = |standing| deliveries.iter().any(|each| each.state == standing);
+    let to_receivers = || deliveries.iter().filter(|each| *each.destination != *TO_SENDER);
+    let any = |standing| to_receivers().any(|each| each.state == standing);
     let standing = [Standing::Dead, Standing::Waiting, Standing::Discarded, Standing::Delivered]
         .into_iter()
         .find(|standing| any(*standing))
@@ -237,6 +239,17 @@ pub(super) fn lanes(state: &State) -> Vec<LaneStatus> {
     state.lanes.iter().map(status).collect()
 }
 
+/// Entries of a lane at and after `from`.
+pub(super) fn queued(state: &State, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
+    let lane = state.lane(lane).into_iter();
+    let queued = |entry: Entry| Queued {
+        entry: Sequence(entry.entry),
+        id: Sequence(entry.id),
+        received_at: timestamp(entry.received_at),
+    };
+    lane.flat_map(|lane| lane.queue.iter_from(from.0)).take(limit).map(queued).collect()
+}
+
 /// Dead letters of each destination that has any.
 pub(super) fn dead_counts(state: &State) -> Vec<(ChannelDestination, u64)> {
     let mut counts = BTreeMap::new();
@@ -250,7 +263,7 @@ pub(super) fn dead_counts(state: &State) -> Vec<(ChannelDestination, u64)> {
 pub(super) fn stats(state: &State, bytes: u64, segments: u64) -> Stats {
     Stats {
         messages: state.messages,
-        waiting: state.waiting(),
+        waiting: state.lanes.iter().filter(|lane| !lane.id.is_to_sender()).map(|lane| lane.queue.len()).sum(),
         dead: state.dead.len() as u64,
         bytes,
         segments,
@@ -258,12 +271,13 @@ pub(super) fn stats(state: &State, bytes: u64, segments: u64) -> Stats {
     }
 }
 
-/// A message's places in the lanes it was routed to, to be queued again.
+/// A message's places in the lanes it was routed to, to be queued again. Its sender is owed no second ACK for that.
 pub(super) fn replay_items(state: &State, told: &Told, destination: Option<&str>) -> Vec<ReplayItem> {
     let row = &told.row;
     let mut lanes: Vec<&LaneId> =
         row.lanes.iter().filter_map(|lane| state.lanes.get(*lane as usize)).map(|lane| &lane.id).collect();
-    lanes.retain(|lane| destination.is_none_or(|destination| *lane.destination == *destination));
+    lanes
+        .retain(|lane| !lane.is_to_sender() && destination.is_none_or(|destination| *lane.destination == *destination));
     let item =
         |lane: &LaneId| ReplayItem { id: row.id, lane: lane.clone(), position: row.position, received_at: row.at };
     lanes.into_iter().map(item).collect()

@@ -11,8 +11,8 @@ use crate::{
     destination::{Destination, Outgoing, Sender, Verdict},
     hl7::Message,
     store::{
-        Appended, Attempt, DeadLetter, Kept, LaneStatus, Query, Received, Sequence, Settlement, Stats, StoreError,
-        Summary, Waiting,
+        Appended, Attempt, DeadLetter, Kept, LaneStatus, Query, Queued, Received, Sequence, Settlement, Stats,
+        StoreError, Summary, Waiting,
     },
     translate::{Context, Format, TranslateError, Translated},
 };
@@ -116,6 +116,14 @@ impl Store for Shelf {
                 changed.changed().await.map_err(|_| StoreError::Closed)?;
             }
         })
+    }
+
+    fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
+        let queued =
+            |waiting: &Waiting| Queued { entry: waiting.entry, id: waiting.id, received_at: waiting.received_at };
+        let waiting = |contents: &mut Contents| contents.lanes.get(lane).cloned().unwrap_or_default();
+        let waiting = self.with(waiting);
+        waiting.iter().filter(|waiting| waiting.entry >= from).take(limit).map(queued).collect()
     }
 
     fn settle(

@@ -71,8 +71,8 @@ use self::{
     steady::Steady,
 };
 use super::{
-    Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Received, Sequence, Settlement,
-    Stats, Store, StoreError, Summary, Waiting,
+    Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
+    Settlement, Stats, Store, StoreError, Summary, Waiting,
     journal::{self, Journal, JournalError, Reader},
     keyed::Keyed,
     ledger::Ledger,
@@ -401,6 +401,10 @@ impl Store for DiskStore {
 
     fn next(&self, lane: &LaneId) -> BoxFuture<'static, Result<Waiting, StoreError>> {
         heads::next(Arc::clone(&self.shared), lane.clone()).boxed()
+    }
+
+    fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
+        view::queued(&self.shared.state(), lane, from, limit)
     }
 
     fn settle(

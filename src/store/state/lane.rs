@@ -120,6 +120,15 @@ impl Queue {
         self.head.iter().copied().chain(middle).chain(self.tail.iter().copied())
     }
 
+    /// The entries at and after `from`, oldest first, unpacking as it goes.
+    pub fn iter_from(&self, from: u64) -> impl Iterator<Item = Entry> + '_ {
+        let first = self.middle.partition_point(|chunk| chunk.last < from);
+        let middle = self.middle.range(first..);
+        let middle = middle.flat_map(|chunk| packed::unpack(&chunk.packed).unwrap_or_default());
+        let entries = self.head.iter().copied().chain(middle).chain(self.tail.iter().copied());
+        entries.skip_while(move |entry| entry.entry < from)
+    }
+
     fn last(&self) -> Option<u64> {
         let tail = self.tail.last().map(|entry| entry.entry);
         tail.or_else(|| self.middle.back().map(|chunk| chunk.last))

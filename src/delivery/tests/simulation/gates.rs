@@ -131,6 +131,10 @@ impl Store for GatedStore {
         }
         .boxed()
     }
+    fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
+        self.store.queued(lane, from, limit)
+    }
+
     fn settle(
         &self,
         lane: &LaneId,
