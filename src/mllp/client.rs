@@ -122,6 +122,17 @@ impl Client {
         Ok(answer)
     }
 
+    /// Sends one frame that nothing answers, such as an application ACK.
+    pub async fn tell(&mut self, message: &[u8], limit: Duration) -> Result<(), ExchangeError> {
+        if self.is_closed() {
+            return Err(not_sent("the receiver has closed the connection: connect again"));
+        }
+        self.usable = false;
+        self.send(message, Instant::now() + limit).await?;
+        self.usable = true;
+        Ok(())
+    }
+
     /// Whether the peer has closed, or the connection is of no more use for another reason (checked before a send, so
     /// that a stale connection costs no ambiguity). Whatever came unasked is discarded and counted.
     pub fn is_closed(&mut self) -> bool {

@@ -29,7 +29,8 @@ use tracing::debug;
 use super::{
     CodecError, Decoded, Oddities,
     budget::{InFlight, Share},
-    codec::frame_into,
+    codec::{FRAMING_BYTES, frame_into},
+    outlet::{Late, Letters},
     reader::{Reader, Silence},
     server::{Answer, FrameHandler, Limits},
 };
@@ -120,7 +121,7 @@ enum End {
 
 impl Connection {
     /// Serves until either side ends it.
-    pub(super) async fn serve<R, W>(&self, mut read: R, mut write: W)
+    pub(super) async fn serve<R, W>(&self, mut read: R, mut write: W, late: &mut Letters)
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -131,7 +132,7 @@ impl Connection {
             let reader = Reader::new(self.limits.frame_bytes_max);
             let reading = Reading { connection: self, read: &mut read, reader, taken, progress: &progress };
             let mut reading = pin!(reading.run());
-            let mut writing = pin!(self.write_answers(&mut write, waiting, &progress));
+            let mut writing = pin!(self.write_answers(&mut write, waiting, late, &progress));
             tokio::select! {
                 biased;
                 end = &mut writing => end,
@@ -150,15 +151,22 @@ impl Connection {
         }
     }
 
-    /// Writes the answers in the order their frames came; those that are ready together go in one write.
-    async fn write_answers<W>(&self, write: &mut W, mut waiting: mpsc::Receiver<Pending>, progress: &Progress) -> End
+    /// Writes the answers in the order their frames came; those that are ready together go in one write, and what comes
+    /// late goes between.
+    async fn write_answers<W>(
+        &self,
+        write: &mut W,
+        mut waiting: mpsc::Receiver<Pending>,
+        late: &mut Letters,
+        progress: &Progress,
+    ) -> End
     where
         W: AsyncWrite + Unpin,
     {
         let mut batch = Batch::default();
-        let mut next = waiting.recv().await;
+        let Ok(mut next) = self.beside(write, late, pin!(waiting.recv())).await else { return End::Broken };
         while let Some(mut pending) = next.take() {
-            let answer = (&mut pending.answer).await;
+            let Ok(answer) = self.beside(write, late, &mut pending.answer).await else { return End::Broken };
             batch.add(pending, answer);
             while !batch.is_full() {
                 let Ok(mut pending) = waiting.try_recv() else { break };
@@ -186,10 +194,38 @@ impl Connection {
             }
             batch = Batch::default();
             if next.is_none() {
-                next = waiting.recv().await;
+                match self.beside(write, late, pin!(waiting.recv())).await {
+                    Ok(pending) => next = pending,
+                    Err(_) => return End::Broken,
+                }
             }
         }
         End::Peer
+    }
+
+    /// Waits for `work`, and meanwhile writes what comes late; what is due goes first.
+    async fn beside<W, T>(
+        &self,
+        write: &mut W,
+        late: &mut Letters,
+        mut work: impl Future<Output = T> + Unpin,
+    ) -> io::Result<T>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                Some(Late { message, written }) = late.0.recv() => {
+                    let mut frame = BytesMut::with_capacity(message.len() + FRAMING_BYTES);
+                    frame_into(&message, &mut frame);
+                    self.write_batch(write, &frame).await?;
+                    // Who sent it may have stopped waiting.
+                    let _ = written.send(());
+                }
+            }
+        }
     }
 
     async fn write_batch<W>(&self, write: &mut W, bytes: &[u8]) -> io::Result<()>

@@ -8,6 +8,7 @@ pub mod client;
 mod codec;
 mod connection;
 mod network;
+mod outlet;
 mod reader;
 pub mod server;
 

@@ -38,7 +38,11 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
-pub use super::{budget::Budget, network::Network};
+pub use super::{
+    budget::Budget,
+    network::Network,
+    outlet::{Letters, Outlet, Written, outlet},
+};
 use super::{
     budget::InFlight,
     connection::{Connection, Counters},
@@ -101,6 +105,10 @@ pub trait FrameHandler: Send + Sync + 'static {
     fn oversized(&self, peer: SocketAddr, head: Bytes) -> Answer;
     /// Name of the channel for metrics of this connection before any message is known (the first channel of the address).
     fn label(&self) -> Arc<str>;
+    /// A connection was accepted; until it is `closed`, `outlet` writes to it between the answers.
+    fn opened(&self, _peer: SocketAddr, _outlet: Outlet) {}
+    /// The connection has ended.
+    fn closed(&self, _peer: SocketAddr) {}
     /// Told after an answer's last byte was given to the socket.
     fn answered(&self, _answer: &Answer, _received: Instant) {}
 }
@@ -287,10 +295,25 @@ async fn serve(
         stop,
     };
     let (read, write) = stream.into_split();
+    let (outlet, mut late) = outlet();
+    connection.handler.opened(peer, outlet);
+    let _closed = Closed { handler: connection.handler.clone(), peer };
     tokio::select! {
         biased;
         () = cut.cancelled() => {}
-        () = connection.serve(read, write) => {}
+        () = connection.serve(read, write, &mut late) => {}
+    }
+}
+
+/// Tells the handler that the connection has ended, however it did.
+struct Closed {
+    handler: Arc<dyn FrameHandler>,
+    peer: SocketAddr,
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.handler.closed(self.peer);
     }
 }
 

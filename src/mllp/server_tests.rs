@@ -358,7 +358,7 @@ fn piped(limits: Limits, at_once: bool, pipe: usize) -> (DuplexStream, Piped) {
     let (ours, theirs) = duplex(pipe);
     tokio::spawn(async move {
         let (read, write) = tokio::io::split(theirs);
-        connection.serve(read, write).await;
+        connection.serve(read, write, &mut outlet().1).await;
     });
     (ours, Piped { metrics, taken: seen })
 }
