@@ -30,7 +30,7 @@ use crate::{
     config::{self, Config, LimitsConfig, LogFormat, StoreConfig, Watch},
     delivery::Delivery,
     devices::Devices,
-    intake::Intake,
+    intake::{Intake, Owed},
     metrics::Metrics,
     mllp::server::{Bound, Budget, Server},
     pcd::Nomenclature,
@@ -107,6 +107,7 @@ impl App {
         let engine = parts.clone().engine(audit);
         parts.watch_files(&config);
         parts.apply(config.channels).await?;
+        tokio::spawn(parts.owed.clone().watch());
         let admin = Admin::bind(config.admin, Arc::new(engine)).await;
         let admin = admin.map_err(|error| StartError::Listen {
             address: config.admin,
@@ -155,6 +156,7 @@ impl App {
         self.look.abort();
         // A reload that hangs is not waited for; what it still tries to put in force, delivery refuses.
         let _ = timeout_at(cut_at, async { *self.parts.stopping.lock().await = true }).await;
+        self.parts.owed.stop();
         let listeners = std::mem::take(&mut *self.parts.listeners());
         let drains = listeners.into_values().map(|listening| listening.server.drain(left(cut_at)));
         tokio::join!(futures_util::future::join_all(drains), self.parts.delivery.drain(left(cut_at)));
@@ -212,6 +214,7 @@ struct Parts {
     disk: Arc<DiskStore>,
     delivery: Arc<Delivery>,
     devices: Arc<Devices>,
+    owed: Arc<Owed>,
     metrics: Arc<Metrics>,
     clock: Clock,
     nomenclature: Arc<ArcSwap<Nomenclature>>,
@@ -262,6 +265,9 @@ impl Parts {
         let (watches, watched) = mpsc::unbounded_channel();
         let delivery = Delivery::new(store.clone(), clock.clone(), metrics.clone());
         delivery.came_by(WaysFile::in_store(&config.store.path).read());
+        let owed = Owed::new(store.clone(), clock.clone(), metrics.clone());
+        let told = owed.clone();
+        delivery.tell(move |lane, entry, settlement| told.ended(lane, entry, settlement));
         let (at, devices_clock, devices_metrics) = (config.store.path.clone(), clock.clone(), metrics.clone());
         let devices =
             tokio::task::spawn_blocking(move || Arc::new(Devices::open(Some(&at), devices_clock, devices_metrics)));
@@ -273,6 +279,7 @@ impl Parts {
             store,
             disk,
             devices,
+            owed,
             metrics,
             clock,
             nomenclature: Arc::new(ArcSwap::new(config.nomenclature.clone())),
@@ -307,6 +314,7 @@ impl Parts {
         // Lanes first: nothing may be acknowledged for a channel that does not come into force.
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         sabotage::crash_at(CrashPoint::DuringReload);
+        self.owed.set_channels(&channels);
         self.devices.channels_changed(&channels);
         self.channels.store(Arc::new(channels));
         self.keep_ways().await;
@@ -353,8 +361,8 @@ impl Parts {
         let limits = group[0].listener.limits.clone();
         let key = format!("listener.address of channel {}", group[0].name);
         let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), self.metrics.clone());
-        let intake =
-            Intake::new(group, store, clock, metrics, self.devices.clone(), self.settings.limits.hold_when_full);
+        let (devices, owed, hold) = (self.devices.clone(), self.owed.clone(), self.settings.limits.hold_when_full);
+        let intake = Intake::new(group, store, clock, metrics, devices, owed, hold);
         let bound = Server::bind(address, limits, intake.clone(), self.in_flight.clone(), self.metrics.clone());
         let bound = bound.map_err(|error| StartError::Listen { address, key, error })?;
         Ok((intake, bound))
@@ -438,6 +446,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             channels: self.channels.clone(),
             devices: self.devices.clone(),
+            owed: self.owed.clone(),
             nomenclature: self.nomenclature.clone(),
             audit,
             clock: self.clock.clone(),

@@ -22,6 +22,12 @@ pub struct Metrics {
     pub messages_received: IntCounterVec,
     /// `{channel,code}`: answers written, by MSA-1.
     pub acks_sent: IntCounterVec,
+    /// `{channel}`: application ACKs that are owed to senders.
+    pub owed_acks: IntGaugeVec,
+    /// `{channel}`: seconds since the message of the oldest owed application ACK was received.
+    pub oldest_owed_ack_seconds: IntGaugeVec,
+    /// `{channel}`: owed application ACKs given up, by time or by a person.
+    pub owed_acks_given_up: IntCounterVec,
     /// `{channel}`: last byte of the message in to ACK written.
     pub ack_seconds: HistogramVec,
     /// `{channel}`: repeats by the sender, answered with the first answer and not stored again.
@@ -87,6 +93,19 @@ impl Metrics {
         Ok(Metrics {
             messages_received: counters(&r, "messages_received_total", "Messages received.", &["channel"])?,
             acks_sent: counters(&r, "acks_sent_total", "Acknowledgements sent, by MSA-1.", &["channel", "code"])?,
+            owed_acks: gauges(&r, "owed_acks", "Application ACKs owed to senders.", &["channel"])?,
+            oldest_owed_ack_seconds: gauges(
+                &r,
+                "oldest_owed_ack_seconds",
+                "Age of the message of the oldest owed application ACK.",
+                &["channel"],
+            )?,
+            owed_acks_given_up: counters(
+                &r,
+                "owed_acks_given_up_total",
+                "Owed application ACKs given up, by time or by a person.",
+                &["channel"],
+            )?,
             ack_seconds: histograms(&r, "ack_seconds", "Last byte in to ACK written.", &["channel"])?,
             repeats: counters(&r, "repeats_total", "Repeats by the sender.", &["channel"])?,
             retransmissions: counters(

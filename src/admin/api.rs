@@ -38,7 +38,7 @@ pub(super) struct Page<T> {
 }
 
 impl<T> Page<T> {
-    fn new(items: Vec<T>, limit: usize, id: impl Fn(&T) -> u64) -> Json<Page<T>> {
+    pub(super) fn new(items: Vec<T>, limit: usize, id: impl Fn(&T) -> u64) -> Json<Page<T>> {
         let next = if items.len() == limit { items.last().map(id) } else { None };
         Json(Page { items, next })
     }
@@ -388,7 +388,7 @@ pub(super) async fn audit(State(engine): Shared, query: Asked<AuditQuery>) -> An
 }
 
 /// Writes the action down before it is done.
-async fn audited(engine: &Engine, action: &str, object: &str) -> Answer<()> {
+pub(super) async fn audited(engine: &Engine, action: &str, object: &str) -> Answer<()> {
     let (log, at) = (engine.audit.clone(), engine.clock.now());
     let (action, object) = (action.to_owned(), object.to_owned());
     let written = tokio::task::spawn_blocking(move || log.record(at, &action, &object));

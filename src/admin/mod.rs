@@ -8,6 +8,7 @@ mod api;
 mod audit;
 mod devices;
 mod guard;
+mod owed;
 mod problem;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -30,6 +31,7 @@ use crate::{
     clock::Clock,
     delivery::Delivery,
     devices::Devices,
+    intake::Owed,
     metrics::Metrics,
     pcd::Nomenclature,
     store::{Backup, BackupError, Store},
@@ -52,6 +54,8 @@ pub struct Engine {
     pub channels: Arc<ArcSwap<Vec<Arc<Channel>>>>,
     /// Devices heard.
     pub devices: Arc<Devices>,
+    /// Application ACKs owed to senders.
+    pub owed: Arc<Owed>,
     /// Codes for `explain`.
     pub nomenclature: Arc<ArcSwap<Nomenclature>>,
     /// Who did what.
@@ -129,6 +133,8 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/replay", post(api::replay))
         .route("/api/dead", get(api::dead))
         .route("/api/dead/{entry}/{action}", post(api::settle_dead))
+        .route("/api/owed-acks", get(owed::list))
+        .route("/api/owed-acks/{entry}/discard", post(owed::discard))
         .route("/api/devices", get(devices::list))
         .route("/api/devices/{id}", get(devices::one))
         .route("/api/audit", get(api::audit))
@@ -149,6 +155,7 @@ async fn ready(State(engine): State<Arc<Engine>>) -> Response {
 
 async fn metrics(State(engine): State<Arc<Engine>>) -> Response {
     engine.delivery.refresh_metrics();
+    engine.owed.refresh_metrics();
     engine.metrics.store_bytes.set(i64::try_from(engine.store.stats().bytes).unwrap_or(i64::MAX));
     match engine.metrics.text() {
         Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),

@@ -54,6 +54,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Limits of the address, the same in every channel that shares it.
     pub limits: Limits,
+    /// When the application ACK is due.
+    pub ack: AckWhen,
     /// What conformance findings do.
     pub conformance: Conformance,
     /// None: MSH-18 per message.
@@ -64,6 +66,22 @@ pub struct Listener {
     pub processing_ids: Vec<String>,
     /// MSH-12 prefixes taken.
     pub versions: Vec<String>,
+}
+
+/// When the application ACK of a good message is due. An accept ACK is always due once the message is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AckWhen {
+    /// Once the message is stored.
+    Stored,
+    /// Once every destination took it, or one did not.
+    Delivered {
+        /// How long a sender that waits for nothing else is kept waiting.
+        timeout: Duration,
+        /// How long one that could not be sent is owed.
+        keep: Duration,
+        /// Where it is sent when no connection of the sender is open.
+        address: Option<String>,
+    },
 }
 
 /// What IHE PCD conformance findings do.

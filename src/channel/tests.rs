@@ -63,6 +63,7 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
             },
             conformance: Conformance::Off,
             charset: None,
+            ack: crate::channel::AckWhen::Stored,
             charset_default: Charset::UTF_8,
             processing_ids: vec!["P".into()],
             versions: vec!["2.".into()],

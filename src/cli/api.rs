@@ -241,6 +241,10 @@ impl Api {
         Ok(self.answer(Method::GET, path, None).await?.bytes().await?.to_vec())
     }
 
+    pub(super) async fn post(&self, path: &str) -> Result<String, Failure> {
+        self.call(Method::POST, path, None).await
+    }
+
     async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<String, Failure> {
         Ok(self.answer(method, path, body).await?.text().await?)
     }

@@ -10,6 +10,7 @@ mod demo;
 mod devices;
 mod files;
 mod offline;
+mod owed;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -74,6 +75,12 @@ enum Command {
     Dead {
         #[command(subcommand)]
         action: api::DeadAction,
+    },
+    /// List application ACKs that are owed to senders, or give one up
+    #[command(after_help = "Example: cannula owed list\n         cannula owed discard 4711")]
+    Owed {
+        #[command(subcommand)]
+        action: owed::OwedAction,
     },
     /// Send a channel's messages of a period again
     #[command(
@@ -175,6 +182,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Explain { file } => files::explain(common, &file),
         Command::Messages { action } => api::messages(common, action),
         Command::Dead { action } => api::dead(common, action),
+        Command::Owed { action } => owed::owed(common, action),
         Command::Replay(args) => api::replay(common, &args),
         Command::Devices(args) => devices::devices(common, args),
         Command::Store { action } => offline::store(common, &action),

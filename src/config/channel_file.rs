@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     channel::{
-        Channel, Condition, Conformance, DeviceRules, Expression, Filter, Listener, Repeat, Retransmission, stable_hash,
+        AckWhen, Channel, Condition, Conformance, DeviceRules, Expression, Filter, Listener, Repeat, Retransmission,
+        stable_hash,
     },
     hl7::Charset,
     mllp::server::{Limits, Network},
@@ -94,12 +95,12 @@ fn listener(table: &Reader<'_>) -> Option<Listener> {
     let charset_default = table.text("charset_default", charset);
     let processing_ids = table.texts("processing_ids", value::filled);
     let versions = table.texts("versions", value::filled);
-    let is_delivered = table.choice("ack", &[false, true]);
+    let ack = ack(table);
     let conformance = table.choice("conformance", &[Conformance::Off, Conformance::Report, Conformance::Reject]);
-    refuse_unsupported(table, is_delivered == Some(true));
     let listener = Listener {
         address: address?,
         limits: limits?,
+        ack: ack?,
         conformance: conformance?,
         charset: fixed?,
         charset_default: charset_default?,
@@ -110,11 +111,21 @@ fn listener(table: &Reader<'_>) -> Option<Listener> {
     Some(listener)
 }
 
-fn refuse_unsupported(table: &Reader<'_>, is_delivered: bool) {
-    let unsupported = |what: &str| Problem::new(format!("{what} is not supported by this version"), "remove the key");
-    if is_delivered {
-        table.problem("ack", unsupported("\"delivered\""));
+fn ack(table: &Reader<'_>) -> Option<AckWhen> {
+    let is_delivered = table.choice("ack", &[false, true]);
+    let timeout = table.text("ack_timeout", value::some_duration);
+    let keep = table.text("ack_keep", value::some_duration);
+    let address = match table.has("ack_address") {
+        true => table.text("ack_address", value::host_and_port).map(Some),
+        false => Some(None),
+    };
+    if !is_delivered? {
+        for name in ["ack_timeout", "ack_keep", "ack_address"].into_iter().filter(|name| table.has(name)) {
+            table.problem(name, Problem::new("it is for `ack = \"delivered\"`", "set that, or remove the line"));
+        }
+        return Some(AckWhen::Stored);
     }
+    Some(AckWhen::Delivered { timeout: timeout?, keep: keep?, address: address? })
 }
 
 /// Unencrypted and unauthenticated as it is, an address that other machines reach must be asked for.

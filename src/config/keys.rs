@@ -221,9 +221,26 @@ pub(super) static LISTENER: Table = Table {
             "ack",
             Choice(&["stored", "delivered"]),
             Is("stored"),
-            "When the answer is due: once the message is durable here. `delivered` is not supported by this version.",
+            "When the application ACK is due: once the message is durable here, or (`delivered`) once every destination took it; AE or AR where one refused it for good. The accept ACK (MSH-15) never waits for a destination.",
         ),
-        later("ack_timeout", "Bound of `ack = \"delivered\"`."),
+        key(
+            "ack_timeout",
+            Text("duration"),
+            Is("30s"),
+            "With `ack = \"delivered\"`, for a sender whose only answer is the application ACK: how long it is kept waiting. Then its connection ends without an answer, and the repeat it sends is answered by what became of the first.",
+        ),
+        key(
+            "ack_keep",
+            Text("duration"),
+            Is("24h"),
+            "With `ack = \"delivered\"`, for a sender that had its accept ACK: how long an application ACK that is due and cannot be sent is owed.",
+        ),
+        key(
+            "ack_address",
+            Text("host:port"),
+            Optional,
+            "With `ack = \"delivered\"`: where due application ACKs are sent over MLLP while no connection of their sender is open. Without it they wait for the sender's next message.",
+        ),
         key(
             "conformance",
             Choice(&["off", "report", "reject"]),

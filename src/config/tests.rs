@@ -175,7 +175,7 @@ fn a_fault_inside_a_text_is_placed_at_its_character() {
 
 #[test]
 fn keys_this_version_does_not_support_are_refused_and_never_ignored() {
-    let listener = ["tls = { cert = \"c\" }", "ack = \"delivered\"", "ack_timeout = \"5s\""];
+    let listener = ["tls = { cert = \"c\" }"];
     let destination = ["tls = {}", "step = [{ script = \"x\" }]", "step = [{ replace = {} }]"];
     let files = listener.iter().map(|line| with_lines(line, "")).chain(destination.iter().map(|l| with_lines("", l)));
     for text in files {
@@ -184,6 +184,16 @@ fn keys_this_version_does_not_support_are_refused_and_never_ignored() {
     }
     let folder = Folder::with(&[("cannula.toml", "[store]\nkey = { file = \"k\" }\n")]);
     assert_eq!(folder.faults(), ["cannula.toml:2:1: store.key is not supported by this version; remove it"]);
+}
+
+#[test]
+fn what_only_an_ack_after_delivery_uses_is_refused_without_one() {
+    for line in ["ack_timeout = \"5s\"", "ack_keep = \"1h\"", "ack_address = \"127.0.0.1:7000\""] {
+        let faults = channel_faults(&with_lines(line, ""));
+        assert!(faults.len() == 1 && faults[0].contains("it is for `ack = \"delivered\"`"), "{faults:?}");
+        let channel = channel(&with_lines(&format!("ack = \"delivered\"\n{line}"), ""));
+        assert!(matches!(channel.listener.ack, crate::channel::AckWhen::Delivered { .. }));
+    }
 }
 
 #[test]

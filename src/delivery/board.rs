@@ -9,13 +9,17 @@ use std::{
 
 use tracing::{debug, error, info, warn};
 
-use super::Key;
-use crate::metrics::Metrics;
+use super::{Key, Told};
+use crate::{
+    metrics::Metrics,
+    store::{LaneId, Sequence, Settlement},
+};
 
 /// Shared by a destination's lanes.
 pub(super) struct Board {
     key: Key,
     metrics: Arc<Metrics>,
+    told: Arc<Told>,
     lanes: Mutex<Lanes>,
 }
 
@@ -55,8 +59,15 @@ impl Drop for InFlight<'_> {
 }
 
 impl Board {
-    pub(super) fn new(key: Key, metrics: Arc<Metrics>) -> Board {
-        Board { key, metrics, lanes: Mutex::default() }
+    pub(super) fn new(key: Key, metrics: Arc<Metrics>, told: Arc<Told>) -> Board {
+        Board { key, metrics, told, lanes: Mutex::default() }
+    }
+
+    /// The end of a delivery is durable.
+    pub(super) fn settled(&self, lane: &LaneId, entry: Sequence, settlement: &Settlement) {
+        if let Some(told) = self.told.get() {
+            told(lane, entry, settlement);
+        }
     }
 
     /// The destination is configured: every metric of it is shown from now on, since a rate needs a value before the first

@@ -353,7 +353,10 @@ impl Lane {
         let (mut unsettled, mut in_doubt) = (false, false);
         loop {
             let fault = match self.store.settle(&self.id, entry, settlement.clone()).await {
-                Ok(()) if !unsettled => return Next::Go,
+                Ok(()) if !unsettled => {
+                    self.board.settled(&self.id, entry, &settlement);
+                    return Next::Go;
+                }
                 Ok(()) => break,
                 // Written by the try that failed: after it the store found it durable.
                 Err(StoreError::NotFound) if in_doubt => break,
@@ -369,6 +372,7 @@ impl Lane {
                 () = sleep(wait) => {}
             }
         }
+        self.board.settled(&self.id, entry, &settlement);
         self.backoff.reset();
         self.board.released(self.id.lane);
         Next::Go

@@ -18,7 +18,7 @@ mod service;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use crate::{
     clock::Clock,
     destination::{self, Settings},
     metrics::Metrics,
-    store::{LaneId, Store},
+    store::{LaneId, Sequence, Settlement, Store, TO_SENDER},
 };
 use board::Board;
 use gate::Gate;
@@ -40,6 +40,9 @@ use service::Service;
 
 /// Given to lanes whose outstanding answer was cut off, to note that and end.
 const CUT_GRACE: Duration = Duration::from_secs(2);
+
+/// Who is told of the end of each delivery, once it is durable.
+type Told = OnceLock<Box<dyn Fn(&LaneId, Sequence, &Settlement) + Send + Sync>>;
 
 /// Channel and destination.
 pub type Key = (Arc<str>, Arc<str>);
@@ -50,6 +53,7 @@ pub struct Delivery {
     clock: Clock,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
+    told: Arc<Told>,
     lines: Mutex<Lines>,
     /// Held while a pause or its end is made durable and applied, so that both happen in one order.
     pausing: tokio::sync::Mutex<()>,
@@ -121,9 +125,17 @@ impl Delivery {
             clock,
             metrics,
             tasks: TaskTracker::new(),
+            told: Arc::default(),
             lines: Mutex::default(),
             pausing: Default::default(),
         })
+    }
+
+    /// Has `told` told of the end of each delivery, once it is durable; set once, before anything is configured. It must not
+    /// wait, since a lane does for it.
+    pub fn tell(&self, told: impl Fn(&LaneId, Sequence, &Settlement) + Send + Sync + 'static) {
+        // A second one is a fault of the caller's that changes nothing.
+        let _ = self.told.set(Box::new(told));
     }
 
     /// Told before anything is configured: by which ways what waits came to its lanes, as `ways` answered last.
@@ -224,14 +236,15 @@ impl Delivery {
             found.insert(key.clone(), line.status(key));
         }
         let now = self.clock.now();
-        for lane in self.store.lanes().into_iter().filter(|lane| lane.waiting > 0) {
+        for lane in self.store.lanes().into_iter().filter(|lane| lane.waiting > 0 && !lane.lane.is_to_sender()) {
             let key = (lane.lane.channel, lane.lane.destination);
             let status = found.entry(key).or_insert_with_key(DestinationStatus::orphaned);
             status.waiting += lane.waiting;
             let age = lane.oldest.map(|oldest| now.duration_since(oldest).as_secs_f64().max(0.0));
             status.oldest_age_seconds = age.into_iter().chain(status.oldest_age_seconds).reduce(f64::max);
         }
-        for (key, dead) in self.store.dead_counts().into_iter().filter(|(_, dead)| *dead > 0) {
+        let to_receiver = |key: &Key| *key.1 != *TO_SENDER;
+        for (key, dead) in self.store.dead_counts().into_iter().filter(|(key, dead)| *dead > 0 && to_receiver(key)) {
             found.entry(key).or_insert_with_key(DestinationStatus::orphaned).dead = dead;
         }
         found.into_values().collect()
@@ -328,7 +341,10 @@ impl Delivery {
             let is_paused = paused.contains(&key);
             let before = lines.before.get(&key).cloned();
             let line = lines.by_key.entry(key);
-            let line = line.or_insert_with_key(|key| Line::new(key, is_paused, &self.metrics, before));
+            let line = line.or_insert_with_key(|key| {
+                let board = Board::new(key.clone(), self.metrics.clone(), self.told.clone());
+                Line::new(board, is_paused, before)
+            });
             line.board.configured();
             line.settings = settings;
             let gate = line.routed(way, &self.store);
@@ -407,11 +423,11 @@ impl Delivery {
 }
 
 impl Line {
-    fn new(key: &Key, paused: bool, metrics: &Arc<Metrics>, way: Option<String>) -> Line {
+    fn new(board: Board, paused: bool, way: Option<String>) -> Line {
         let control = Control { paused, ..Control::default() };
         Line {
             control: watch::Sender::new(control),
-            board: Arc::new(Board::new(key.clone(), metrics.clone())),
+            board: Arc::new(board),
             settings: None,
             lanes: BTreeSet::new(),
             way,

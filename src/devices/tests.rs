@@ -96,6 +96,7 @@ fn channel() -> Channel {
                 write_timeout: Duration::ZERO,
                 allow: Vec::new(),
             },
+            ack: crate::channel::AckWhen::Stored,
             conformance: crate::channel::Conformance::Off,
             charset: None,
             charset_default: crate::hl7::Charset::UTF_8,

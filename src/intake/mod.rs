@@ -7,6 +7,7 @@
 mod check;
 mod content;
 mod hold;
+mod owed;
 mod refusal;
 mod reply;
 
@@ -14,7 +15,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -35,12 +36,14 @@ use crate::{
     devices::Devices,
     hl7::{Header, Message},
     metrics::Metrics,
-    mllp::server::{Answer, FrameHandler},
+    mllp::server::{Answer, FrameHandler, Outlet},
     pcd,
     sabotage::{self, Fault},
     store::{Appended, Received, SearchKeys, Store, StoreError, Stored},
 };
 use hold::{Turn, Turns};
+use owed::After;
+pub use owed::{Owed, OwedAck};
 use refusal::Refusal;
 use reply::Asked;
 
@@ -63,6 +66,9 @@ struct Shared {
     clock: Clock,
     metrics: Arc<Metrics>,
     devices: Arc<Devices>,
+    owed: Arc<Owed>,
+    /// Open connections that may be owed an answer later.
+    outlets: Mutex<HashMap<SocketAddr, Outlet>>,
     hold_when_full: Duration,
     /// Negative answers made, for their own control ids.
     refused: AtomicU64,
@@ -74,6 +80,8 @@ struct Shared {
 struct Taken {
     channel: Arc<str>,
     asked: Asked,
+    /// Where the application ACK waits for the deliveries.
+    after: Option<After>,
     outcome: BoxFuture<'static, Result<Appended, StoreError>>,
 }
 
@@ -100,6 +108,13 @@ fn unstored() -> Answer {
     Answer { close: true, ..Answer::default() }
 }
 
+/// A frame that is taken, as the store gets it.
+struct Judged {
+    received: Received,
+    asked: Asked,
+    after: Option<After>,
+}
+
 /// A frame that is not taken.
 struct Declined {
     channel: Arc<str>,
@@ -117,6 +132,7 @@ impl Intake {
         clock: Clock,
         metrics: Arc<Metrics>,
         devices: Arc<Devices>,
+        owed: Arc<Owed>,
         hold_when_full: Duration,
     ) -> Arc<Intake> {
         let shared = Shared {
@@ -126,6 +142,8 @@ impl Intake {
             clock,
             metrics,
             devices,
+            owed,
+            outlets: Mutex::default(),
             hold_when_full,
             refused: AtomicU64::new(0),
             seen: Mutex::default(),
@@ -157,7 +175,7 @@ impl FrameHandler for Intake {
                 let taken = shared.take(&frame, at, true);
                 turn.handed_on();
                 match taken {
-                    Ok(taken) => shared.conclude(taken, frame, at, deadline, turn).await,
+                    Ok(taken) => shared.conclude(taken, peer, frame, at, deadline, turn).await,
                     Err(declined) => shared.decline(&declined, &frame),
                 }
             });
@@ -165,10 +183,18 @@ impl FrameHandler for Intake {
         match shared.take(&frame, at, true) {
             Ok(taken) => {
                 let taken = taken.looked_at(&turn);
-                Box::pin(async move { shared.conclude(taken, frame, at, deadline, turn).await })
+                Box::pin(async move { shared.conclude(taken, peer, frame, at, deadline, turn).await })
             }
             Err(declined) => Box::pin(ready(shared.decline(&declined, &frame))),
         }
+    }
+
+    fn opened(&self, peer: SocketAddr, outlet: Outlet) {
+        self.shared.outlets().insert(peer, outlet);
+    }
+
+    fn closed(&self, peer: SocketAddr) {
+        self.shared.outlets().remove(&peer);
     }
 
     fn oversized(&self, _peer: SocketAddr, head: Bytes) -> Answer {
@@ -203,15 +229,15 @@ impl Shared {
         let _routing = self.routing.read().unwrap_or_else(PoisonError::into_inner);
         let judged = self.judge(frame, at, first);
         if first {
-            let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |(received, _)| &received.channel);
+            let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |judged| &judged.received.channel);
             self.metrics.messages_received.with_label_values(&[channel]).inc();
         }
-        let (received, asked) = judged?;
-        Ok(Taken { channel: received.channel.clone(), asked, outcome: self.store.append(received) })
+        let Judged { received, asked, after } = judged?;
+        Ok(Taken { channel: received.channel.clone(), asked, after, outcome: self.store.append(received) })
     }
 
     /// The frame as the store takes it, or why it does not.
-    fn judge(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<(Received, Asked), Box<Declined>> {
+    fn judge(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<Judged, Box<Declined>> {
         let (header, unreadable) = Header::read(frame);
         let (asked, bad_condition) = Asked::of(&header);
         let declined = |channel, refusal| Box::new(Declined { channel, asked, refusal });
@@ -230,8 +256,9 @@ impl Shared {
         let channels = self.channels.load();
         let channel = self.channel_for(&channels, &message, &header).map_err(refused)?;
         let received = self.examine(channel, message, &header, &asked, at, first);
-        let received = received.map_err(|refusal| declined(channel.name.clone(), Some(refusal)))?;
-        Ok((received, asked))
+        let mut received = received.map_err(|refusal| declined(channel.name.clone(), Some(refusal)))?;
+        let after = After::of(channel, &asked, &mut received);
+        Ok(Judged { received, asked, after })
     }
 
     /// The first channel that accepts the message.
@@ -309,17 +336,27 @@ impl Shared {
     async fn conclude(
         &self,
         taken: Taken,
+        peer: SocketAddr,
         frame: Bytes,
         at: Timestamp,
         deadline: tokio::time::Instant,
         mut turn: Turn,
     ) -> Answer {
         let (header, _) = Header::read(&frame);
-        let Taken { channel, asked, mut outcome } = taken;
+        let Taken { channel, asked, mut after, mut outcome } = taken;
         loop {
-            let fault = match outcome.await {
-                Ok(appended) => return self.accept(&appended, &channel, &header, &asked),
-                Err(fault) => fault,
+            let fault = match (outcome.await, after) {
+                (Ok(appended), None) => return self.accept(&appended, &channel, &header, &asked),
+                (Ok(appended), Some(after)) => {
+                    let outlet = self.outlets().get(&peer).cloned();
+                    let (outlet, bytes) = (outlet.as_ref(), &*frame);
+                    let message = owed::Message { channel: &channel, header: &header, bytes, asked: &asked, outlet };
+                    return self.accept_and_owe(&appended, &after, message).await;
+                }
+                (Err(fault), kept) => {
+                    after = kept;
+                    fault
+                }
             };
             let again = fault == StoreError::Full && turn.hold() && tokio::time::Instant::now() < deadline;
             if !again {
@@ -345,6 +382,12 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// The answer where the application ACK waits for the deliveries.
+    async fn accept_and_owe(&self, appended: &Appended, after: &After, message: owed::Message<'_>) -> Answer {
+        let accepted = self.accept(appended, message.channel, message.header, &message.asked.accept_only());
+        self.owed.answer(appended, after, message, accepted).await
     }
 
     fn accept(&self, appended: &Appended, channel: &Arc<str>, header: &Header<'_>, asked: &Asked) -> Answer {
@@ -426,6 +469,10 @@ impl Shared {
         let now = Instant::now();
         let last = seen.insert((channel.clone(), fault), now);
         last.is_none_or(|last| now.duration_since(last) > QUIET)
+    }
+
+    fn outlets(&self) -> MutexGuard<'_, HashMap<SocketAddr, Outlet>> {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn first_channel(&self) -> Arc<str> {

@@ -85,6 +85,30 @@ impl Asked {
         accept.into_iter().chain(application)
     }
 
+    /// The same without the application ACK.
+    pub(super) fn accept_only(&self) -> Asked {
+        Asked { application: Condition::Never, ..*self }
+    }
+
+    /// Whether an application ACK is wanted in any case.
+    pub(super) fn wants_application(&self) -> bool {
+        self.application != Condition::Never
+    }
+
+    /// Whether the application ACK is all the answer that a good message gets, so that its sender waits for it.
+    pub(super) fn waits_for_application(&self) -> bool {
+        self.application.on_success() && !self.accept.on_success()
+    }
+
+    /// MSA-1 of the application ACK to a stored message, once its deliveries have ended; `None` where none is wanted.
+    pub(super) fn application_code(&self, outcome: &Result<(), Refusal>) -> Option<Code> {
+        match outcome.as_ref().map_err(|refusal| refusal.severity) {
+            Ok(()) => self.application.on_success().then_some(Code::AA),
+            Err(Severity::Error) => self.application.on_error().then_some(Code::AE),
+            Err(Severity::Reject) => self.application.on_error().then_some(Code::AR),
+        }
+    }
+
     /// MSA-1 of the one answer to a message that is refused: it never reached an application, so the accept ACK says it
     /// where one is wanted, and the application ACK where that alone is.
     fn negative_code(&self, severity: Severity) -> Option<Code> {
@@ -107,6 +131,20 @@ pub(super) fn positive(stored: &Stored, header: &Header<'_>, asked: &Asked) -> A
         ack::build(header, *code, &[], stored.at(), &own_control_id)
     };
     Answer { messages: codes.iter().map(message).collect(), codes, ..Answer::default() }
+}
+
+/// The application ACK to a stored message, by what its destinations made of it; `None` where none is wanted for that.
+pub(super) fn application(
+    stored: &Stored,
+    outcome: &Result<(), Refusal>,
+    header: &Header<'_>,
+    asked: &Asked,
+    at: Timestamp,
+) -> Option<(Bytes, Code)> {
+    let code = asked.application_code(outcome)?;
+    let own_control_id = format!("{}{}", code.as_str(), stored.sequence().as_u64());
+    let faults = outcome.as_ref().err().map(|refusal| refusal.fault.clone());
+    Some((ack::build(header, code, faults.as_slice(), at, &own_control_id), code))
 }
 
 /// The same for another control id, one character off: never sent by an engine that keeps its promises.

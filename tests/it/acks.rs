@@ -33,7 +33,10 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn connect(address: SocketAddr) -> Gateway {
-        let stream = TcpStream::connect(address).unwrap();
+        Gateway::of(TcpStream::connect(address).unwrap())
+    }
+
+    pub fn of(stream: TcpStream) -> Gateway {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Gateway { stream, buffer: Vec::new() }
     }

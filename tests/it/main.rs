@@ -11,6 +11,7 @@ mod interop;
 mod layers;
 mod messages;
 mod outbound;
+mod owed;
 mod reload;
 mod retransmission;
 #[cfg(feature = "sabotage")]

@@ -36,6 +36,7 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
             },
             conformance: Conformance::Off,
             charset: None,
+            ack: crate::channel::AckWhen::Stored,
             charset_default: Charset::UTF_8,
             processing_ids: vec!["P".into()],
             versions: vec!["2.".into()],

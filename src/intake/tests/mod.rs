@@ -8,7 +8,7 @@ mod rows;
 
 use super::*;
 use crate::{
-    channel::{Condition, Filter, Listener, Repeat, Retransmission},
+    channel::{AckWhen, Condition, Filter, Listener, Repeat, Retransmission},
     hl7::{Charset, Path},
     mllp::server::{Budget, Limits, Server},
     store::{MemoryStore, Query, Sequence},
@@ -47,6 +47,7 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
         listener: Listener {
             address: "127.0.0.1:0".parse().unwrap(),
             limits: limits(),
+            ack: AckWhen::Stored,
             conformance: Conformance::Report,
             charset: None,
             charset_default: Charset::from_label("8859/1").unwrap(),
@@ -82,6 +83,18 @@ fn limits() -> Limits {
     }
 }
 
+/// An intake that nobody else has a part of.
+fn intake(
+    channels: Vec<Arc<Channel>>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    hold: Duration,
+) -> Arc<Intake> {
+    let owed = Owed::new(store.clone(), clock.clone(), metrics.clone());
+    Intake::new(channels, store, clock, metrics, Arc::default(), owed, hold)
+}
+
 struct Site {
     server: Server,
     store: MemoryStore,
@@ -96,14 +109,7 @@ impl Site {
     async fn with(channel: Channel) -> Site {
         let limits = channel.listener.limits.clone();
         let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
-        let intake = Intake::new(
-            vec![Arc::new(channel)],
-            Arc::new(store.clone()),
-            Clock::system(),
-            metrics.clone(),
-            Arc::default(),
-            HOLD,
-        );
+        let intake = intake(vec![Arc::new(channel)], Arc::new(store.clone()), Clock::system(), metrics.clone(), HOLD);
         let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Budget::of_bytes(1 << 26));
         let server = Server::bind(address, limits, intake, budget, metrics.clone()).unwrap().serve();
         Site { server, store, metrics }

@@ -79,8 +79,7 @@ async fn the_answer_to_a_repeat_tells_when_the_first_was_received() {
     for at in ["2026-03-14T10:15:00Z", "2026-03-14T11:15:00Z"] {
         let clock = Clock::fixed(at.parse().unwrap());
         let metrics = Arc::new(Metrics::new().unwrap());
-        let intake =
-            Intake::new(vec![Arc::new(channel("pumps", &[]))], store.clone(), clock, metrics, Arc::default(), HOLD);
+        let intake = intake(vec![Arc::new(channel("pumps", &[]))], store.clone(), clock, metrics, HOLD);
         let asking = asking(&message("TWICE"), "AL", "AL");
         answers.push(intake.frame(peer_address(), asking.into(), Instant::now()).await.messages);
     }
@@ -195,7 +194,7 @@ async fn the_first_channel_that_accepts_takes_the_message() {
     let store = MemoryStore::default();
     let channels = vec![channel("alarms", &["ORU^R40"]), channel("pumps", &["ORU^R01", "ORU^R40"])];
     let channels = channels.into_iter().map(Arc::new).collect();
-    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics, Arc::default(), HOLD);
+    let intake = intake(channels, Arc::new(store.clone()), Clock::system(), metrics, HOLD);
     for (kind, expected) in [("ORU^R01", Some("pumps")), ("ORU^R40", Some("alarms")), ("ADT^A01", Some("alarms"))] {
         let frame = message(kind).replacen("ORU^R01", kind, 1).replacen("_R01", "", 1);
         let answer = intake.frame(peer_address(), frame.into(), Instant::now()).await;
@@ -253,7 +252,7 @@ async fn a_failed_store_is_no_positive_answer_and_the_connection_ends() {
 async fn no_frame_is_stored_behind_one_the_store_failed_for_though_it_works_again() {
     let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
     let channels = vec![Arc::new(channel("pumps", &[]))];
-    let intake = Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics, Arc::default(), HOLD);
+    let intake = intake(channels, Arc::new(store.clone()), Clock::system(), metrics, HOLD);
     store.refuse(Some(StoreError::Failed("EIO".into())));
     let first = intake.frame(peer_address(), message("FIRST").into(), Instant::now());
     store.refuse(None);
@@ -299,8 +298,11 @@ async fn a_store_full_for_longer_than_the_hold_is_told_and_the_connection_stays(
     let metrics = Arc::new(Metrics::new().unwrap());
     let channels = vec![Arc::new(channel("pumps", &[]))];
     let devices = Arc::new(Devices::default());
-    let intake =
-        Intake::new(channels, Arc::new(store.clone()), Clock::system(), metrics.clone(), devices.clone(), HOLD);
+    let intake = {
+        let (store, clock): (Arc<dyn Store>, _) = (Arc::new(store.clone()), Clock::system());
+        let owed = Owed::new(store.clone(), clock.clone(), metrics.clone());
+        Intake::new(channels, store, clock, metrics.clone(), devices.clone(), owed, HOLD)
+    };
     let begun = tokio::time::Instant::now();
     let first = intake.frame(peer_address(), message("FULL").into(), Instant::now());
     // With a fault in its content, and in enhanced mode.
@@ -328,7 +330,7 @@ async fn a_hold_of_nothing_refuses_at_once_and_a_short_one_ends_in_time() {
         let store = MemoryStore::default();
         store.refuse(Some(StoreError::Full));
         let (channels, metrics) = (vec![Arc::new(channel("pumps", &[]))], Arc::new(Metrics::new().unwrap()));
-        let intake = Intake::new(channels, Arc::new(store), Clock::system(), metrics, Arc::default(), hold);
+        let intake = intake(channels, Arc::new(store), Clock::system(), metrics, hold);
         let begun = tokio::time::Instant::now();
         let answer = intake.frame(peer_address(), message("FULL").into(), Instant::now()).await;
         assert_eq!((begun.elapsed(), answer.close), (hold, false));
@@ -342,7 +344,7 @@ async fn messages_held_behind_each_other_are_all_refused_when_their_own_hold_end
     let store = MemoryStore::default();
     store.refuse(Some(StoreError::Full));
     let (channels, metrics) = (vec![Arc::new(channel("pumps", &[]))], Arc::new(Metrics::new().unwrap()));
-    let intake = Intake::new(channels, Arc::new(store), Clock::system(), metrics, Arc::default(), HOLD);
+    let intake = intake(channels, Arc::new(store), Clock::system(), metrics, HOLD);
     let begun = tokio::time::Instant::now();
     let frame = |id: &str| intake.frame(peer_address(), message(id).into(), Instant::now());
     let first = tokio::spawn(frame("FIRST"));

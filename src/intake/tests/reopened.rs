@@ -26,7 +26,7 @@ impl Stepped {
         };
         let store = machine.open().unwrap();
         let channels = vec![Arc::new(channel("pumps", &[]))];
-        let intake = Intake::new(channels, store.store.clone(), Clock::system(), metrics, Arc::default(), HOLD);
+        let intake = intake(channels, store.store.clone(), Clock::system(), metrics, HOLD);
         Stepped { machine, store, intake }
     }
 

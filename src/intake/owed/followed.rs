@@ -1,0 +1,343 @@
+//! Messages followed to the end of their deliveries.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memchr::memchr2;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{FOLLOWED_MAX, Outcome, Owed, PAGE};
+use crate::{
+    hl7::Header,
+    intake::{
+        refusal::{Refusal, Severity},
+        reply::{self, Asked},
+    },
+    store::{Appended, Kept, LaneId, Queued, Sequence, Settlement, State, StoreError, Stored, TO_SENDER},
+};
+
+/// Fields of MSH kept of a message whose ACK is owed: all that an ACK repeats.
+const HEADER_FIELDS: usize = 18;
+
+/// One message whose deliveries have not all ended, or whose ACK was not sent.
+pub(super) struct Followed {
+    pub channel: Arc<str>,
+    pub stored: Stored,
+    /// Deliveries that have not ended.
+    pub pending: Vec<(LaneId, u64)>,
+    /// What the first that did not take it said.
+    pub refused: Option<Refusal>,
+    /// A delivery ended and nobody said how.
+    pub unseen: bool,
+    /// Connections that wait for the outcome.
+    pub waiters: Vec<oneshot::Sender<Outcome>>,
+    /// The ACK that is owed.
+    pub owing: Option<Owing>,
+}
+
+/// An ACK owed.
+pub(super) struct Owing {
+    pub entry: u64,
+    pub sender: SenderId,
+    /// MSH of its message.
+    pub header: Bytes,
+    pub asked: Asked,
+    /// What it says, and since when it could be sent.
+    pub due: Option<(Outcome, Instant)>,
+    /// It was given to a connection.
+    pub sending: bool,
+}
+
+/// Who sent a message: its channel, MSH-3 and MSH-4, by which its next connection is known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SenderId(Arc<str>, Box<[u8]>, Box<[u8]>);
+
+impl SenderId {
+    pub fn of(channel: &Arc<str>, header: &Header<'_>) -> SenderId {
+        SenderId(channel.clone(), header.field(3).into(), header.field(4).into())
+    }
+}
+
+/// MSH without what no ACK repeats.
+pub(super) fn header_line(message: &[u8]) -> Bytes {
+    let start = message.windows(3).position(|window| window == b"MSH").unwrap_or(0);
+    let line = &message[start..];
+    let line = &line[..memchr2(b'\r', b'\n', line).unwrap_or(line.len())];
+    let separator = line.get(3).copied().unwrap_or(b'|');
+    let end = line.iter().enumerate().filter(|(_, byte)| **byte == separator).nth(HEADER_FIELDS - 1);
+    Bytes::copy_from_slice(&line[..end.map_or(line.len(), |(at, _)| at)])
+}
+
+impl Followed {
+    pub fn new(channel: Arc<str>, stored: Stored) -> Followed {
+        Followed {
+            channel,
+            stored,
+            pending: Vec::new(),
+            refused: None,
+            unseen: false,
+            waiters: Vec::new(),
+            owing: None,
+        }
+    }
+
+    pub fn is_due(&self) -> bool {
+        self.owing.as_ref().is_some_and(|owing| owing.due.is_some() && !owing.sending)
+    }
+
+    /// State and code for a list.
+    pub fn shown(&self) -> (&'static str, Option<&'static str>) {
+        let Some((owing, (outcome, _))) = self.owing.as_ref().and_then(|owing| Some((owing, owing.due.as_ref()?)))
+        else {
+            return ("delivering", None);
+        };
+        let code = owing.asked.application_code(outcome).map(|code| code.as_str());
+        (if owing.sending { "sending" } else { "unsent" }, code)
+    }
+
+    fn id(&self) -> u64 {
+        self.stored.sequence().as_u64()
+    }
+}
+
+/// What a refusal by a destination is to the message's sender: its own code where it named one of table 0357.
+fn refusal(destination: &str, reason: &str) -> Refusal {
+    let code = reason.split("ERR-3 ").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    let code = code.and_then(|code| code.parse().ok()).filter(|code| !crate::hl7::ack::condition(*code).is_empty());
+    let severity = match ["answered AR", "answered CR"].iter().any(|said| reason.contains(said)) {
+        true => Severity::Reject,
+        false => Severity::Error,
+    };
+    let text = format!("destination {destination}: {reason}");
+    let refusal = Refusal::error("destination", code.filter(|code| *code > 0).unwrap_or(207), "", &text);
+    Refusal { severity, ..refusal }
+}
+
+impl Owed {
+    /// Told by a lane once the end of a delivery is durable.
+    pub fn ended(self: &Arc<Owed>, lane: &LaneId, entry: Sequence, settlement: &Settlement) {
+        let entry = entry.as_u64();
+        let mut inner = self.inner();
+        let Some((_, followed)) = inner.followed.range_mut(..entry).next_back() else { return };
+        let Some(place) = followed.pending.iter().position(|(_, pending)| *pending == entry) else { return };
+        followed.pending.swap_remove(place);
+        if let Settlement::Dead { reason, .. } = settlement {
+            followed.refused.get_or_insert_with(|| refusal(&lane.destination, reason));
+        }
+        let id = followed.id();
+        drop(inner);
+        self.see_to(id);
+    }
+
+    /// Follows a message from now on; what ended before it was followed is found in the store.
+    pub(super) fn follow(self: &Arc<Owed>, followed: Followed) {
+        let (id, pending) = (followed.id(), followed.pending.clone());
+        {
+            let mut inner = self.inner();
+            match inner.followed.get_mut(&id) {
+                Some(known) => {
+                    known.waiters.extend(followed.waiters);
+                    known.owing = known.owing.take().or(followed.owing);
+                }
+                None => drop(inner.followed.insert(id, followed)),
+            }
+        }
+        let gone: Vec<u64> =
+            pending.into_iter().filter(|(lane, entry)| !self.waits(lane, *entry)).map(|(_, entry)| entry).collect();
+        self.gone(id, &gone);
+        self.see_to(id);
+    }
+
+    /// These deliveries of a message have ended; nobody said how.
+    fn gone(&self, id: u64, gone: &[u64]) {
+        let mut inner = self.inner();
+        let Some(followed) = inner.followed.get_mut(&id) else { return };
+        let before = followed.pending.len();
+        followed.pending.retain(|(_, entry)| !gone.contains(entry));
+        followed.unseen |= followed.pending.len() < before;
+    }
+
+    /// Goes on with a message once its deliveries have ended.
+    fn see_to(self: &Arc<Owed>, id: u64) {
+        let mut inner = self.inner();
+        let Some(followed) = inner.followed.get_mut(&id).filter(|followed| followed.pending.is_empty()) else { return };
+        if followed.owing.as_ref().is_some_and(|owing| owing.due.is_some()) {
+            return;
+        }
+        if !followed.unseen {
+            let outcome = followed.refused.clone().map_or(Ok(()), Err);
+            drop(inner);
+            return self.conclude(id, &outcome);
+        }
+        drop(inner);
+        let owed = self.clone();
+        tokio::spawn(async move {
+            // Where the store cannot be read now, the next sweep asks again.
+            if let Ok((_, Some(outcome))) = owed.look(id).await {
+                owed.conclude(id, &outcome);
+            }
+        });
+    }
+
+    fn conclude(self: &Arc<Owed>, id: u64, outcome: &Outcome) {
+        let mut inner = self.inner();
+        let Some(followed) = inner.followed.get_mut(&id) else { return };
+        for waiter in std::mem::take(&mut followed.waiters) {
+            // Its connection may have ended.
+            let _ = waiter.send(outcome.clone());
+        }
+        match &mut followed.owing {
+            Some(owing) => {
+                owing.due.get_or_insert_with(|| (outcome.clone(), Instant::now()));
+                drop(inner);
+                self.dispatch(id);
+            }
+            None => drop(inner.followed.remove(&id)),
+        }
+    }
+
+    /// Deliveries not ended, and, where there are none, what became of the message.
+    async fn look(&self, id: u64) -> Result<(Looked, Option<Outcome>), StoreError> {
+        let kept = self.store.read(Sequence::from_u64(id)).await?;
+        let pending = self.pending_of(&kept);
+        let outcome = pending.is_empty().then(|| outcome_of(&kept));
+        Ok((Looked { kept, pending }, outcome))
+    }
+
+    /// Which of its own entries still wait: a message's entries are numbered behind it, one for each route.
+    fn pending_of(&self, kept: &Kept) -> Vec<(LaneId, u64)> {
+        let summary = &kept.summary;
+        let id = summary.id.as_u64();
+        let entries = id + 1..=id + summary.deliveries.len() as u64;
+        let deliveries = summary.deliveries.iter().filter(|delivery| *delivery.destination != *TO_SENDER);
+        let lanes = deliveries.map(|delivery| LaneId {
+            channel: summary.channel.clone(),
+            destination: delivery.destination.clone(),
+            lane: delivery.lane,
+        });
+        let waiting = |lane: LaneId| {
+            let entry = entries.clone().find(|entry| self.waits(&lane, *entry))?;
+            Some((lane, entry))
+        };
+        lanes.filter_map(waiting).collect()
+    }
+
+    /// Waits for what becomes of a stored message; `None` where that cannot be told.
+    pub(super) async fn outcome(
+        self: &Arc<Owed>,
+        appended: &Appended,
+        after: &super::After,
+        channel: &Arc<str>,
+    ) -> Option<Outcome> {
+        let stored = appended.stored().clone();
+        let id = stored.sequence().as_u64();
+        let pending = match appended {
+            Appended::New(_) => after.pending(channel, id),
+            Appended::Repeat(_) => match self.look(id).await.ok()? {
+                (_, Some(outcome)) => return Some(outcome),
+                (looked, None) => looked.pending,
+            },
+        };
+        let (waiter, outcome) = oneshot::channel();
+        self.follow(Followed { pending, waiters: vec![waiter], ..Followed::new(channel.clone(), stored) });
+        outcome.await.ok()
+    }
+
+    /// The ACK of a message that has had one, for a sender that asks again.
+    pub(super) async fn tell_again(
+        &self,
+        channel: &Arc<str>,
+        stored: &Stored,
+        header: &Bytes,
+        asked: &Asked,
+        outlet: Option<crate::mllp::server::Outlet>,
+    ) {
+        let Ok((_, Some(outcome))) = self.look(stored.sequence().as_u64()).await else { return };
+        let (header, _) = Header::read(header);
+        let application = reply::application(stored, &outcome, &header, asked, self.clock.now());
+        let Some((message, code)) = application else { return };
+        let Some(written) = outlet.and_then(|outlet| outlet.send(message)) else { return };
+        if written.await.is_ok() {
+            self.metrics.acks_sent.with_label_values(&[&**channel, code.as_str()]).inc();
+        }
+    }
+
+    /// Finds deliveries that ended without a word (by an operator, or of a destination that is gone), and forgets waits that
+    /// were given up.
+    pub(super) fn look_again(self: &Arc<Owed>) {
+        let looked_at: Vec<(u64, Vec<(LaneId, u64)>)> = {
+            let mut inner = self.inner();
+            for followed in inner.followed.values_mut() {
+                followed.waiters.retain(|waiter| !waiter.is_closed());
+            }
+            inner.followed.retain(|_, followed| followed.owing.is_some() || !followed.waiters.is_empty());
+            let undue = |followed: &&Followed| followed.owing.as_ref().is_none_or(|owing| owing.due.is_none());
+            let undue = inner.followed.values().filter(undue);
+            undue.map(|followed| (followed.id(), followed.pending.clone())).collect()
+        };
+        for (id, pending) in looked_at {
+            let gone = pending.iter().filter(|(lane, entry)| !self.waits(lane, *entry));
+            let gone: Vec<u64> = gone.map(|(_, entry)| *entry).collect();
+            self.gone(id, &gone);
+            self.see_to(id);
+        }
+    }
+
+    /// Follows what the store says is owed and nobody follows: after a restart, or what was beyond the bound.
+    pub(super) async fn adopt_all(self: &Arc<Owed>) {
+        for lane in self.lanes() {
+            let mut from = Sequence::from_u64(0);
+            loop {
+                let page = self.store.queued(&lane, from, PAGE);
+                let Some(last) = page.last() else { break };
+                from = Sequence::from_u64(last.entry.as_u64() + 1);
+                for queued in page {
+                    if self.inner().followed.len() >= FOLLOWED_MAX {
+                        return;
+                    }
+                    self.adopt(&lane, queued).await;
+                }
+            }
+        }
+    }
+
+    async fn adopt(self: &Arc<Owed>, lane: &LaneId, queued: Queued) {
+        let (id, entry) = (queued.id.as_u64(), queued.entry.as_u64());
+        if self.inner().followed.contains_key(&id) {
+            return;
+        }
+        // What cannot be read now is asked for again by the next sweep.
+        let Ok((looked, outcome)) = self.look(id).await else { return };
+        let Looked { kept, pending } = looked;
+        let (header, _) = Header::read(&kept.message);
+        let owing = Owing {
+            entry,
+            sender: SenderId::of(&lane.channel, &header),
+            header: header_line(&kept.message),
+            asked: Asked::of(&header).0,
+            due: outcome.map(|outcome| (outcome, Instant::now())),
+            sending: false,
+        };
+        if self.waits(lane, entry) {
+            let new = Followed::new(lane.channel.clone(), kept.stored());
+            self.follow(Followed { pending, owing: Some(owing), ..new });
+        }
+    }
+}
+
+/// A message as the store has it.
+struct Looked {
+    kept: Kept,
+    pending: Vec<(LaneId, u64)>,
+}
+
+/// What became of a message none of whose deliveries waits.
+fn outcome_of(kept: &Kept) -> Outcome {
+    let deliveries = kept.summary.deliveries.iter().filter(|delivery| *delivery.destination != *TO_SENDER);
+    let mut refused = deliveries.filter(|delivery| matches!(delivery.state, State::Dead | State::Discarded));
+    let Some(delivery) = refused.next() else { return Ok(()) };
+    let of_it = |event: &&crate::store::Event| event.destination.as_ref() == Some(&delivery.destination);
+    let said = kept.events.iter().rev().filter(of_it).find(|event| event.what == "dead");
+    let reason = said.map_or("given up by an operator", |event| event.detail.as_str());
+    Err(refusal(&delivery.destination, reason))
+}
