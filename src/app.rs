@@ -5,6 +5,7 @@
 //! they took while lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean
 //! stop, and nothing may keep a stop from ending.
 
+mod unmapped_file;
 mod ways;
 
 use std::{
@@ -37,6 +38,7 @@ use crate::{
     sabotage::{self, CrashPoint},
     store::{DiskStore, OpenError, Store, StoreError},
 };
+use unmapped_file::UnmappedFile;
 use ways::WaysFile;
 
 /// Kept of the drain timeout for what follows when the rest is over, where a quarter of it is not less.
@@ -97,6 +99,7 @@ pub struct App {
     admin: Admin,
     watch: JoinHandle<()>,
     look: JoinHandle<()>,
+    unmapped: JoinHandle<()>,
 }
 
 impl App {
@@ -116,7 +119,8 @@ impl App {
         })?;
         let watch = tokio::spawn(parts.clone().reload_on_change(watches));
         let look = tokio::spawn(look_after(parts.devices.clone()));
-        Ok(App { parts, admin, watch, look })
+        let unmapped = tokio::spawn(parts.unmapped_file().keep_up(parts.delivery.clone()));
+        Ok(App { parts, admin, watch, look, unmapped })
     }
 
     /// The admin address bound.
@@ -154,6 +158,7 @@ impl App {
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         self.watch.abort();
         self.look.abort();
+        self.unmapped.abort();
         // A reload that hangs is not waited for; what it still tries to put in force, delivery refuses.
         let _ = timeout_at(cut_at, async { *self.parts.stopping.lock().await = true }).await;
         self.parts.owed.stop();
@@ -163,6 +168,7 @@ impl App {
         let _ = timeout(left(deadline), self.parts.keep_ways()).await;
         let devices = self.parts.devices.clone();
         let _ = timeout(left(deadline), tokio::task::spawn_blocking(move || devices.save(true))).await;
+        let _ = timeout(left(deadline), self.parts.unmapped_file().keep(&self.parts.delivery)).await;
         self.admin.stop(left(deadline).min(Duration::from_secs(1))).await;
         let closed = timeout(left(deadline).max(CLOSE), self.parts.store.close()).await;
         info!("stopped");
@@ -272,6 +278,7 @@ impl Parts {
         let devices =
             tokio::task::spawn_blocking(move || Arc::new(Devices::open(Some(&at), devices_clock, devices_metrics)));
         let devices = devices.await?;
+        delivery.unmapped().restore(UnmappedFile::in_store(&config.store.path).read());
         let parts = Parts {
             source,
             settings: Settings::of(config),
@@ -290,6 +297,10 @@ impl Parts {
             stopping: tokio::sync::Mutex::new(false),
         };
         Ok((Arc::new(parts), watched))
+    }
+
+    fn unmapped_file(&self) -> UnmappedFile {
+        UnmappedFile::in_store(&self.settings.store.path)
     }
 
     fn audit_files(&self) -> Vec<PathBuf> {

@@ -10,6 +10,7 @@ mod devices;
 mod guard;
 mod owed;
 mod problem;
+mod unmapped;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -137,6 +138,7 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/owed-acks/{entry}/discard", post(owed::discard))
         .route("/api/devices", get(devices::list))
         .route("/api/devices/{id}", get(devices::one))
+        .route("/api/unmapped", get(unmapped::list))
         .route("/api/audit", get(api::audit))
         .route("/api/store", get(api::store))
         .route("/api/store/backup", post(api::backup))

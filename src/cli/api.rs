@@ -273,6 +273,13 @@ impl Api {
         }
     }
 
+    /// What `path` answers with these in its query.
+    pub(super) async fn asked(&self, path: &str, pairs: Vec<(&str, String)>) -> Result<Value, Failure> {
+        let mut url = reqwest::Url::parse(&format!("{}{path}", self.base))?;
+        url.query_pairs_mut().extend_pairs(&pairs);
+        self.json(Method::GET, &url.as_str()[self.base.len()..], None).await
+    }
+
     /// All pages up to `limit` items.
     pub(super) async fn list(
         &self,

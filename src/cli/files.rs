@@ -15,7 +15,7 @@ use crate::{
     config, destination,
     hl7::Message,
     pcd,
-    translate::{Context, Format, TranslateError, Translated},
+    translate::{Context, Format, TranslateError, Translated, Unmapped},
 };
 
 #[derive(Args)]
@@ -142,8 +142,8 @@ fn print_translated(destination: &str, translated: &Translated) {
     for (element, source) in &translated.origins {
         println!("   {element} <- {source}");
     }
-    for (table, code) in &translated.unmapped {
-        println!("   unmapped: {code} has no row in {table}");
+    for Unmapped { table, code, text, .. } in &translated.unmapped {
+        println!("   unmapped: {code} {text} has no row in {table}");
     }
 }
 
@@ -167,7 +167,8 @@ fn json_of(tried: &Tried) -> Value {
             };
             let origins: serde_json::Map<String, Value> =
                 translated.origins.iter().map(|(element, source)| (element.clone(), source.clone().into())).collect();
-            json!({ "routed": true, "body": body, "origins": origins, "unmapped": translated.unmapped })
+            let unmapped: Vec<_> = translated.unmapped.iter().map(|found| [&found.table, &found.code]).collect();
+            json!({ "routed": true, "body": body, "origins": origins, "unmapped": unmapped })
         }
     }
 }

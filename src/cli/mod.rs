@@ -12,6 +12,7 @@ mod files;
 mod offline;
 mod owed;
 mod run;
+mod unmapped;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -90,6 +91,11 @@ enum Command {
     /// List devices: when last heard, whether silent, how far their clocks are off, what is missing
     #[command(after_help = "Example: cannula devices --state silent\n         cannula devices 12")]
     Devices(devices::DevicesArgs),
+    /// List the codes that no table has, or print them as rows of a table to fill in
+    #[command(
+        after_help = "Example: cannula unmapped\n         cannula unmapped --table mdc-to-flowsheet.csv --csv > rows.csv"
+    )]
+    Unmapped(unmapped::UnmappedArgs),
     /// Look at the store, back it up, restore it
     #[command(after_help = "Example: cannula store verify\n         cannula store backup /backups/2026-01-05")]
     Store {
@@ -185,6 +191,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Owed { action } => owed::owed(common, action),
         Command::Replay(args) => api::replay(common, &args),
         Command::Devices(args) => devices::devices(common, args),
+        Command::Unmapped(args) => unmapped::unmapped(common, &args),
         Command::Store { action } => offline::store(common, &action),
         Command::Audit { action } => offline::audit(common, &action),
         #[cfg(feature = "demo")]

@@ -1,4 +1,4 @@
-//! The folder of CSV tables, read once a load, each table when first named.
+//! The folder of CSV tables, read once a load, each table when first named. A file `NAME+anything.csv` adds rows to `NAME.csv`.
 
 use std::{
     cell::RefCell,
@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{Fault, reader::nearest, source::Problem};
-use crate::{pcd::Nomenclature, translate::table::Table};
+use crate::{
+    pcd::{Nomenclature, whole_table},
+    translate::table::{Table, TableFault},
+};
 
 /// Tables that overlay the nomenclature, where they are in the folder.
 const NOMENCLATURE: [&str; 4] = ["mdc-terms.csv", "mdc-units.csv", "mdc-loinc.csv", "pcd-profiles.csv"];
@@ -75,22 +78,40 @@ impl Tables {
     }
 
     fn read_table(&self, name: &str) -> Option<Named> {
-        let bytes = self.bytes(name)?;
-        match Table::read(name, &bytes) {
-            Ok(table) => Some(Named { table: Arc::new(table), bytes }),
-            Err(faults) => {
-                faults.into_iter().for_each(|fault| self.fault(name, fault.line, &fault.what));
-                None
-            }
+        let (mut whole, mut hashed) = self.read_one(name)?;
+        for more in self.additions(name) {
+            let (rows, bytes) = self.read_one(more)?;
+            whole = self.sound(more, whole.with(rows))?;
+            hashed = [&*hashed, &*bytes].concat().into();
         }
+        Some(Named { table: Arc::new(whole), bytes: hashed })
+    }
+
+    fn read_one(&self, name: &str) -> Option<(Table, Arc<[u8]>)> {
+        let bytes = self.bytes(name)?;
+        Some((self.sound(name, Table::read(name, &bytes))?, bytes))
+    }
+
+    fn sound(&self, name: &str, read: Result<Table, Vec<TableFault>>) -> Option<Table> {
+        let fault = |faults: Vec<TableFault>| {
+            faults.into_iter().for_each(|fault| self.fault(name, fault.line, &fault.what));
+        };
+        read.map_err(fault).ok()
+    }
+
+    /// Files that add to this table: `NAME+anything.csv` to `NAME.csv`, in the order of their names.
+    fn additions(&self, name: &str) -> impl Iterator<Item = &String> {
+        self.names.iter().filter(move |other| *other != name && whole_table(other) == name)
     }
 
     fn read_nomenclature(&self) -> Option<Codes> {
         let mut files = Vec::new();
-        for name in NOMENCLATURE.iter().filter(|name| self.names.iter().any(|known| known == *name)) {
-            files.push((*name, self.bytes(name)?));
+        for table in NOMENCLATURE {
+            for name in self.names.iter().filter(|name| *name == table).chain(self.additions(table)) {
+                files.push((name, self.bytes(name)?));
+            }
         }
-        let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
+        let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&***name, &bytes[..])).collect();
         match Nomenclature::with_files(&borrowed) {
             Ok(nomenclature) => {
                 Some(Codes { nomenclature, bytes: borrowed.iter().flat_map(|(_, b)| *b).copied().collect() })

@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
-use super::{Key, Told};
+use super::{Key, Told, UnmappedCodes};
 use crate::{
     metrics::Metrics,
     store::{LaneId, Sequence, Settlement},
+    translate::Unmapped,
 };
 
 /// Shared by a destination's lanes.
@@ -20,6 +22,7 @@ pub(super) struct Board {
     key: Key,
     metrics: Arc<Metrics>,
     told: Arc<Told>,
+    codes: Arc<UnmappedCodes>,
     lanes: Mutex<Lanes>,
 }
 
@@ -59,8 +62,8 @@ impl Drop for InFlight<'_> {
 }
 
 impl Board {
-    pub(super) fn new(key: Key, metrics: Arc<Metrics>, told: Arc<Told>) -> Board {
-        Board { key, metrics, told, lanes: Mutex::default() }
+    pub(super) fn new(key: Key, metrics: Arc<Metrics>, told: Arc<Told>, codes: Arc<UnmappedCodes>) -> Board {
+        Board { key, metrics, told, codes, lanes: Mutex::default() }
     }
 
     /// The end of a delivery is durable.
@@ -112,8 +115,12 @@ impl Board {
         self.metrics.redelivered.with_label_values(&[&*self.key.0, &*self.key.1]).inc();
     }
 
-    pub(super) fn unmapped(&self, table: &str) {
-        self.metrics.unmapped.with_label_values(&[&*self.key.0, table]).inc();
+    /// Counts codes of message `id` that have no row, and notes which.
+    pub(super) fn unmapped(&self, unmapped: &[Unmapped], id: u64, at: Timestamp) {
+        for code in unmapped {
+            self.metrics.unmapped.with_label_values(&[&*self.key.0, &code.table]).inc();
+        }
+        self.codes.note(&self.key.0, unmapped, id, at);
     }
 
     pub(super) fn delivered(&self, since_received: Duration) {

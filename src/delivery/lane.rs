@@ -37,7 +37,7 @@ use crate::{
     hl7::Header,
     sabotage::{self, CrashPoint},
     store::{Attempt, LaneId, Receipt, Sequence, Settlement, Store, StoreError, Waiting},
-    translate::{Format, Translated},
+    translate::{Format, Translated, Unmapped},
 };
 
 /// The receipt's answer where a step dropped the message: nothing was sent, by configuration.
@@ -231,7 +231,7 @@ impl Lane {
             }
             Err(Failure { reason, unmapped }) => {
                 self.board.attempted("failed");
-                self.count(&unmapped);
+                self.count(&unmapped, waiting.id);
                 if service.on_reject == OnReject::Hold {
                     // A dead letter tells its reason itself.
                     self.note(waiting.entry, "failed", &reason);
@@ -240,7 +240,7 @@ impl Lane {
             }
         };
         if self.head.attempts == 0 {
-            self.count(&translated.unmapped);
+            self.count(&translated.unmapped, waiting.id);
         }
         let outgoing = outgoing(&waiting, translated, self.head.ambiguous);
         self.head.attempts = self.head.attempts.saturating_add(1);
@@ -248,8 +248,10 @@ impl Lane {
         self.conclude(service, &waiting, &outgoing, verdict).await
     }
 
-    fn count(&self, unmapped: &[(String, String)]) {
-        unmapped.iter().for_each(|(table, _)| self.board.unmapped(table));
+    fn count(&self, unmapped: &[Unmapped], id: Sequence) {
+        if !unmapped.is_empty() {
+            self.board.unmapped(unmapped, id.as_u64(), self.clock.now());
+        }
     }
 
     async fn send(&mut self, service: &Service, outgoing: &Outgoing) -> Verdict {

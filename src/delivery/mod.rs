@@ -15,6 +15,7 @@ mod lane;
 #[cfg(feature = "sabotage")]
 mod sabotaged;
 mod service;
+mod unmapped;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,6 +38,7 @@ use board::Board;
 use gate::Gate;
 use lane::{Control, Lane};
 use service::Service;
+pub use unmapped::{UnmappedCodes, UnmappedList};
 
 /// Given to lanes whose outstanding answer was cut off, to note that and end.
 const CUT_GRACE: Duration = Duration::from_secs(2);
@@ -52,6 +54,7 @@ pub struct Delivery {
     store: Arc<dyn Store>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    unmapped: Arc<UnmappedCodes>,
     tasks: TaskTracker,
     told: Arc<Told>,
     lines: Mutex<Lines>,
@@ -124,6 +127,7 @@ impl Delivery {
             store,
             clock,
             metrics,
+            unmapped: Arc::default(),
             tasks: TaskTracker::new(),
             told: Arc::default(),
             lines: Mutex::default(),
@@ -136,6 +140,11 @@ impl Delivery {
     pub fn tell(&self, told: impl Fn(&LaneId, Sequence, &Settlement) + Send + Sync + 'static) {
         // A second one is a fault of the caller's that changes nothing.
         let _ = self.told.set(Box::new(told));
+    }
+
+    /// Codes met that no table has.
+    pub fn unmapped(&self) -> &UnmappedCodes {
+        &self.unmapped
     }
 
     /// Told before anything is configured: by which ways what waits came to its lanes, as `ways` answered last.
@@ -341,10 +350,7 @@ impl Delivery {
             let is_paused = paused.contains(&key);
             let before = lines.before.get(&key).cloned();
             let line = lines.by_key.entry(key);
-            let line = line.or_insert_with_key(|key| {
-                let board = Board::new(key.clone(), self.metrics.clone(), self.told.clone());
-                Line::new(board, is_paused, before)
-            });
+            let line = line.or_insert_with_key(|key| Line::new(is_paused, self.board(key), before));
             line.board.configured();
             line.settings = settings;
             let gate = line.routed(way, &self.store);
@@ -416,6 +422,10 @@ impl Delivery {
         }
     }
 
+    fn board(&self, key: &Key) -> Board {
+        Board::new(key.clone(), self.metrics.clone(), self.told.clone(), self.unmapped.clone())
+    }
+
     /// Held for moments only, never over an await.
     fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
@@ -423,7 +433,7 @@ impl Delivery {
 }
 
 impl Line {
-    fn new(board: Board, paused: bool, way: Option<String>) -> Line {
+    fn new(paused: bool, board: Board, way: Option<String>) -> Line {
         let control = Control { paused, ..Control::default() };
         Line {
             control: watch::Sender::new(control),

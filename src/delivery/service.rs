@@ -13,7 +13,7 @@ use crate::{
     destination,
     hl7::Message,
     store::Waiting,
-    translate::{Context, TranslateError, Translated},
+    translate::{Context, TranslateError, Translated, Unmapped},
 };
 
 type Translate = dyn Fn(&Message, Context) -> Result<Option<Translated>, TranslateError> + Send + Sync;
@@ -22,8 +22,8 @@ type Translate = dyn Fn(&Message, Context) -> Result<Option<Translated>, Transla
 pub(super) struct Failure {
     /// A dead letter's reason.
     pub(super) reason: String,
-    /// Codes that had no row: table and code.
-    pub(super) unmapped: Vec<(String, String)>,
+    /// Codes that had no row.
+    pub(super) unmapped: Vec<Unmapped>,
 }
 
 /// One destination's configuration in force, and its receiver.
@@ -71,7 +71,7 @@ impl Service {
 }
 
 impl Failure {
-    fn new(reason: String, unmapped: Vec<(String, String)>) -> Failure {
+    fn new(reason: String, unmapped: Vec<Unmapped>) -> Failure {
         Failure { reason: format!("translation: {reason}"), unmapped }
     }
 }

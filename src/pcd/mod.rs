@@ -34,10 +34,10 @@ pub use identity::{
     patient_keys, sender,
 };
 pub use infusion_order::{AnswerError, InfusionOrder, InfusionStep, OrderParameter, Reply};
-pub(crate) use nomenclature::same_but_annotation;
 pub use nomenclature::{
-    Fit, Kind, Loinc, Nomenclature, Resolved, Term, device_level, is_private, loinc_digit_holds, parts,
+    Fit, Kind, Loinc, Nomenclature, Resolved, Term, device_level, is_private, is_refid, loinc_digit_holds, parts,
 };
+pub(crate) use nomenclature::{same_but_annotation, whole_table};
 pub use pump_event::{Infusion, PumpEvent, PumpEventKind, PumpSource};
 pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use retransmission::retransmitted_parts;

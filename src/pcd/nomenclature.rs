@@ -12,7 +12,7 @@ use std::{
 
 use super::transaction::Profiles;
 use resolve::PARTITION;
-pub use resolve::{Fit, Resolved, device_level, is_private, parts};
+pub use resolve::{Fit, Resolved, device_level, is_private, is_refid, parts};
 
 static BUILT_IN: LazyLock<Arc<Nomenclature>> = LazyLock::new(|| Arc::new(Loader::built_in().nomenclature));
 
@@ -155,7 +155,7 @@ impl Loader {
     }
 
     fn file(&mut self, name: &str, bytes: &[u8]) {
-        let read: fn(&mut Loader, &[&str], &mut Overlay) -> Result<(), String> = match name {
+        let read: fn(&mut Loader, &[&str], &mut Overlay) -> Result<(), String> = match &*whole_table(name) {
             "mdc-terms.csv" => Loader::term,
             "mdc-units.csv" => Loader::unit,
             "mdc-loinc.csv" => Loader::loinc,
@@ -233,6 +233,11 @@ impl Loader {
         });
         Ok(())
     }
+}
+
+/// The table a file is, or adds to: `mdc-terms+site.csv` adds to mdc-terms.csv.
+pub(crate) fn whole_table(name: &str) -> String {
+    name.split_once('+').map_or_else(|| name.to_owned(), |(table, _)| format!("{table}.csv"))
 }
 
 /// Codes this file has spoken of: its first row of a code replaces what earlier files said, later rows add to it.

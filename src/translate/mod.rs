@@ -6,6 +6,9 @@
 mod pcd_to_fhir;
 pub mod steps;
 pub mod table;
+mod unmapped;
+
+pub use unmapped::{Unmapped, UnmappedCode, rows_to_fill_in};
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -92,8 +95,8 @@ pub struct Translated {
     pub body: Bytes,
     /// What they are.
     pub format: Format,
-    /// Codes that had no row, or whose number and name disagree: table and code (never a value).
-    pub unmapped: Vec<(String, String)>,
+    /// Codes that had no row, or whose number and name disagree.
+    pub unmapped: Vec<Unmapped>,
     /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`.
     pub origins: Vec<(String, String)>,
 }
@@ -113,8 +116,8 @@ pub struct TranslateError {
     pub place: String,
     /// What and what to do.
     pub what: String,
-    /// Codes that had no row: table and code.
-    pub unmapped: Vec<(String, String)>,
+    /// Codes that had no row.
+    pub unmapped: Vec<Unmapped>,
 }
 
 impl TranslateError {
@@ -140,6 +143,6 @@ impl Plan {
     }
 }
 
-fn v2(message: &Message, unmapped: Vec<(String, String)>) -> Translated {
+fn v2(message: &Message, unmapped: Vec<Unmapped>) -> Translated {
     Translated { body: message.bytes(), format: Format::Hl7, unmapped, origins: Vec::new() }
 }

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use super::{
-    TranslateError,
+    TranslateError, Unmapped,
     table::{Row, Table},
 };
 use crate::hl7::{
@@ -69,12 +69,8 @@ pub enum Missing {
     Dead,
 }
 
-/// Applies the steps in order; unmapped codes are added to `unmapped` (table, code).
-pub fn apply(
-    steps: &[Step],
-    message: &Message,
-    unmapped: &mut Vec<(String, String)>,
-) -> Result<Message, TranslateError> {
+/// Applies the steps in order; codes without a row are added to `unmapped`.
+pub fn apply(steps: &[Step], message: &Message, unmapped: &mut Vec<Unmapped>) -> Result<Message, TranslateError> {
     let mut edited = message.clone();
     for (number, step) in steps.iter().enumerate() {
         edited = apply_one(step, &edited, unmapped, number + 1)?;
@@ -85,7 +81,7 @@ pub fn apply(
 fn apply_one(
     step: &Step,
     message: &Message,
-    unmapped: &mut Vec<(String, String)>,
+    unmapped: &mut Vec<Unmapped>,
     number: usize,
 ) -> Result<Message, TranslateError> {
     let edited = match step {
@@ -103,7 +99,7 @@ fn map(
     path: &Path,
     table: &Table,
     missing: Missing,
-    unmapped: &mut Vec<(String, String)>,
+    unmapped: &mut Vec<Unmapped>,
     number: usize,
 ) -> Result<Message, TranslateError> {
     let reading = Reading { message, table, whole_field: path.component().is_none() };
@@ -117,7 +113,7 @@ fn map(
     let mapped = if outside_charset { Err(EditError::Charset) } else { mapped };
     let without_row = reading.codes_without_row(path);
     let none_missing = without_row.is_empty();
-    unmapped.extend(without_row.into_iter().map(|code| (table.name().to_owned(), code)));
+    unmapped.extend(without_row);
     let kept = match missing {
         Missing::Dead if !none_missing => {
             let what = format!("a code has no row in {}: add it to the table and retry the dead letter", table.name());
@@ -153,9 +149,14 @@ impl<'r> Reading<'r> {
         self.table.row(&self.code(raw)?)
     }
 
-    fn codes_without_row(&self, path: &Path) -> Vec<String> {
-        let codes = self.message.values(path).into_iter().filter_map(|raw| self.code(raw));
-        codes.filter(|code| self.table.row(code).is_none()).collect()
+    fn codes_without_row(&self, path: &Path) -> Vec<Unmapped> {
+        let mut found = Vec::new();
+        for segment in path.segments(self.message) {
+            let codes = path.values_in(segment).filter_map(|raw| self.code(raw));
+            let codes = codes.filter(|code| self.table.row(code).is_none());
+            found.extend(codes.map(|code| Unmapped::at(path, segment, self.message, self.table.name(), &code)));
+        }
+        found
     }
 
     /// `raw` with the row written into it, further components as they were; `None` where the message's character set
@@ -218,9 +219,9 @@ mod tests {
     fn applied(steps: &[Step]) -> Result<(String, Vec<String>), TranslateError> {
         let mut unmapped = Vec::new();
         let edited = apply(steps, &Message::parse(SENT.as_bytes()).unwrap(), &mut unmapped)?;
-        assert!(unmapped.iter().all(|(table, _)| table == "t.csv"));
+        assert!(unmapped.iter().all(|unmapped| unmapped.table == "t.csv"));
         let text = String::from_utf8(edited.as_bytes().to_vec()).unwrap();
-        Ok((text, unmapped.into_iter().map(|(_, code)| code).collect()))
+        Ok((text, unmapped.into_iter().map(|unmapped| unmapped.code).collect()))
     }
 
     #[test]
@@ -264,7 +265,8 @@ mod tests {
         assert!(!dropped.contains("OBX|2") && dropped.contains("OBX|1") && dropped.contains("OBX|3"), "{dropped}");
         assert_eq!(unmapped, ["999"]);
         let error = applied(&[map("OBX-3", Missing::Dead)]).unwrap_err();
-        assert_eq!((error.place.as_str(), error.unmapped), ("OBX-3", vec![("t.csv".to_owned(), "999".to_owned())]));
+        let missing = vec![Unmapped::new("t.csv", "999", "MDC_OTHER", "MDC")];
+        assert_eq!((error.place.as_str(), error.unmapped), ("OBX-3", missing));
         assert!(error.what.contains("t.csv") && !error.what.contains("999"), "{}", error.what);
     }
 

@@ -62,6 +62,17 @@ impl Table {
         if faults.is_empty() { Ok(table) } else { Err(faults) }
     }
 
+    /// The table with the rows of another one added, such as a site's own. A code in both is a fault of the other.
+    pub fn with(mut self, other: Table) -> Result<Table, Vec<TableFault>> {
+        let twice = other.rows.keys().filter(|from| self.rows.contains_key(*from)).count();
+        if twice > 0 {
+            let what = format!("{twice} of its codes are in {} already: keep one row of each", self.name);
+            return Err(vec![fault(1, what)]);
+        }
+        self.rows.extend(other.rows);
+        Ok(self)
+    }
+
     /// The file name.
     pub fn name(&self) -> &str {
         &self.name

@@ -16,4 +16,5 @@ mod reload;
 mod retransmission;
 #[cfg(feature = "sabotage")]
 mod sabotage;
+mod unmapped;
 mod upkeep;

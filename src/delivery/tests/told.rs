@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::{super::*, bench::*};
 use crate::{
     destination::Verdict,
-    translate::{Format, TranslateError, Translated},
+    translate::{Format, TranslateError, Translated, Unmapped},
 };
 
 /// Everything logged on this thread.
@@ -127,7 +127,7 @@ async fn codes_without_a_row_are_counted_once_a_message() {
     let (to, mut calls) = receiver();
     shelf.put("ehr", 0, [1]);
     let unmapped = translating(service(to, 1), |_, context| {
-        let unmapped = vec![("mdc-to-flowsheet.csv".into(), "150456".into())];
+        let unmapped = vec![Unmapped::new("mdc-to-flowsheet.csv", "150456", "MDC_PULS_OXIM_SAT_O2", "MDC")];
         match context.id {
             1 => Ok(Some(Translated { unmapped, ..body(1, context) })),
             _ => Err(TranslateError { unmapped, ..TranslateError::new("OBX-3", "no row") }),

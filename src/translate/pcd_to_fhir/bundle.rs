@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{Trace, TranslateError, Translation, refuse, time};
+use super::{Trace, TranslateError, Translation, Unmapped, refuse, time};
 use crate::fhir::{
     Bundle, Device, Entry, Identifier, Observation, Provenance, Reference, Request, Resource, Text, fingerprint,
     systems, token_query, urn_uuid,
@@ -38,7 +38,7 @@ pub(super) struct Output<'a> {
     named: HashMap<(String, String), Named>,
     writes: HashMap<usize, Write>,
     traced: bool,
-    pub(super) unmapped: Vec<(String, String)>,
+    pub(super) unmapped: Vec<Unmapped>,
     pub(super) origins: Vec<(String, String)>,
 }
 
@@ -60,10 +60,10 @@ impl<'a> Output<'a> {
     }
 
     /// Notes a code without a row; each once, at most a thousand.
-    pub(super) fn unmapped(&mut self, table: &str, code: &str) {
-        let known = self.unmapped.iter().any(|(t, c)| t == table && c == code);
+    pub(super) fn unmapped(&mut self, found: Unmapped) {
+        let known = self.unmapped.iter().any(|known| known.table == found.table && known.code == found.code);
         if !known && self.unmapped.len() < UNMAPPED_MAX {
-            self.unmapped.push((table.to_owned(), code.to_owned()));
+            self.unmapped.push(found);
         }
     }
 

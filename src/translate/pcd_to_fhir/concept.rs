@@ -1,9 +1,9 @@
 //! Coded values as CodeableConcepts: every triplet sent is kept, LOINC is put first where the table has it.
 
-use super::{Output, Translation};
+use super::{Output, Translation, Unmapped};
 use crate::{
     fhir::{CodeableConcept, Coding, Text, systems},
-    pcd::{self, Coded, Loinc, Row, Triplet},
+    pcd::{self, Coded, Fit, Loinc, Row, Triplet},
 };
 
 /// OBX-3. `loinc` are the rows of the table that hold for this code and unit.
@@ -85,17 +85,45 @@ fn system_uri(name: &str) -> Option<Text<'static>> {
 }
 
 /// An MDC code no row names is passed on as sent, and so is one whose number and name disagree, or a LOINC number with a
-/// wrong check digit; all are counted.
+/// wrong check digit; all are counted. An enumerated value is, too.
 fn note_unknown<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &mut Output<'a>) {
     for triplet in row.code.triplets().filter(|triplet| matches!(triplet.system, b"LN" | b"LOINC")) {
-        let code = translation.text(triplet.code);
+        let [code, text] = [triplet.code, triplet.text].map(|raw| translation.text(raw));
         if !pcd::loinc_digit_holds(code.trim()) {
-            output.unmapped("loinc", &code);
+            output.unmapped(Unmapped::new("loinc", &code, &text, "LN"));
         }
     }
-    let Some(triplet) = row.code.mdc_or_alike() else { return };
-    if row.term.term.is_none() || row.term.mismatch {
-        let (code, name) = (translation.text(triplet.code), translation.text(triplet.text));
-        output.unmapped("mdc-terms", format!("{code} {name}").trim());
+    if let Some(triplet) = row.code.mdc_or_alike()
+        && (row.term.term.is_none() || row.term.mismatch)
+    {
+        output.unmapped(unknown(translation, triplet));
+    }
+    if matches!(row.obx.raw(2), b"CWE" | b"CE" | b"CNE" | b"CF") {
+        let values = row.obx.field(5).repetitions().filter_map(|value| Coded::read(value).mdc());
+        values.for_each(|triplet| note_value(translation, triplet, output));
+    }
+}
+
+/// Of a value only a number, or an identifier, is told: its text may be what a person typed.
+fn note_value<'a>(translation: &Translation<'a>, triplet: Triplet<'a>, output: &mut Output<'a>) {
+    let [code, text] = [triplet.code, triplet.text].map(|raw| translation.text(raw));
+    let refid = if pcd::is_refid(&text) { &*text } else { "" };
+    let fit = translation.settings.nomenclature.resolve(&code, refid).fit;
+    let is_code = !refid.is_empty() || !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit());
+    if is_code && (fit.is_unmapped() || fit == Fit::OtherTerm) {
+        output.unmapped(told(&code, refid));
+    }
+}
+
+fn unknown(translation: &Translation<'_>, triplet: Triplet<'_>) -> Unmapped {
+    let [code, text] = [triplet.code, triplet.text].map(|raw| translation.text(raw));
+    told(&code, &text)
+}
+
+/// What has no number of its own is told by its identifier.
+fn told(code: &str, refid: &str) -> Unmapped {
+    match code.trim() {
+        number @ ("" | "0" | "999999") => Unmapped::new("mdc-terms", refid, number, "MDC"),
+        number => Unmapped::new("mdc-terms", number, refid, "MDC"),
     }
 }

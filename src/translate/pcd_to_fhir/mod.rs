@@ -22,7 +22,7 @@ mod value;
 
 use std::fmt::Display;
 
-use super::{Context, DeviceDetail, Format, PcdToFhir, TranslateError, Translated};
+use super::{Context, DeviceDetail, Format, PcdToFhir, TranslateError, Translated, Unmapped};
 use crate::{
     fhir::{self, Coding, Meta, Text, systems},
     hl7::Message,
@@ -46,7 +46,7 @@ pub(super) fn apply(
     let translation = Translation::new(settings, &report, patient);
     let mut output = Output::new(context.origins);
     let unmapped = translation.patient.authority.iter();
-    output.unmapped.extend(unmapped.map(|name| ("identifier_systems".to_owned(), name.clone())));
+    output.unmapped.extend(unmapped.map(|name| Unmapped::new("identifier_systems", name, "", "")));
     let devices = Devices::of(&translation, &mut output);
     observation::write_all(&translation, &devices, &mut output)?;
     if !output.holds_observations() {

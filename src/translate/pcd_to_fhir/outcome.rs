@@ -1,6 +1,6 @@
 //! OBX-11 and OBX-8: how far a value can be trusted, and why there is none.
 
-use super::{Output, TranslateError, Translation, bundle::Write, refuse};
+use super::{Output, TranslateError, Translation, Unmapped, bundle::Write, refuse};
 use crate::{
     fhir::{CodeableConcept, Coding, systems},
     pcd::Row,
@@ -90,7 +90,7 @@ pub(super) fn flags<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &m
             outcome.busy = true;
         } else if !code.is_empty() {
             if !KEPT_IN_WORDS.contains(&&*code) {
-                output.unmapped("obx-8", &code);
+                output.unmapped(Unmapped::new("obx-8", &code, "", ""));
             }
             outcome.interpretation.push(CodeableConcept::text(code));
         }

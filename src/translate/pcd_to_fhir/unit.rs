@@ -1,6 +1,6 @@
 //! OBX-6 as UCUM. A unit is never guessed: one that no table knows is written in words, without a code.
 
-use super::{Output, TranslateError, Translation, refuse};
+use super::{Output, TranslateError, Translation, Unmapped, refuse};
 use crate::{
     fhir::{Decimal, Quantity, Text, systems},
     pcd::{Coded, Loinc, Row, Triplet, same_but_annotation},
@@ -52,8 +52,8 @@ pub(super) fn of<'a>(
         }
     }
     let words = words(translation, &coded);
-    if let (None, Some(words)) = (&found, &words) {
-        output.unmapped("mdc-units", words);
+    if let (None, Some(_)) = (&found, &words) {
+        output.unmapped(unknown(translation, &coded));
     }
     Ok(Unit { words: found.clone().filter(|_| !said_in_ucum(&coded)).or(words).or_else(|| found.clone()), ucum: found })
 }
@@ -76,6 +76,14 @@ fn ucum<'a>(translation: &Translation<'a>, triplet: Triplet<'a>) -> Option<Text<
         }
         _ => tables.unit_alias(&code).map(|unit| Text::Borrowed(&**unit)),
     }
+}
+
+/// A unit no table knows, by the triplet that a row of the table would be for.
+fn unknown(translation: &Translation<'_>, coded: &Coded<'_>) -> Unmapped {
+    let triplet = coded.mdc().or_else(|| coded.triplets().next()).unwrap_or_default();
+    let [code, text, system] = [triplet.code, triplet.text, triplet.system].map(|raw| translation.text(raw));
+    let (code, text) = if code.is_empty() { (&text, &code) } else { (&code, &text) };
+    Unmapped::new("mdc-units", code, text, &system)
 }
 
 fn said_in_ucum(coded: &Coded<'_>) -> bool {

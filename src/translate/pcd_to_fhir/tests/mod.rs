@@ -307,7 +307,7 @@ fn without_configured_systems_each_authority_is_its_own_and_counted_as_unmapped(
     assert_ne!(subject("4711^^^H^MR"), subject("4711^^^OTHER^MR"));
     assert_ne!(subject("4711^^^H^MR"), subject("4711"));
     assert!(subject("4711").starts_with("Patient?identifier=urn:uuid:"));
-    let unmapped = ("identifier_systems".to_owned(), "OTHER".to_owned());
+    let unmapped = Unmapped::new("identifier_systems", "OTHER", "", "");
     assert!(translated("4711^^^OTHER^MR").unmapped.contains(&unmapped));
 }
 
@@ -367,8 +367,25 @@ fn an_unknown_code_or_unit_is_kept_as_sent_and_counted() {
     let codes: Vec<&Value> = found["code"]["coding"].as_array().unwrap().iter().map(|coding| &coding["code"]).collect();
     assert_eq!(codes, ["8388700", "S7"]);
     assert_eq!(found["valueQuantity"], json!({"value": 3, "unit": "blips"}));
-    let counted = [("mdc-units", "blips"), ("mdc-terms", "8388700 VENDOR_SCORE")];
-    assert_eq!(translated.unmapped, counted.map(|(table, code)| (table.to_owned(), code.to_owned())));
+    let counted = [
+        Unmapped::new("mdc-units", "99", "blips", "99V"),
+        Unmapped::new("mdc-terms", "8388700", "VENDOR_SCORE", "MDC"),
+    ];
+    assert_eq!(translated.unmapped, counted);
+}
+
+#[test]
+fn an_enumerated_value_no_table_knows_is_counted_by_its_code_alone() {
+    let unmapped = |value: &str| {
+        let row = format!("OBX|1|CWE|157784^MDC_FLOW_FLUID_PUMP^MDC|1.1.1.1|{value}||||||R");
+        translate_with(&settings(), &report(&[&row])).unwrap().unwrap().unmapped
+    };
+    assert_eq!(unmapped("197288^MDC_EVT_PUMP_DELIV_START^MDC"), []);
+    assert_eq!(unmapped("^pump-status-infusing"), []);
+    assert_eq!(unmapped("0^MDCX_STATE_NEW^MDC"), [Unmapped::new("mdc-terms", "MDCX_STATE_NEW", "0", "MDC")]);
+    assert_eq!(unmapped("8388700^Jane typed this^MDC"), [Unmapped::new("mdc-terms", "8388700", "", "MDC")]);
+    assert_eq!(unmapped("Jane^Doe^MDC"), []);
+    assert_eq!(unmapped("4711^Jane^99LOCAL"), []);
 }
 
 #[test]
@@ -378,7 +395,7 @@ fn a_loinc_number_with_a_wrong_digit_is_kept_as_sent_and_counted() {
         translate_with(&settings(), &text).unwrap().unwrap().unmapped
     };
     assert_eq!(unmapped("8867-4"), []);
-    assert_eq!(unmapped("8867-5"), [("loinc".to_owned(), "8867-5".to_owned())]);
+    assert_eq!(unmapped("8867-5"), [Unmapped::new("loinc", "8867-5", "Heart rate", "LN")]);
 }
 
 #[test]
