@@ -31,7 +31,7 @@ use crate::{
     config::{self, Config, LimitsConfig, LogFormat, StoreConfig, Watch},
     delivery::Delivery,
     devices::Devices,
-    intake::{Intake, Owed},
+    intake::{Conformity, Intake, Owed},
     metrics::Metrics,
     mllp::server::{Bound, Budget, Server},
     pcd::Nomenclature,
@@ -224,6 +224,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     clock: Clock,
     nomenclature: Arc<ArcSwap<Nomenclature>>,
+    conformity: Arc<Conformity>,
     channels: Arc<ArcSwap<Vec<Arc<Channel>>>>,
     listeners: Mutex<BTreeMap<SocketAddr, Listening>>,
     in_flight: Budget,
@@ -279,6 +280,7 @@ impl Parts {
             tokio::task::spawn_blocking(move || Arc::new(Devices::open(Some(&at), devices_clock, devices_metrics)));
         let devices = devices.await?;
         delivery.unmapped().restore(UnmappedFile::in_store(&config.store.path).read());
+        let nomenclature = Arc::new(ArcSwap::new(config.nomenclature.clone()));
         let parts = Parts {
             source,
             settings: Settings::of(config),
@@ -289,7 +291,8 @@ impl Parts {
             owed,
             metrics,
             clock,
-            nomenclature: Arc::new(ArcSwap::new(config.nomenclature.clone())),
+            conformity: Arc::new(Conformity::new(nomenclature.clone())),
+            nomenclature,
             channels: Arc::new(ArcSwap::from_pointee(Vec::new())),
             listeners: Mutex::new(BTreeMap::new()),
             in_flight: Budget::of_bytes(config.limits.in_flight_bytes),
@@ -374,6 +377,7 @@ impl Parts {
         let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), self.metrics.clone());
         let (devices, owed, hold) = (self.devices.clone(), self.owed.clone(), self.settings.limits.hold_when_full);
         let intake = Intake::new(group, store, clock, metrics, devices, owed, hold);
+        intake.set_conformity(self.conformity.clone());
         let bound = Server::bind(address, limits, intake.clone(), self.in_flight.clone(), self.metrics.clone());
         let bound = bound.map_err(|error| StartError::Listen { address, key, error })?;
         Ok((intake, bound))
@@ -459,6 +463,7 @@ impl Parts {
             devices: self.devices.clone(),
             owed: self.owed.clone(),
             nomenclature: self.nomenclature.clone(),
+            conformity: self.conformity.clone(),
             audit,
             clock: self.clock.clone(),
             listeners: Box::new(move || {

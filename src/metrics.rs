@@ -38,8 +38,11 @@ pub struct Metrics {
     pub control_id_reuse: IntCounterVec,
     /// `{channel,reason}`: frames refused or unreadable.
     pub bad_frames: IntCounterVec,
-    /// `{channel,condition}`: messages whose content has a fault, by table 0357; counted where `conformance` is not `off`.
+    /// `{channel,condition}`: messages that cannot be read or attributed (rules H), by table 0357; counted where
+    /// `conformance` is not `off`.
     pub nonconforming: IntCounterVec,
+    /// `{channel,rule}`: messages that break a conformance rule; counted where `conformance` is not `off`.
+    pub broken_rules: IntCounterVec,
     /// `{channel,limit}`: a limit that bit, such as connections or frame_timeout.
     pub limits_hit: IntCounterVec,
     /// `{channel}`: open inbound connections.
@@ -126,6 +129,12 @@ impl Metrics {
                 "nonconforming_total",
                 "Messages with a fault in their content, by table 0357.",
                 &["channel", "condition"],
+            )?,
+            broken_rules: counters(
+                &r,
+                "broken_rules_total",
+                "Messages that break a conformance rule.",
+                &["channel", "rule"],
             )?,
             limits_hit: counters(&r, "limits_hit_total", "Limits that bit.", &["channel", "limit"])?,
             connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,

@@ -18,7 +18,10 @@ use crate::{
     channel::Channel,
     delivery::DestinationStatus,
     hl7::Message,
-    pcd,
+    pcd::{
+        self,
+        conformance::{Mark, Shown},
+    },
     store::{self, Backup, DeadLetter, Event, Sequence, Stats, StoreError, Summary},
 };
 
@@ -216,12 +219,14 @@ pub(super) struct MessageView {
     #[serde(flatten)]
     summary: Summary,
     timeline: Vec<Event>,
+    findings: Vec<Shown>,
 }
 
 pub(super) async fn message(State(engine): Shared, id: Named<u64>) -> Answer<Json<MessageView>> {
     let id = named(id)?;
     let kept = engine.store.read(Sequence::from_u64(id)).await?;
-    Ok(Json(MessageView { summary: kept.summary, timeline: kept.events }))
+    let findings = kept.findings.iter().map(Mark::shown).collect();
+    Ok(Json(MessageView { summary: kept.summary, timeline: kept.events, findings }))
 }
 
 pub(super) async fn raw(State(engine): Shared, id: Named<u64>) -> Answer<Response> {

@@ -10,6 +10,7 @@ mod devices;
 mod guard;
 mod owed;
 mod problem;
+mod senders;
 mod unmapped;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ use crate::{
     clock::Clock,
     delivery::Delivery,
     devices::Devices,
-    intake::Owed,
+    intake::{Conformity, Owed},
     metrics::Metrics,
     pcd::Nomenclature,
     store::{Backup, BackupError, Store},
@@ -59,6 +60,8 @@ pub struct Engine {
     pub owed: Arc<Owed>,
     /// Codes for `explain`.
     pub nomenclature: Arc<ArcSwap<Nomenclature>>,
+    /// What each sender breaks.
+    pub conformity: Arc<Conformity>,
     /// Who did what.
     pub audit: Audit,
     /// Times shown.
@@ -139,6 +142,7 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/devices", get(devices::list))
         .route("/api/devices/{id}", get(devices::one))
         .route("/api/unmapped", get(unmapped::list))
+        .route("/api/conformance", get(senders::conformance))
         .route("/api/audit", get(api::audit))
         .route("/api/store", get(api::store))
         .route("/api/store/backup", post(api::backup))

@@ -22,7 +22,7 @@ use crate::{
     destination,
     hl7::{Charset, Message, Path},
     mllp::server::Limits,
-    pcd,
+    pcd::{self, conformance::Profile},
     store::{Content, RepeatCheck, Route},
     translate::{Context, Format, Plan, TranslateError, Translated},
 };
@@ -58,6 +58,8 @@ pub struct Listener {
     pub ack: AckWhen,
     /// What conformance findings do.
     pub conformance: Conformance,
+    /// Which findings a message is refused for, where any are.
+    pub profile: Profile,
     /// None: MSH-18 per message.
     pub charset: Option<Charset>,
     /// Charset where MSH-18 is empty and bytes are above 0x7F.
@@ -84,7 +86,7 @@ pub enum AckWhen {
     },
 }
 
-/// What IHE PCD conformance findings do.
+/// What conformance findings do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conformance {
     /// Nothing is examined.

@@ -62,6 +62,7 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
                 allow: Vec::new(),
             },
             conformance: Conformance::Off,
+            profile: Profile::default(),
             charset: None,
             ack: crate::channel::AckWhen::Stored,
             charset_default: Charset::UTF_8,

@@ -349,6 +349,9 @@ fn message_history(message: &Value) -> String {
         let text = |key: &str| event[key].as_str().unwrap_or("").to_owned();
         lines.push(format!("{:>12}  {}  {} {} {}", "", text("at"), text("what"), text("destination"), text("detail")));
     }
+    for finding in message["findings"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        lines.push(format!("{:>12}  breaks {}", "", super::senders::finding(finding)));
+    }
     lines.join("\n")
 }
 

@@ -12,6 +12,7 @@ mod files;
 mod offline;
 mod owed;
 mod run;
+mod senders;
 mod unmapped;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -96,6 +97,9 @@ enum Command {
         after_help = "Example: cannula unmapped\n         cannula unmapped --table mdc-to-flowsheet.csv --csv > rows.csv"
     )]
     Unmapped(unmapped::UnmappedArgs),
+    /// What each sender breaks of the conformance rules, from the running engine
+    #[command(after_help = "Example: cannula conformance\n         cannula conformance --rule A03 --json")]
+    Conformance(senders::ConformanceArgs),
     /// Look at the store, back it up, restore it
     #[command(after_help = "Example: cannula store verify\n         cannula store backup /backups/2026-01-05")]
     Store {
@@ -192,6 +196,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Replay(args) => api::replay(common, &args),
         Command::Devices(args) => devices::devices(common, args),
         Command::Unmapped(args) => unmapped::unmapped(common, &args),
+        Command::Conformance(args) => senders::conformance(common, &args),
         Command::Store { action } => offline::store(common, &action),
         Command::Audit { action } => offline::audit(common, &action),
         #[cfg(feature = "demo")]

@@ -22,6 +22,7 @@ use crate::{
     },
     hl7::Charset,
     mllp::server::{Limits, Network},
+    pcd::conformance::Profile,
 };
 
 /// Longest `max_message`: a message must fit a segment of the store's journal.
@@ -97,11 +98,13 @@ fn listener(table: &Reader<'_>) -> Option<Listener> {
     let versions = table.texts("versions", value::filled);
     let ack = ack(table);
     let conformance = table.choice("conformance", &[Conformance::Off, Conformance::Report, Conformance::Reject]);
+    let profile = table.choice("conformance_profile", &[Profile::AsReceived, Profile::Strict]);
     let listener = Listener {
         address: address?,
         limits: limits?,
         ack: ack?,
         conformance: conformance?,
+        profile: profile?,
         charset: fixed?,
         charset_default: charset_default?,
         processing_ids: processing_ids?,

@@ -98,6 +98,7 @@ fn channel() -> Channel {
             },
             ack: crate::channel::AckWhen::Stored,
             conformance: crate::channel::Conformance::Off,
+            profile: crate::pcd::conformance::Profile::AsReceived,
             charset: None,
             charset_default: crate::hl7::Charset::UTF_8,
             processing_ids: vec![],

@@ -10,6 +10,7 @@ mod hold;
 mod owed;
 mod refusal;
 mod reply;
+mod senders;
 
 use std::{
     collections::HashMap,
@@ -31,7 +32,7 @@ use jiff::Timestamp;
 use tracing::{debug, error, warn};
 
 use crate::{
-    channel::{Channel, Conformance, FilterError},
+    channel::{Channel, FilterError},
     clock::Clock,
     devices::Devices,
     hl7::{Header, Message},
@@ -41,11 +42,13 @@ use crate::{
     sabotage::{self, Fault},
     store::{Appended, Received, SearchKeys, Store, StoreError, Stored},
 };
+pub use content::Conformity;
 use hold::{Turn, Turns};
 use owed::After;
 pub use owed::{Owed, OwedAck};
 use refusal::Refusal;
 use reply::Asked;
+pub use senders::{BrokenRule, SenderConformance, Senders};
 
 /// Between two tries of a held message.
 const HOLD_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -69,6 +72,7 @@ struct Shared {
     owed: Arc<Owed>,
     /// Open connections that may be owed an answer later.
     outlets: Mutex<HashMap<SocketAddr, Outlet>>,
+    conformity: ArcSwap<Conformity>,
     hold_when_full: Duration,
     /// Negative answers made, for their own control ids.
     refused: AtomicU64,
@@ -144,11 +148,17 @@ impl Intake {
             devices,
             owed,
             outlets: Mutex::default(),
+            conformity: ArcSwap::default(),
             hold_when_full,
             refused: AtomicU64::new(0),
             seen: Mutex::default(),
         };
         Arc::new(Intake { shared: Arc::new(shared), turns: Arc::default() })
+    }
+
+    /// Judges by this from the next message on, and notes there what each sender breaks; until then by the built-in codes.
+    pub fn set_conformity(&self, conformity: Arc<Conformity>) {
+        self.shared.conformity.store(conformity);
     }
 
     /// Replaces the channels from the next message on; connections stay. When this returns the store has been given
@@ -294,7 +304,7 @@ impl Shared {
         check::listener(&message, header, listener)?;
         let message = message.read_as(listener.charset, listener.charset_default).map_err(Refusal::unparsed)?;
         check::text(&message)?;
-        self.conformance(channel, &message, first)?;
+        let findings = self.conformance(channel, &message, at, first)?;
         let routes = channel.route(&message).map_err(|error| self.filter_failed(&error))?;
         let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
         let devices = pcd::device_keys(&message);
@@ -307,6 +317,7 @@ impl Shared {
             routes,
             repeat: channel.repeat_check(&message),
             ack: asked.positive_codes().next(),
+            findings,
             keys: SearchKeys {
                 control_id: header.field(10).to_vec(),
                 patient: bytes(pcd::patient_keys(&message)),
@@ -314,21 +325,6 @@ impl Shared {
             },
             message: message.bytes(),
         })
-    }
-
-    /// What is wrong with the content, where the channel wants it examined.
-    fn conformance(&self, channel: &Channel, message: &Message, first: bool) -> Result<(), Refusal> {
-        let checked = match channel.listener.conformance {
-            Conformance::Off => return Ok(()),
-            _ => content::check(message),
-        };
-        if let Err(refusal) = &checked
-            && first
-        {
-            let code = refusal.fault.code.to_string();
-            self.metrics.nonconforming.with_label_values(&[&*channel.name, &code]).inc();
-        }
-        if channel.listener.conformance == Conformance::Reject { checked } else { Ok(()) }
     }
 
     /// Waits for the store and answers; holds the message while the store is full, up to `deadline`, which also those keep

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Alert, Coded, InfusionOrder, Level, Nomenclature, Place, PumpEvent, Recognised, Reply, Report, Role, Row, Timing,
     Transaction,
+    conformance::{self, Finding},
     event::Reading,
     facts,
     fields::{field_name, segment_name},
@@ -34,6 +35,8 @@ pub struct Explanation {
     pub message_type: String,
     /// In the order sent.
     pub segments: Vec<ExplainedSegment>,
+    /// What the message breaks of IHE PCD and HL7.
+    pub findings: Vec<Finding>,
 }
 
 /// What a message of one of the transactions tells of.
@@ -132,7 +135,8 @@ pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     let segments = segments.collect();
     let message_type = message.text(message.msh().field(9).raw()).into_owned();
     let kind = recognised.transaction.title().to_owned();
-    Explanation { headline, recognised, report: typed, kind, message_type, segments }
+    let findings = conformance::check(message, nomenclature);
+    Explanation { headline, recognised, report: typed, kind, message_type, segments, findings }
 }
 
 fn explain_segment(
@@ -206,7 +210,8 @@ impl fmt::Display for Explanation {
             writeln!(f, "  {what:<18} {}", printable(&value))?;
         }
         writeln!(f)?;
-        self.segments.iter().try_for_each(|segment| segment.fmt(f))
+        self.segments.iter().try_for_each(|segment| segment.fmt(f))?;
+        conformance::write_all(f, &self.findings)
     }
 }
 
@@ -288,5 +293,7 @@ mod tests {
         assert_eq!(row["meaning"]["role"], "metric");
         assert_eq!(row["meaning"]["unit"], "{beat}/min");
         assert_eq!(row["fields"][4]["repetitions"][0][0], "80");
+        let finding = &json["findings"][0];
+        assert_eq!((finding["rule"].as_str(), finding["place"].as_str()), (Some("A14"), Some("PID^1^5")));
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn received(content: &str, lanes: &[u16]) -> Received {
         device: vec![b"device-1".to_vec(), b"device-2".to_vec()],
     };
     let message = Bytes::from(format!("MSH|^~\\&|{content}"));
-    Received { channel: "pumps".into(), at: noon(), message, routes, repeat: None, ack: None, keys }
+    Received { channel: "pumps".into(), at: noon(), message, routes, repeat: None, ack: None, keys, findings: vec![] }
 }
 
 pub(super) fn with_key(content: &str, key: &str) -> Received {

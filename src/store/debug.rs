@@ -20,6 +20,7 @@ impl Debug for Received {
             .field("repeat", &self.repeat)
             .field("ack", &self.ack)
             .field("keys", &self.keys)
+            .field("findings", &self.findings.len())
             .finish()
     }
 }
@@ -69,6 +70,7 @@ impl Debug for Kept {
             .field("summary", &self.summary)
             .field("bytes", &self.message.len())
             .field("events", &self.events)
+            .field("findings", &self.findings.len())
             .finish()
     }
 }
@@ -113,7 +115,7 @@ mod tests {
         let shown = [
             format!("{query:?}"),
             format!("{waiting:?}"),
-            format!("{:?}", Kept { summary, message: bytes, events: vec![] }),
+            format!("{:?}", Kept { summary, message: bytes, events: vec![], findings: vec![] }),
             format!("{message:?}"),
             format!("{:?}", Request::Append(Box::new(NewMessage::new(message, &Keyed::new(&[0; 32]))))),
         ];

@@ -150,7 +150,10 @@ impl Inner {
     fn read(&self, id: Sequence) -> Result<Kept, StoreError> {
         let told = self.told(id.0).ok_or(StoreError::NotFound)?;
         let (recorded, message) = self.recorded(told.row.position)?;
-        let resends = if let Recorded::Received(header) = &recorded { header.resends } else { None };
+        let (resends, findings) = match recorded {
+            Recorded::Received(header) => (header.resends, header.findings),
+            _ => (None, Vec::new()),
+        };
         let mut events = view::first_events(&told.row, resends);
         let mut lines = Vec::new();
         for happened in &told.happened {
@@ -158,7 +161,7 @@ impl Inner {
             lines.extend(view::line_of(&recorded, happened, &self.state.lanes[happened.lane as usize].id));
         }
         events.extend(view::shown(&lines));
-        Ok(Kept { summary: view::summary(&self.state, &told), message, events })
+        Ok(Kept { summary: view::summary(&self.state, &told), message, events, findings })
     }
 
     fn dead(&self, channel: Option<&str>, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {

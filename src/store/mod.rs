@@ -41,6 +41,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+use crate::pcd::conformance::Mark;
+
 /// Place in the store's one order of everything; also a message's id. Opaque to all but the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -135,6 +137,8 @@ pub struct Received {
     pub ack: Option<crate::hl7::ack::Code>,
     /// Search keys, in clear here, kept as keyed hashes only.
     pub keys: SearchKeys,
+    /// Conformance rules it breaks, and where; no content.
+    pub findings: Vec<Mark>,
 }
 /// What a message can be found by.
 #[derive(Clone, Default)]
@@ -368,6 +372,8 @@ pub struct Kept {
     pub message: Bytes,
     /// Its history, oldest first.
     pub events: Vec<Event>,
+    /// Conformance rules it broke when it was received, and where.
+    pub findings: Vec<Mark>,
 }
 impl Kept {
     /// What was read back is durable.

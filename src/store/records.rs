@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Attempt, LaneId, Receipt, Settlement, journal::Position};
-use crate::hl7::ack::Code;
+use crate::{hl7::ack::Code, pcd::conformance::Mark};
 
 /// The reason, with no attempts made, of a dead letter that is one because its message cannot be read any more. Records are
 /// known by it: never changed.
@@ -60,12 +60,15 @@ pub(super) struct Header {
     /// The earlier message that has the same content.
     #[serde(skip)]
     pub resends: Option<u64>,
+    /// Conformance rules it breaks, and where.
+    #[serde(skip)]
+    pub findings: Vec<Mark>,
 }
 
 impl Header {
     /// The fields added later, as they follow those that were always there.
-    fn added(&self) -> (i64, Option<RepeatMark>, Option<u64>) {
-        (self.steady, self.content, self.resends)
+    fn added(&self) -> (i64, Option<RepeatMark>, Option<u64>, &[Mark]) {
+        (self.steady, self.content, self.resends, &self.findings)
     }
 
     /// Reads what [`Header::added`] gave, as far as the record has it.
@@ -73,7 +76,9 @@ impl Header {
         let (steady, rest) = later(rest).unwrap_or((self.at, &[]));
         let (content, rest) = later(rest).unwrap_or((None, &[]));
         (self.steady, self.content) = (steady, content);
-        self.resends = later(rest).and_then(|(resends, _)| resends);
+        let (resends, rest) = later(rest).unwrap_or((None, &[]));
+        let findings = later(rest).map(|(findings, _)| findings);
+        (self.resends, self.findings) = (resends, findings.unwrap_or_default());
     }
 
     /// What is remembered of the message, to tell what comes later.
@@ -431,6 +436,12 @@ mod tests {
 
     use super::*;
 
+    fn marks() -> Vec<Mark> {
+        let message = crate::hl7::Message::parse("MSH|^~\\&|||||||ORU^R01|1|P|2.6\r").unwrap();
+        let findings = crate::pcd::conformance::check(&message, &crate::pcd::Nomenclature::built_in());
+        findings.iter().map(crate::pcd::conformance::Finding::mark).collect()
+    }
+
     fn header() -> Header {
         Header {
             channel: "pumps".into(),
@@ -444,6 +455,7 @@ mod tests {
             repeat: Some(RepeatMark { key: 4, body: 5, window_seconds: 6 }),
             content: Some(RepeatMark { key: 7, body: 8, window_seconds: 6 }),
             resends: Some(9),
+            findings: marks(),
         }
     }
 
@@ -525,11 +537,20 @@ mod tests {
     fn an_older_record_has_the_time_shown_for_the_stores_own_and_is_no_retransmission() {
         let older = join(&header(), b"MSH|");
         let (recorded, _) = Recorded::decode(1, &older).unwrap();
-        let known = Header { steady: header().at, content: None, resends: None, ..header() };
+        let known = Header { steady: header().at, content: None, resends: None, findings: vec![], ..header() };
         assert_eq!(recorded, Recorded::Received(known.clone()));
         let older = join(&(header(), header().steady), b"MSH|");
         let (recorded, _) = Recorded::decode(1, &older).unwrap();
         assert_eq!(recorded, Recorded::Received(Header { steady: header().steady, ..known }));
+    }
+
+    #[test]
+    fn an_older_record_without_findings_has_none() {
+        assert!(!marks().is_empty());
+        let older = join(&(header(), header().steady, header().content, header().resends), b"MSH|");
+        let (recorded, message) = Recorded::decode(1, &older).unwrap();
+        assert_eq!(recorded, Recorded::Received(Header { findings: vec![], ..header() }));
+        assert_eq!(&message[..], b"MSH|");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl NewMessage {
 
     /// `steady` is when it was received by the store's own time.
     pub fn received(received: Received, keyed: &Keyed, steady: i64) -> NewMessage {
-        let Received { channel, at, message, routes, repeat, ack, keys } = received;
+        let Received { channel, at, message, routes, repeat, ack, keys, findings } = received;
         let drop_resent = repeat.as_ref().and_then(|check| check.content.as_ref()).is_some_and(|content| content.drop);
         let header = Header {
             repeat: repeat.as_ref().map(|check| RepeatMark {
@@ -135,6 +135,7 @@ impl NewMessage {
             patient: hashes(keyed, Kind::Patient, &keys.patient),
             device: hashes(keyed, Kind::Device, &keys.device),
             channel,
+            findings,
         };
         let payload = encode_received(&header, &message);
         // The same bytes once in memory, and not the buffer they were read into.

@@ -13,7 +13,7 @@ use crate::{
     destination::{FhirSettings, MllpSettings},
     hl7::{Charset, Message},
     mllp::server::Limits,
-    pcd::Nomenclature,
+    pcd::{Nomenclature, conformance::Profile},
     store::{MemoryStore, Received, SearchKeys},
     translate::{PcdToFhir, Plan},
 };
@@ -35,6 +35,7 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
                 allow: Vec::new(),
             },
             conformance: Conformance::Off,
+            profile: Profile::default(),
             charset: None,
             ack: crate::channel::AckWhen::Stored,
             charset_default: Charset::UTF_8,
@@ -113,6 +114,7 @@ async fn take(store: &MemoryStore, channel: &Channel, message: Vec<u8>) {
         repeat: None,
         ack: None,
         keys: SearchKeys::default(),
+        findings: vec![],
     };
     store.append(received).await.unwrap();
 }

@@ -22,6 +22,7 @@ pub(super) async fn put(store: &MemoryStore, lane: u16) -> u64 {
         repeat: None,
         ack: None,
         keys: SearchKeys::default(),
+        findings: vec![],
     };
     match store.append(received).await.unwrap() {
         crate::store::Appended::New(stored) => stored.sequence().as_u64(),

@@ -8,9 +8,10 @@ mod rows;
 
 use super::*;
 use crate::{
-    channel::{AckWhen, Condition, Filter, Listener, Repeat, Retransmission},
+    channel::{AckWhen, Condition, Conformance, Filter, Listener, Repeat, Retransmission},
     hl7::{Charset, Path},
     mllp::server::{Budget, Limits, Server},
+    pcd::conformance::Profile,
     store::{MemoryStore, Query, Sequence},
 };
 use tokio::{
@@ -49,6 +50,7 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
             limits: limits(),
             ack: AckWhen::Stored,
             conformance: Conformance::Report,
+            profile: Profile::default(),
             charset: None,
             charset_default: Charset::from_label("8859/1").unwrap(),
             processing_ids: vec!["P".to_owned()],
@@ -99,6 +101,7 @@ struct Site {
     server: Server,
     store: MemoryStore,
     metrics: Arc<Metrics>,
+    conformity: Arc<Conformity>,
 }
 
 impl Site {
@@ -110,9 +113,11 @@ impl Site {
         let limits = channel.listener.limits.clone();
         let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
         let intake = intake(vec![Arc::new(channel)], Arc::new(store.clone()), Clock::system(), metrics.clone(), HOLD);
+        let conformity = Arc::new(Conformity::default());
+        intake.set_conformity(conformity.clone());
         let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Budget::of_bytes(1 << 26));
         let server = Server::bind(address, limits, intake, budget, metrics.clone()).unwrap().serve();
-        Site { server, store, metrics }
+        Site { server, store, metrics, conformity }
     }
 
     async fn connect(&self) -> Peer {

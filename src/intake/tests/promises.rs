@@ -157,6 +157,86 @@ async fn a_channel_with_conformance_reject_refuses_bad_content_before_it_is_stor
     assert_eq!(site.stored().await.len(), 4);
 }
 
+/// A report that keeps every rule of the framework.
+const CONFORMING: &str = "MSH|^~\\&|GATEWAY^ACDE480000000001^EUI-64|4W|||20260301120000+0100||ORU^R01^ORU_R01|C1|P|2.6|||AL|NE|||||DEC^IHE PCD^1.3.6.1.4.1.19376.1.6.1.1.1^ISO\r\
+    PID|||4711^^^HOSP^MR||CANARYNAME^Jane^^^^^L\rPV1||I|4W^12^1\r\
+    OBR|1||F1^GATEWAY|69965^MDC_DEV_MON_PHYSIO_MULTI_PARAM_MDS^MDC|||20260301115900+0100\r\
+    OBX|1||69965^MDC_DEV_MON_PHYSIO_MULTI_PARAM_MDS^MDC|1.0.0.0|||||||X|||||||G^^ACDE480000000002^EUI-64\r\
+    OBX|2|DTM|67975^MDC_ATTR_TIME_ABS^MDC|1.0.0.1|20260301115930+0100||||||R\r";
+
+fn site_with(conformance: Conformance, profile: Profile) -> impl Future<Output = Site> {
+    let mut channel = channel("pumps", &[]);
+    (channel.listener.conformance, channel.listener.profile) = (conformance, profile);
+    Site::with(channel)
+}
+
+fn broken_rule(site: &Site, rule: &str) -> u64 {
+    site.metrics.broken_rules.with_label_values(&["pumps", rule]).get()
+}
+
+async fn findings_of(site: &Site, nth: usize) -> Vec<String> {
+    let mut found = site.store.find(Query { limit: 1000, ..Query::default() }).await.unwrap();
+    found.sort_by_key(|summary| summary.id);
+    let kept = site.store.read(found[nth].id).await.unwrap();
+    kept.findings.iter().map(|mark| format!("{} {}", mark.shown().rule, mark.shown().place)).collect()
+}
+
+#[tokio::test]
+async fn the_strict_profile_refuses_by_the_first_error_and_says_which_rule() {
+    let site = site_with(Conformance::Reject, Profile::Strict).await;
+    let mut peer = site.connect().await;
+    peer.send(CONFORMING).await;
+    assert_eq!(peer.answer().await.unwrap().code, "CA");
+    for (from, to, code, location) in [
+        ("C1|P|2.6|||AL", "C2|P|2.6|||AL", None, ""),
+        ("OBX|2|DTM", "OBX|7|DTM", Some("102"), "OBX^2^1"),
+        ("1.6.1.1.1^ISO", "1.6.4.1^ISO", Some("103"), "MSH^1^21"),
+        ("|4711^^^HOSP^MR|", "||", Some("101"), "PID^1^3"),
+    ] {
+        peer.send(CONFORMING.replacen(from, to, 1)).await;
+        let answer = peer.answer().await.unwrap();
+        let expected = if code.is_some() { "CE" } else { "CA" };
+        assert_eq!((answer.code.as_str(), answer.error.as_deref()), (expected, code), "{to}");
+        assert_eq!(answer.location, location, "{to}");
+    }
+    // A warning refuses nothing.
+    peer.send(CONFORMING.replace("C1|P|2.6|||AL|NE", "C3|P|2.6|||AL|ER")).await;
+    assert_eq!(peer.answer().await.unwrap().code, "CA");
+    assert_eq!(site.stored().await.len(), 3);
+    assert_eq!(findings_of(&site, 2).await, ["A07 MSH^1^16"]);
+}
+
+#[tokio::test]
+async fn a_report_never_refuses_and_what_it_finds_is_kept_and_counted() {
+    let site = site_with(Conformance::Report, Profile::Strict).await;
+    let mut peer = site.connect().await;
+    for (n, to) in ["OBX|7|DTM", "OBX|7|DTM", "OBX|2|NM"].into_iter().enumerate() {
+        peer.send(CONFORMING.replace("|C1|", &format!("|R{n}|")).replace("OBX|2|DTM", to)).await;
+        assert_eq!(peer.answer().await.unwrap().code, "CA");
+    }
+    peer.send(CONFORMING).await;
+    assert_eq!(peer.answer().await.unwrap().code, "CA");
+    assert_eq!(findings_of(&site, 0).await, ["A19 OBX^2^1"]);
+    assert_eq!(findings_of(&site, 2).await, ["H07 OBX^2^5", "H08 OBX^2^6", "A25 OBX^2^5", "A26 OBX^2^6"]);
+    assert_eq!(findings_of(&site, 3).await, [""; 0]);
+    assert_eq!(["A19", "A25", "H07", "A01"].map(|rule| broken_rule(&site, rule)), [2, 1, 1, 0]);
+    assert_eq!(site.metrics.nonconforming.with_label_values(&["pumps", "102"]).get(), 1);
+    let senders = site.conformity.senders.list();
+    let rules: Vec<_> = senders[0].rules.iter().map(|rule| (rule.rule, rule.messages)).collect();
+    assert_eq!((senders.len(), senders[0].messages, senders[0].nonconforming), (1, 4, 3));
+    assert_eq!(rules, [("A19", 2), ("A25", 1), ("A26", 1), ("H07", 1), ("H08", 1)]);
+}
+
+#[tokio::test]
+async fn a_channel_that_examines_nothing_keeps_and_counts_no_finding() {
+    let site = site_with(Conformance::Off, Profile::Strict).await;
+    let mut peer = site.connect().await;
+    peer.send(CONFORMING.replace("OBX|2|DTM", "OBX|2|NM")).await;
+    assert_eq!(peer.answer().await.unwrap().code, "CA");
+    assert_eq!(findings_of(&site, 0).await, [""; 0]);
+    assert_eq!((broken_rule(&site, "H07"), site.conformity.senders.list()), (0, vec![]));
+}
+
 #[tokio::test]
 async fn a_channel_can_take_what_is_refused_elsewhere() {
     let mut open = channel("pumps", &[]);

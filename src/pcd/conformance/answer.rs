@@ -5,9 +5,12 @@
 
 use super::{
     Reading, Told,
-    reading::{Transaction, part, raw},
+    reading::{part, raw},
 };
-use crate::hl7::{Segment, ack::Code};
+use crate::{
+    hl7::{Segment, ack::Code},
+    pcd::Transaction,
+};
 
 pub(super) fn acknowledgement(reading: &Reading<'_>, told: &mut Told<'_>) {
     let Some(msa) = reading.segments("MSA").next() else {

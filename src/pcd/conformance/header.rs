@@ -3,9 +3,12 @@
 use super::{
     Reading, Told,
     base::is_time,
-    reading::{Transaction, part, raw},
+    reading::{part, raw},
 };
-use crate::hl7::{CharsetError, Segment};
+use crate::{
+    hl7::{CharsetError, Segment},
+    pcd::Transaction,
+};
 
 pub(super) fn delimiters(reading: &Reading<'_>, told: &mut Told<'_>) {
     if reading.msh.field(1).raw() != b"|" {
@@ -94,7 +97,7 @@ pub(super) fn message_type(reading: &Reading<'_>, told: &mut Told<'_>) {
         Transaction::Pcd10 => &[[b"ORU", b"R42", b"ORU_R01"]],
         Transaction::Acknowledgement if structure == b"ACK" => return,
         Transaction::Acknowledgement => &[[b"ACK", b"", b"ACK"]],
-        Transaction::Pcd09 | Transaction::Other => return,
+        _ => return,
     };
     if !expected.contains(&[kind, event, structure]) {
         told.error(msh, 9, 103, "MSH-9 is not that of the transaction that MSH-21 names");

@@ -17,7 +17,7 @@ mod rules;
 mod tree;
 mod value;
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,8 @@ impl PartialEq for Rule {
     }
 }
 
+impl Eq for Rule {}
+
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -123,7 +125,7 @@ impl Profile {
 }
 
 /// One fault by one rule.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The rule broken.
     pub rule: &'static Rule,
@@ -150,8 +152,7 @@ impl Finding {
 
 impl Serialize for Finding {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let shown = Shown { text: Some(self.text), ..self.mark().shown() };
-        shown.serialize(serializer)
+        Shown { text: Some(self.text), ..self.mark().shown() }.serialize(serializer)
     }
 }
 
@@ -160,6 +161,13 @@ impl fmt::Display for Finding {
         write!(f, "{} {} {}: {} ({})", self.rule.id, self.severity, self.place, self.text, self.rule.section)?;
         if self.times > 1 { write!(f, ", {} times", self.times) } else { Ok(()) }
     }
+}
+
+/// A line for each finding, behind a line that counts them.
+pub(super) fn write_all(f: &mut fmt::Formatter<'_>, findings: &[Finding]) -> fmt::Result {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    writeln!(f, "conformance: {errors} errors, {} warnings", findings.len() - errors)?;
+    findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))
 }
 
 /// A finding as kept with a stored message: some ten bytes, no text.
@@ -267,18 +275,6 @@ impl Told<'_> {
         match known {
             Some(known) => known.times = known.times.saturating_add(1),
             None => self.findings.push(Finding { rule: self.rule, severity, place: place(), times: 1, text, code }),
-        }
-    }
-}
-
-impl FromStr for Profile {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Profile, ()> {
-        match name {
-            "as-received" => Ok(Profile::AsReceived),
-            "strict" => Ok(Profile::Strict),
-            _ => Err(()),
         }
     }
 }

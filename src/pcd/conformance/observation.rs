@@ -4,6 +4,7 @@ use super::{
     Reading, Told,
     reading::{Row, ascii, mdc, number_of, raw},
 };
+use crate::pcd::{Fit, Triplet};
 
 pub(super) fn numbering(reading: &Reading<'_>, told: &mut Told<'_>) {
     for (number, row) in (1..).zip(&reading.rows) {
@@ -38,31 +39,28 @@ pub(super) fn code(reading: &Reading<'_>, told: &mut Told<'_>) {
             told.error(row.obx, 3, 101, "OBX-3 has not code, text and coding system");
         }
         if let Some(mdc) = mdc(&row.code) {
-            mdc_code(reading, row, ascii(mdc.code), ascii(mdc.text), told);
+            mdc_code(row, mdc, told);
         }
     }
 }
 
 /// An MDC code and its identifier. Numbers of 0 and 999999 stand for terms that have none yet.
-fn mdc_code(reading: &Reading<'_>, row: &Row<'_>, code: &str, refid: &str, told: &mut Told<'_>) {
-    let Ok(number) = code.parse::<u32>() else {
+fn mdc_code(row: &Row<'_>, mdc: Triplet<'_>, told: &mut Told<'_>) {
+    if ascii(mdc.code).parse::<u32>().is_err() {
         return told.error(row.obx, 3, 102, "the MDC code of OBX-3 is not a number");
-    };
-    let known = |refid: &str| reading.nomenclature.resolve("0", refid).code.is_some();
-    match number {
-        0 | 999_999 if refid.starts_with("MDCX_") => {}
-        0 | 999_999 => {
-            told.error(row.obx, 3, 103, "OBX-3 has no number, though its text is not a provisional one (MDCX_)")
+    }
+    match row.term.fit {
+        Fit::Named => {}
+        Fit::ByName | Fit::NameOnly | Fit::Nothing if mdc.text.trim_ascii().starts_with(b"MDCX_") => {}
+        Fit::ByName | Fit::NameOnly | Fit::Nothing => {
+            told.error(row.obx, 3, 103, "OBX-3 has no number, though its text is not a provisional one (MDCX_)");
         }
-        bare if bare < 1 << 16 => {
+        Fit::Bare | Fit::BareAlone => {
             told.error(row.obx, 3, 103, "the MDC code of OBX-3 lacks its partition; send partition * 65536 + term");
         }
-        _ if row.term.mismatch => {
-            told.error(row.obx, 3, 103, "number and identifier of OBX-3 are of two different terms")
-        }
-        _ if row.term.term.is_none() => told.warning(row.obx, 3, 103, "the MDC code of OBX-3 is in no table here"),
-        _ if !known(refid) => told.warning(row.obx, 3, 103, "the tables name the MDC code of OBX-3 otherwise"),
-        _ => {}
+        Fit::OtherTerm => told.error(row.obx, 3, 103, "number and identifier of OBX-3 are of two different terms"),
+        Fit::OtherName => told.warning(row.obx, 3, 103, "the tables name the MDC code of OBX-3 otherwise"),
+        Fit::Private | Fit::Unknown => told.warning(row.obx, 3, 103, "the MDC code of OBX-3 is in no table here"),
     }
 }
 

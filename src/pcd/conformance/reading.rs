@@ -4,23 +4,8 @@
 
 use std::fmt;
 
-use super::super::{Coded, Containment, Fit, Level, Nomenclature, Resolved, Triplet};
+use super::super::{Coded, Containment, Level, Nomenclature, Resolved, Transaction, Triplet, recognise};
 use crate::hl7::{Message, Segment};
-
-/// What a message is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transaction {
-    Pcd01,
-    Pcd03,
-    Pcd03Answer,
-    Pcd04,
-    Pcd05,
-    Pcd09,
-    Pcd10,
-    Pcd15,
-    Acknowledgement,
-    Other,
-}
 
 /// A set of transactions.
 #[derive(Clone, Copy)]
@@ -61,7 +46,7 @@ impl On {
             Transaction::Pcd10 => On::PCD_10,
             Transaction::Pcd15 => On::PCD_15,
             Transaction::Acknowledgement | Transaction::Pcd03Answer => On::ANSWERS,
-            Transaction::Pcd09 | Transaction::Other => On::OTHER,
+            Transaction::Pcd09 | Transaction::Observation | Transaction::Patient | Transaction::Other => On::OTHER,
         };
         self.0 & one.0 != 0
     }
@@ -116,7 +101,7 @@ impl<'m> Reading<'m> {
                 _ => {}
             }
         }
-        let transaction = transaction(message);
+        let transaction = recognise(message, nomenclature).transaction;
         Reading { message, nomenclature, transaction, msh: message.msh(), requests, rows }
     }
 
@@ -137,8 +122,8 @@ impl<'m> Row<'m> {
         let place = Containment::parse(raw).filter(|_| levels >= 4);
         let is_device = levels == 4 && place.is_some_and(|place| place.level() <= Level::Channel);
         let code = Coded::read(obx.field(3).first());
-        let unread = Resolved { code: None, term: None, mismatch: false, fit: Fit::Nothing };
-        let term = mdc(&code).map_or(unread, |triplet| nomenclature.resolve(ascii(triplet.code), ascii(triplet.text)));
+        let term =
+            mdc(&code).map_or(Resolved::NONE, |triplet| nomenclature.resolve(ascii(triplet.code), ascii(triplet.text)));
         Row { obx, group, place, is_device, code, term }
     }
 
@@ -191,44 +176,3 @@ pub(super) fn number_of(raw: &[u8]) -> Option<usize> {
     let digits = !raw.is_empty() && raw.len() <= 9 && raw.iter().all(u8::is_ascii_digit);
     digits.then(|| raw.iter().fold(0, |n, digit| n * 10 + usize::from(digit - b'0')))
 }
-
-/// By the OID in MSH-21.3, else by MSH-9 and the codes.
-fn transaction(message: &Message) -> Transaction {
-    let msh = message.msh();
-    let by_oid = msh.field(21).repetitions().find_map(|profile| {
-        let oid = profile.component(3).raw().trim_ascii();
-        PROFILES.iter().find(|(known, _)| known.as_bytes() == oid).map(|(_, transaction)| *transaction)
-    });
-    match (part(msh, 9, 1), part(msh, 9, 2)) {
-        (b"ACK", _) => Transaction::Acknowledgement,
-        (b"RRG", _) => Transaction::Pcd03Answer,
-        (kind, event) => by_oid.unwrap_or_else(|| match (kind, event) {
-            (b"ORU", b"R40") => Transaction::Pcd04,
-            (b"ORA" | b"ORU", b"R41") => Transaction::Pcd05,
-            (b"ORU", b"R42") => Transaction::Pcd10,
-            (b"RGV", _) => Transaction::Pcd03,
-            (b"ORU", b"R01" | b"") if is_mdc(message) => Transaction::Pcd01,
-            _ => Transaction::Other,
-        }),
-    }
-}
-
-fn is_mdc(message: &Message) -> bool {
-    let first = message.segment("OBX").map(|obx| Coded::read(obx.field(3).first()));
-    first.is_some_and(|code| code.mdc_or_alike().is_some())
-}
-
-const PROFILES: [(&str, Transaction); 12] = [
-    ("1.3.6.1.4.1.19376.1.6.1.1.1", Transaction::Pcd01),
-    ("1.3.6.1.4.1.19376.1.6.4.1", Transaction::Pcd01),
-    ("1.3.6.1.4.1.19376.1.6.1.3.1", Transaction::Pcd03),
-    ("1.3.6.1.4.1.19376.1.6.1.4.1", Transaction::Pcd04),
-    ("1.3.6.1.4.1.19376.1.6.4.4", Transaction::Pcd04),
-    ("1.3.6.1.4.1.19376.1.6.4.4.1", Transaction::Pcd04),
-    ("1.3.6.1.4.1.19376.1.6.1.5.1", Transaction::Pcd05),
-    ("1.3.6.1.4.1.19376.1.6.1.9.1", Transaction::Pcd09),
-    ("1.3.6.1.4.1.19376.1.6.4.10", Transaction::Pcd10),
-    ("1.3.6.1.4.1.19376.1.6.1.10.1", Transaction::Pcd10),
-    ("1.3.6.1.4.1.19376.1.6.1.15.1", Transaction::Pcd15),
-    ("1.3.6.1.4.1.19376.1.6.4.15", Transaction::Pcd15),
-];

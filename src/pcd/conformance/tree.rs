@@ -2,12 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{
-    Reading, Told,
-    header::is_eui64,
-    reading::{Row, Transaction},
-};
-use crate::pcd::{Containment, Level};
+use super::{Reading, Told, header::is_eui64, reading::Row};
+use crate::pcd::{Containment, Level, Transaction};
 
 pub(super) fn places(reading: &Reading<'_>, told: &mut Told<'_>) {
     for row in reading.rows.iter().filter(|row| row.place.is_none()) {
@@ -46,7 +42,7 @@ fn order(group: &[Row<'_>], told: &mut Told<'_>) {
 pub(super) fn ancestors(reading: &Reading<'_>, told: &mut Told<'_>) {
     let mut devices: HashSet<Containment> = HashSet::with_capacity(reading.rows.len());
     // No example of an alert tells the devices it is in, and its place need not be that of a report.
-    let alert = reading.transaction == Transaction::Pcd04;
+    let alert = matches!(reading.transaction, Transaction::Pcd04 | Transaction::Pcd05);
     for row in &reading.rows {
         let Some(place) = row.place else { continue };
         let mut above = place.above().filter(|up| up.levels() <= DEVICE_LEVELS);

@@ -106,16 +106,17 @@ impl Shared {
 
     fn kept(&self, told: &Told) -> Result<Kept, StoreError> {
         let (recorded, message) = self.recorded(told.row.position)?;
-        let (mut lines, resends) = match recorded {
-            Recorded::CarriedMessage(carried) => (carried.events, carried.header.resends),
-            Recorded::Received(header) => (Vec::new(), header.resends),
+        let (mut lines, header) = match recorded {
+            Recorded::CarriedMessage(carried) => (carried.events, Some(carried.header)),
+            Recorded::Received(header) => (Vec::new(), Some(header)),
             _ => (Vec::new(), None),
         };
+        let (resends, findings) = header.map_or((None, Vec::new()), |header| (header.resends, header.findings));
         lines.extend(self.lines(&told.happened)?);
         let mut events = view::first_events(&told.row, resends);
         events.extend(view::shown(&lines));
         let summary = view::summary(&self.state(), told);
-        Ok(Kept { summary, message, events })
+        Ok(Kept { summary, message, events, findings })
     }
 
     /// The lines of history that these records tell.

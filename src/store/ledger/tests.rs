@@ -39,6 +39,7 @@ fn state(received: u64, settled: u64) -> State {
             repeat: Some(RepeatMark { key: number, body: number, window_seconds: 1 }),
             content: Some(RepeatMark { key: !number, body: number, window_seconds: 1 }),
             resends: None,
+            findings: vec![],
         };
         let (sequence, position) = (state.next, at(number));
         state.apply(sequence, position, &Recorded::Received(header), 100);

@@ -196,6 +196,7 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
             repeat: Some(mark(number, number)),
             content: None,
             resends: None,
+            findings: vec![],
         };
         let position = Position { segment: 1 + (number - 1) / 3, offset: 128 };
         state.apply(number, position, &Recorded::Received(header), 1);

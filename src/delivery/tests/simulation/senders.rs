@@ -153,5 +153,6 @@ fn received(message: Bytes, sent: Sent, lanes: &[LaneId], at: Timestamp) -> Rece
         repeat: Some(RepeatCheck { key: key.clone(), window: Duration::from_secs(24 * 3600), content: None }),
         ack: None,
         keys: SearchKeys { control_id: key, ..SearchKeys::default() },
+        findings: vec![],
     }
 }
