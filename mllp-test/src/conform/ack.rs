@@ -1,15 +1,18 @@
 //! Acknowledgements: D01, for one found in a file and for one that answers what was just sent.
 
-use super::{Notes, message::Message};
+use super::{Notes, Transaction, message::Message};
 
 const CODES: &[&str] = &["AA", "AE", "AR", "CA", "CE", "CR"];
 
 pub(super) fn check(message: &Message, notes: &mut Notes) {
     let Some(msh) = message.first("MSH") else { return };
-    if message.header_part(9, 2).is_empty() || message.header_part(9, 3) != "ACK" {
-        notes.breach("D01", msh, 9, "not ACK with the event that is answered and the structure ACK");
-    }
-    let Some(msa) = message.first("MSA") else { return notes.breach("D01", msh, 0, "there is no MSA") };
+    let Some(msa) = message.first("MSA") else {
+        // That a report on an alert has one is B09's to say.
+        if notes.transaction != Transaction::Pcd05 {
+            notes.breach("D01", msh, 0, "there is no MSA");
+        }
+        return;
+    };
     if !CODES.contains(&msa.field(1)) {
         notes.breach("D01", msa, 1, "no acknowledgement code");
     }
@@ -21,7 +24,7 @@ pub(super) fn check(message: &Message, notes: &mut Notes) {
             notes.breach("D01", msa, field, "the field is not to be used");
         }
     }
-    if msa.field(1).ends_with(['E', 'R']) && message.first("ERR").is_none() {
+    if matches!(msa.field(1), "AE" | "AR" | "CE" | "CR") && message.first("ERR").is_none() {
         notes.breach("D01", msa, 1, "what was wrong is not told");
     }
     for err in message.all("ERR") {
@@ -29,7 +32,7 @@ pub(super) fn check(message: &Message, notes: &mut Notes) {
             notes.breach("D01", err, 1, "the field is not to be used");
         }
         for field in [3, 4] {
-            if err.field(field).is_empty() {
+            if err.part(field, 1).is_empty() {
                 notes.breach("D01", err, field, "the kind or severity of the error is not told");
             }
         }
@@ -51,6 +54,7 @@ pub(super) fn answers(sent: &Message, ack: &Message, good: bool) -> Vec<&'static
     let mut must = |holds: bool, words| wrong.extend((!holds).then_some(words));
     must(wanted.contains(&msa(1)), "MSA-1 is not what MSH-15 and MSH-16 ask for");
     must(msa(2) == sent.header(10), "MSA-2 is not the control id that was sent");
+    must(ack.header_part(9, 1) == "ACK" && ack.header_part(9, 3) == "ACK", "MSH-9 is not ACK with the structure ACK");
     must(ack.header_part(9, 2) == sent.header_part(9, 2), "MSH-9.2 is not the event that was sent");
     must(ack.marks == sent.marks && ack.separator == sent.separator, "not the sender's delimiters");
     must(ack.header_part(12, 1) == sent.header_part(12, 1), "not the sender's version");

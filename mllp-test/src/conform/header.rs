@@ -42,8 +42,13 @@ fn sender(msh: &Segment, notes: &mut Notes) {
 }
 
 fn identity(msh: &Segment, notes: &mut Notes) {
-    if notes.transaction.message_type().is_some_and(|wanted| msh.field(9) != wanted) {
+    let [kind, event, structure] = [1, 2, 3].map(|component| msh.part(9, component));
+    let sent = format!("{kind}^{event}^{structure}");
+    if notes.transaction.message_type().is_some_and(|wanted| sent != wanted) {
         notes.breach("A04", msh, 9, "not the message type of the transaction, with all three components");
+    }
+    if notes.transaction == super::Transaction::Ack && (event.is_empty() || structure != "ACK") {
+        notes.breach("A04", msh, 9, "not ACK with the event that is answered and the structure ACK");
     }
     if msh.field(10).is_empty() {
         notes.breach("A05", msh, 10, "the control id is empty");
@@ -101,34 +106,39 @@ fn charset(msh: &Segment, bytes: &[u8], notes: &mut Notes) {
     }
 }
 
-/// Where a time must have a zone. A birth date is not among them.
+/// The fields that are times.
 fn times(message: &Message, notes: &mut Notes) {
     for segment in message.segments() {
         let fields: &[usize] = match segment.id.as_str() {
             "MSH" => &[7],
-            "OBR" => &[7, 8],
+            "PID" => &[7, 29, 33],
+            "PV1" => &[44, 45],
+            "ORC" => &[9, 15],
+            "OBR" => &[6, 7, 8, 22],
             "OBX" => &[14, 19],
+            "TQ1" => &[7, 8],
+            "PRT" => &[11, 12],
             _ => continue,
         };
-        for &field in fields {
-            let required = segment.id == "MSH";
-            time(segment, field, segment.field(field), required, notes);
-        }
-        if segment.id == "OBX" && segment.field(2) == "DTM" {
-            time(segment, 5, segment.field(5), false, notes);
+        fields.iter().for_each(|&field| time(segment, field, notes));
+        if segment.id == "OBX" && matches!(segment.field(2), "DTM" | "TS") {
+            time(segment, 5, notes);
         }
     }
 }
 
-fn time(segment: &Segment, field: usize, text: &str, required: bool, notes: &mut Notes) {
+fn time(segment: &Segment, field: usize, notes: &mut Notes) {
+    let text = segment.part(field, 1);
     if text.is_empty() {
-        if required {
+        if segment.id == "MSH" {
             notes.breach("A03", segment, field, "the time is empty");
         }
         return;
     }
     match values::dtm(text) {
         None => notes.breach("A03", segment, field, "no legal date and time"),
+        // A day of birth is the same everywhere.
+        Some(_) if segment.id == "PID" && text.len() <= 8 => {}
         Some(time) if !time.has_zone => notes.breach("A03", segment, field, "the time has no zone"),
         Some(_) => {}
     }

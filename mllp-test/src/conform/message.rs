@@ -1,5 +1,5 @@
-//! A message taken apart by plain splitting: segments, fields, repetitions, components. Nothing is unescaped or trimmed,
-//! so that a rule sees what was sent.
+//! A message taken apart by plain splitting: segments, fields, repetitions, components. Nothing is unescaped; blanks
+//! around a component count for nothing, and HL7's explicit null is as empty as what is not there.
 
 /// The parts of a message.
 #[derive(Debug, Clone)]
@@ -77,9 +77,9 @@ impl Message {
 }
 
 impl Segment {
-    /// A field as sent; empty where there is none.
+    /// A field as sent; empty where there is none, and for HL7's explicit null.
     pub fn field(&self, number: usize) -> &str {
-        self.fields.get(number).map_or("", String::as_str)
+        self.fields.get(number).map_or("", String::as_str).trim().trim_start_matches("\"\"")
     }
 
     /// A component of the first repetition of a field.
@@ -94,7 +94,14 @@ impl Segment {
 
     /// A component of a repetition.
     pub fn component<'a>(&self, repetition: &'a str, number: usize) -> &'a str {
-        repetition.split(self.marks[0]).nth(number - 1).unwrap_or("")
+        repetition.split(self.marks[0]).nth(number - 1).unwrap_or("").trim()
+    }
+
+    /// Whether the first repetition of a field is this term, by its number or by its identifier: senders that have no
+    /// number for a term send 0 and the identifier.
+    pub fn is_term(&self, field: usize, code: &str, refid: &str) -> bool {
+        let [number, name] = [1, 2].map(|component| self.part(field, component));
+        number == code || name == refid
     }
 
     /// How many components a repetition has.

@@ -23,6 +23,7 @@ mod values;
 pub use files::{Checked, check_files};
 pub use play::{Played, play};
 pub use rules::{RULES, Rule, Severity};
+pub use samples::{EXAMPLES, example};
 pub use transaction::Transaction;
 
 use message::{Message, Segment};

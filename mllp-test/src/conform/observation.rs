@@ -162,8 +162,12 @@ fn status(obx: &Segment, notes: &mut Notes) {
     if !STATUSES.contains(&status) {
         notes.breach("A28", obx, 11, "no status of the table");
     }
+    let is_excused = obx.repetitions(8).any(|repetition| MISSING.contains(&obx.component(repetition, 1)));
+    if status == "X" && is_device(obx) != Some(true) && !obx.field(5).is_empty() && !is_excused {
+        notes.breach("A27", obx, 11, "the status says that there is no value, and there is one");
+    }
     for code in obx.repetitions(8).map(|repetition| obx.component(repetition, 1)) {
-        if !MISSING.contains(&code) && !INTERPRETATIONS.contains(&code) {
+        if !code.is_empty() && !MISSING.contains(&code) && !INTERPRETATIONS.contains(&code) {
             notes.breach("A27", obx, 8, "an unknown interpretation code");
         }
         let wanted = match code {
@@ -179,12 +183,10 @@ fn status(obx: &Segment, notes: &mut Notes) {
 
 fn method(obx: &Segment, notes: &mut Notes) {
     let codes = || obx.repetitions(17).map(|repetition| obx.component(repetition, 1));
-    // The code may be a number of MDC; its identifier then is the second part.
-    let known = |repetition: &str| METHODS.iter().any(|method| obx.component(repetition, 1) == *method);
-    if !obx.repetitions(17).all(known) {
+    if codes().any(|code| !code.is_empty() && !METHODS.contains(&code)) {
         notes.breach("A30", obx, 17, "an unknown method");
     }
-    if obx.part(3, 2).contains("_SETTING") && !codes().any(|code| SETTINGS.contains(&code)) {
+    if obx.part(3, 2).ends_with("_SETTING") && !codes().any(|code| SETTINGS.contains(&code)) {
         notes.breach("A30", obx, 17, "a setting does not say that it is one");
     }
 }

@@ -28,12 +28,14 @@ fn identifiers(obr: &Segment, notes: &mut Notes) {
 
 /// Half open: what is observed at OBR-8 is of the next report (TF-2 B.7).
 fn interval(message: &Message, obr: &Segment, notes: &mut Notes) {
-    let (Some(start), Some(end)) = (dtm(obr.field(7)), dtm(obr.field(8))) else { return };
+    // Without zones nothing is known of which came first.
+    let zoned = |text| dtm(text).filter(|time| time.has_zone);
+    let (Some(start), Some(end)) = (zoned(obr.part(7, 1)), zoned(obr.part(8, 1))) else { return };
     if end.millis <= start.millis {
-        return notes.breach("A18", obr, 8, "the end is not after the start");
+        notes.breach("A18", obr, 8, "the end is not after the start");
     }
     for obx in message.all("OBX").filter(|obx| obx.group == obr.group) {
-        if dtm(obx.field(14)).is_some_and(|time| !(start.millis..end.millis).contains(&time.millis)) {
+        if zoned(obx.part(14, 1)).is_some_and(|time| !(start.millis..end.millis).contains(&time.millis)) {
             notes.breach("A18", obx, 14, "observed outside the interval of its OBR");
         }
     }
@@ -50,14 +52,19 @@ fn infusion(message: &Message, notes: &mut Notes) {
         }
     };
     wanted("ORC", &[9], "the time of the order is not told");
-    wanted("RXG", &[5, 15, 16], "amount, rate or unit of rate is not told");
+    wanted("RXG", &[4, 5], "the drug or its amount is not told");
     wanted("RXR", &[], "the route is not told");
-    for rxr in message.all("RXR") {
-        if !matches!(rxr.part(4, 1), "IV" | "IVPB") && !matches!(rxr.part(4, 2), "IV" | "IVPB") {
-            notes.breach("D02", rxr, 4, "the method is neither IV nor IVPB");
+    for rxg in message.all("RXG") {
+        for (amount, unit) in [(5, 7), (15, 16), (17, 18), (23, 24)] {
+            if rxg.field(amount).is_empty() != rxg.field(unit).is_empty() {
+                notes.breach("D02", rxg, unit, "an amount without unit, or the other way about");
+            }
         }
     }
-    let pump = message.all("OBX").find(|obx| obx.part(3, 1) == "69986");
+    if let Some(rxr) = message.first("RXR").filter(|rxr| !matches!(rxr.part(4, 1), "IV" | "IVPB")) {
+        notes.breach("D02", rxr, 4, "the method is neither IV nor IVPB");
+    }
+    let pump = message.all("OBX").find(|obx| obx.is_term(3, "69986", "MDC_DEV_PUMP_INFUS_VMD"));
     match pump {
         None => notes.breach("D02", msh, 0, "no OBX names the pump"),
         Some(obx) if obx.field(18).is_empty() => notes.breach("D02", obx, 18, "the pump is not identified"),

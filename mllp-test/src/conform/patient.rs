@@ -3,7 +3,7 @@
 use super::{Notes, message::Message, message::Segment};
 
 const NOT_OF_THE_STRUCTURE: &[&str] = &["ORC", "PD1", "PV2", "SFT", "SPM", "DSC", "FT1", "CTI"];
-const CLASSES: &[&str] = &["E", "I", "O", "P", "R", "B", "C", "N", "U"];
+const CLASSES: &[&str] = &["E", "I", "O", "P", "R", "B", "U"];
 
 pub(super) fn check(message: &Message, notes: &mut Notes) {
     structure(message, notes);
@@ -32,21 +32,12 @@ fn structure(message: &Message, notes: &mut Notes) {
         if segment.group == 0 && segment.id == "OBX" {
             notes.breach("A11", segment, 0, "OBX before the first OBR");
         }
-        if segment.group > 0 && segment.id == "PV1" && !follows_patient(message, segment) {
-            notes.breach("A11", segment, 0, "PV1 after OBR");
-        }
     }
     for obr in message.all("OBR") {
         if !message.all("OBX").any(|obx| obx.group == obr.group) {
             notes.breach("A11", obr, 0, "OBR without OBX");
         }
     }
-}
-
-/// PV1 belongs to the PID before it, with no OBR between them.
-fn follows_patient(message: &Message, pv1: &Segment) -> bool {
-    let before = message.segments().iter().take_while(|segment| !std::ptr::eq(*segment, pv1));
-    before.filter(|segment| matches!(segment.id.as_str(), "PID" | "OBR")).last().is_some_and(|last| last.id == "PID")
 }
 
 fn comments(message: &Message, notes: &mut Notes) {
@@ -91,8 +82,8 @@ fn name(pid: &Segment, notes: &mut Notes) {
 }
 
 fn visit(pv1: &Segment, notes: &mut Notes) {
-    if !CLASSES.contains(&pv1.field(2)) {
-        notes.breach("A15", pv1, 2, "no patient class of table 0004");
+    if !CLASSES.contains(&pv1.part(2, 1)) {
+        notes.breach("A15", pv1, 2, "no patient class of the framework");
     }
     let place = pv1.repetitions(3).next().unwrap_or("");
     let others = (1..=pv1.width(place)).any(|n| n != 6 && !pv1.component(place, n).is_empty());

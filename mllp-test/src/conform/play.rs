@@ -151,7 +151,8 @@ fn faults(turn: &Turn, answer: &[u8]) -> Vec<String> {
     match check(answer).filter(|verdict| verdict.transaction == Transaction::Ack) {
         None => faults.push("MSH-9.1 is not ACK".into()),
         Some(verdict) => {
-            faults.extend(verdict.findings.iter().map(|f| format!("{}-{}: {}", f.segment, f.field, f.words)))
+            let of_answers = verdict.findings.iter().filter(|finding| finding.rule == "D01");
+            faults.extend(of_answers.map(|f| format!("{}-{}: {}", f.segment, f.field, f.words)));
         }
     }
     faults

@@ -30,10 +30,16 @@ pub struct Rule {
     pub what: &'static str,
 }
 
-/// Every transaction but the ACK, which D01 alone is about.
+/// Every transaction, and what answers it.
+const ANY: &[Transaction] = &[Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15, Ack];
+/// Every transaction but the ACK.
 const ALL: &[Transaction] = &[Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15];
-/// Those that report observations: what is said of OBR and OBX does not fit an infusion order.
+/// Those with OBR or OBX.
+const OBSERVING: &[Transaction] = &[Pcd01, Pcd03, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15];
+/// Those that report observations: an infusion order has no containment tree.
 const REPORTS: &[Transaction] = &[Pcd01, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15];
+/// ORA^R41 is the application acknowledgement of an alert, RRG^O16 that of an order.
+const ANSWERS: &[Transaction] = &[Ack, Pcd03Answer, Pcd05];
 const DEC: &[Transaction] = &[Pcd01];
 const ACM: &[Transaction] = &[Pcd04];
 const IPEC: &[Transaction] = &[Pcd10];
@@ -50,34 +56,34 @@ const fn rule(
 
 /// All of them, in order.
 pub const RULES: &[Rule] = &[
-    rule("A01", ALL, Warning, "B.1", "MSH-1 is | and MSH-2 is ^~\\&"),
-    rule("A02", ALL, Error, "B.1, C.5, C.6", "MSH-3 names its sender, in production by EUI-64"),
-    rule("A03", ALL, Error, "B.1, C.4, B.8.7", "every time is of a day that exists and has its zone"),
-    rule("A04", ALL, Error, "B.1, 3.10.4.1.1", "MSH-9 has all three components of its transaction"),
-    rule("A05", ALL, Error, "B.1", "MSH-10 is valued, and unique for its sender"),
-    rule("A06", ALL, Warning, "B.1", "MSH-11 is P, D or T and MSH-12 is 2.6"),
+    rule("A01", ANY, Warning, "B.1", "MSH-1 is | and MSH-2 is ^~\\&"),
+    rule("A02", ANY, Error, "B.1, C.5, C.6", "MSH-3 names its sender, in production by EUI-64"),
+    rule("A03", ANY, Error, "B.1, C.4, B.8.7", "every time is of a day that exists and has its zone"),
+    rule("A04", ANY, Error, "B.1, 3.10.4.1.1", "MSH-9 has all three components of its transaction"),
+    rule("A05", ANY, Error, "B.1", "MSH-10 is valued, and unique for its sender"),
+    rule("A06", ANY, Warning, "B.1", "MSH-11 is P, D or T and MSH-12 is 2.6"),
     rule("A07", &[Pcd01, Pcd04, Pcd05, Pcd10], Error, "B.1", "MSH-15 is AL and MSH-16 is NE"),
     rule("A08", ALL, Error, "B.1, M.1.1", "MSH-21 has the transaction's OID, of type ISO"),
-    rule("A09", ALL, Error, "B.1", "MSH-18 says in which one charset the bytes are"),
-    rule("A10", ALL, Warning, "B.1", "MSH-8, -14, -20 and -22 to -25 are empty"),
+    rule("A09", ANY, Error, "B.1", "MSH-18 says in which one charset the bytes are"),
+    rule("A10", ANY, Warning, "B.1", "MSH-8, -14, -20 and -22 to -25 are empty"),
     rule("A11", &[Pcd01, Pcd10], Error, "3.1.4.1.1", "the segments are those of the structure, in its order"),
     rule("A12", DEC, Error, "B.4", "NTE follows only OBR or OBX"),
-    rule("A13", ALL, Error, "B.5", "PID-3 identifies the patient"),
-    rule("A14", ALL, Warning, "B.5", "PID-5 is a legal name, or says that it is unknown"),
-    rule("A15", ALL, Warning, "B.6, C.7", "PV1-2 is a patient class and PV1-3 a place"),
-    rule("A16", REPORTS, Error, "B.7", "OBR-1 counts, OBR-3 identifies, OBR-2 does where it is there"),
-    rule("A17", REPORTS, Error, "B.7", "OBR-4 has code, text and coding system"),
-    rule("A18", REPORTS, Warning, "B.7, B.8.7", "OBR-8 is after OBR-7, and OBX-14 between them"),
-    rule("A19", REPORTS, Error, "B.8", "OBX-1 counts through the whole message"),
-    rule("A20", REPORTS, Error, "B.8, C", "OBX-2 is a type of Table C-1"),
-    rule("A21", REPORTS, Error, "A.1, B.8", "OBX-3 has a known code, its identifier and its system"),
+    rule("A13", ANY, Error, "B.5", "PID-3 identifies the patient"),
+    rule("A14", ANY, Warning, "B.5", "PID-5 is a legal name, or says that it is unknown"),
+    rule("A15", ANY, Warning, "B.6, C.7", "PV1-2 is a patient class and PV1-3 a place"),
+    rule("A16", OBSERVING, Error, "B.7", "OBR-1 counts, OBR-3 identifies, OBR-2 does where it is there"),
+    rule("A17", OBSERVING, Error, "B.7", "OBR-4 has code, text and coding system"),
+    rule("A18", OBSERVING, Warning, "B.7, B.8.7", "OBR-8 is after OBR-7, and OBX-14 between them"),
+    rule("A19", OBSERVING, Error, "B.8", "OBX-1 counts through the whole message"),
+    rule("A20", OBSERVING, Error, "B.8, C", "OBX-2 is a type of Table C-1"),
+    rule("A21", OBSERVING, Error, "A.1, B.8", "OBX-3 has a known code, its identifier and its system"),
     rule("A22", REPORTS, Error, "B.8.1-4", "OBX-4 is a containment path, unique and in order"),
     rule("A23", REPORTS, Error, "B.8.3", "a metric comes after the devices that contain it"),
     rule("A24", REPORTS, Error, "B.8", "a device has no value, and a metric has one or says why not"),
-    rule("A25", REPORTS, Error, "B.8", "OBX-5 is of the form of its type"),
-    rule("A26", REPORTS, Error, "B.8", "a number has a unit, and one only"),
-    rule("A27", REPORTS, Warning, "B.8.5", "OBX-8 is of known codes and fits OBX-11"),
-    rule("A28", REPORTS, Error, "B.8.5", "OBX-11 is a status of the table"),
+    rule("A25", OBSERVING, Error, "B.8", "OBX-5 is of the form of its type"),
+    rule("A26", OBSERVING, Error, "B.8", "a number has a unit, and one only"),
+    rule("A27", OBSERVING, Warning, "B.8.5", "OBX-8 is of known codes and fits OBX-11"),
+    rule("A28", OBSERVING, Error, "B.8.5", "OBX-11 is a status of the table"),
     rule("A29", DEC, Error, "B.8, B.8.7", "the MDS is identified and discloses its time"),
     rule("A30", DEC, Warning, "B.8.6", "OBX-17 is a known method, and a setting says that it is one"),
     rule("A31", DEC, Warning, "B.8", "OBX-9, -12 and -13 are empty"),
@@ -96,12 +102,12 @@ pub const RULES: &[Rule] = &[
     rule("B07", ACM, Warning, "B.8.5", "facets ascend, and a numeric alarm tells its value and limits"),
     rule("B08", ACM, Warning, "B.7.1.1", "PRT stands between OBR and OBX and names one recipient"),
     rule("B09", &[Pcd05], Warning, "CP-150", "MSA refers to the alert's message"),
-    rule("C01", IPEC, Error, "M.1.1", "the message is ORU^R42^ORU_R01 with its OID, about one event"),
+    rule("C01", IPEC, Error, "M.1.1", "the message tells one event"),
     rule("C02", IPEC, Error, "M.1.2", "the event is known and its source is in the message"),
     rule("C03", IPEC, Error, "M.1.2", "start, stop and completion tell how the pump is"),
     rule("C04", IPEC, Error, "M.1.2", "stop and completion tell the volume delivered"),
     rule("C05", IPEC, Warning, "M.1.2", "a pump is infusing when, and only when, it flows"),
-    rule("D01", &[Ack], Error, "B.2, B.3", "an ACK answers what was asked, and says what was wrong"),
+    rule("D01", ANSWERS, Error, "B.2, B.3", "an ACK answers what was asked, and says what was wrong"),
     rule("D02", &[Pcd03], Error, "3.3.4.4", "an infusion order has its order, drug, route and pump"),
 ];
 

@@ -10,7 +10,7 @@ const ML_PER_HOUR: &str = "265266^MDC_DIM_MILLI_L_PER_HR^MDC^mL/h^mL/h^UCUM";
 const ML: &str = "263762^MDC_DIM_MILLI_L^MDC^mL^mL^UCUM";
 
 /// The transactions that there is an example of.
-pub(super) const EXAMPLES: [Transaction; 6] = [
+pub const EXAMPLES: [Transaction; 6] = [
     Transaction::Pcd01,
     Transaction::Pcd03,
     Transaction::Pcd04,
@@ -20,7 +20,7 @@ pub(super) const EXAMPLES: [Transaction; 6] = [
 ];
 
 /// An example under a control id, asking for acknowledgements as MSH-15 and MSH-16 say.
-pub(super) fn example(of: Transaction, control_id: &str, msh_15: &str, msh_16: &str) -> String {
+pub fn example(of: Transaction, control_id: &str, msh_15: &str, msh_16: &str) -> String {
     let kind = of.message_type().unwrap_or("ACK^^ACK");
     let profile = of.oid().map(|oid| format!("IHE PCD^IHE^{oid}^ISO")).unwrap_or_default();
     let header =

@@ -82,7 +82,27 @@ const CHANGES: &[Change] = &[
     ("B04", Pcd04, "|start||||||F", "|start||||||R", &["B04"]),
     ("B05", Pcd04, "|start|", "|update|", &["B05"]),
     ("B06", Pcd04, "F|||20260105101112.250+0000", "F", &["B06"]),
-    ("B07", Pcd04, "|1.1.1.1.3|", "|1.1.1.1.8|", &["A22", "B07"]),
+    (
+        "B07",
+        Pcd04,
+        "CWE|68480^MDC_ATTR_ALERT_SOURCE^MDC|1.1.1.1.2|70067^MDC_DEV_PUMP_DELIVERY_INFO^MDC||",
+        "NM|157784^MDC_FLOW_FLUID_PUMP^MDC|1.1.1.1.2|12.5|265266^MDC_DIM_MILLI_L_PER_HR^MDC^mL/h^mL/h^UCUM|",
+        &["B07"],
+    ),
+    (
+        "B07",
+        Pcd04,
+        "68481^MDC_ATTR_EVENT_PHASE^MDC|1.1.1.1.3|start",
+        "68484^MDC_ATTR_ALARM_PRIORITY^MDC|1.1.1.1.3|PH",
+        &["B02", "B07"],
+    ),
+    ("A04", Pcd01, "ORU^R01^ORU_R01", "ORU^R01^ORU_R40", &["A04"]),
+    ("A03", Pcd01, "^^^^^L\r", "^^^^^L||1961010101\r", &["A03"]),
+    ("A03", Pcd01, "^^^^^L\r", "^^^^^L||19610101\r", &[]),
+    ("A27", Pcd01, "infusing||||||R", "infusing||||||X", &["A27"]),
+    ("B01", Pcd04, "68482^MDC_ATTR_ALARM_STATE", "68481^MDC_ATTR_EVENT_PHASE", &["B01", "B02", "B03"]),
+    ("B02", Pcd04, "|start||||||F", "|start|||PM~SP|||F", &[]),
+    ("C05", Pcd10, "|^pump-status-infusing|", "|^pump-status-unheard-of|", &["C05"]),
     ("B08", Pcd04, "PV1|", "PRT|1||||A\rPV1|", &["B08"]),
     ("B08", Pcd04, "OBX|1|", "PRT|1||||A~B\rOBX|1|", &["B08"]),
     ("B09", Pcd05, "MSA|AA|C-1\r", "", &["B09"]),
@@ -112,7 +132,9 @@ fn each_change_breaks_the_rules_that_speak_of_it_and_no_other() {
 
 #[test]
 fn an_acknowledgement_says_what_it_answers_and_what_was_wrong() {
-    let ack = |msa: &str| format!("MSH|^~\\&|EHR||GW||20260105101112+0000||ACK^R01^ACK|A1|P|2.6\r{msa}");
+    let ack = |msa: &str| {
+        format!("MSH|^~\\&|EHR^0A0027FFFE000031^EUI-64||GW||20260105101112+0000||ACK^R01^ACK|A1|P|2.6\r{msa}")
+    };
     for (msa, wanted) in [
         ("MSA|CA|C-1\r", &[][..]),
         ("MSA|CE|C-1\rERR|||102^Data type error^HL70357|E\r", &[]),

@@ -1,7 +1,7 @@
 //! Which transaction a message is of: by the OID in MSH-21.3, whatever stands beside it (TF-2 B.1), and where there is
 //! none that is known, by MSH-9 and OBR-4.
 
-use super::message::Message;
+use super::message::{Message, Segment};
 use serde::Serialize;
 
 /// The transactions whose rules are known here.
@@ -61,12 +61,13 @@ const OIDS: &[(&str, Transaction)] = &[
 ];
 
 impl Transaction {
-    /// Of a message.
+    /// Of a message. An answer is no report, whatever profile it repeats.
     pub fn of(message: &Message) -> Transaction {
-        if message.header_part(9, 1) == "ACK" {
-            return Ack;
+        match message.header_part(9, 1) {
+            "ACK" => Ack,
+            "RRG" => Pcd03Answer,
+            _ => by_profile(message).or_else(|| by_type(message)).unwrap_or(Other),
         }
-        by_profile(message).or_else(|| by_type(message)).unwrap_or(Other)
     }
 
     /// MSH-9 as the framework has it.
@@ -99,17 +100,29 @@ fn by_profile(message: &Message) -> Option<Transaction> {
 }
 
 fn by_type(message: &Message) -> Option<Transaction> {
-    let services = || message.all("OBR").map(|obr| obr.part(4, 1));
     Some(match (message.header_part(9, 1), message.header_part(9, 2)) {
-        ("RGV", "O15") => Pcd03,
-        ("RRG", "O16") => Pcd03Answer,
+        ("RGV", _) => Pcd03,
         ("ORU", "R40") => Pcd04,
         ("ORA" | "ORU", "R41") => Pcd05,
         ("ORU", "R42") => Pcd10,
-        ("ORU", "R01") if services().any(|code| code == "69135") => Pcd15,
-        ("ORU", "R01") if message.all("OBX").any(|obx| obx.part(3, 3) == "MDC") => Pcd01,
+        ("ORU", "R01" | "") => return by_codes(message),
         _ => return None,
     })
+}
+
+/// By the service of an OBR, and else by what the first OBX, or an OBR, is named.
+fn by_codes(message: &Message) -> Option<Transaction> {
+    let service = |obr: &Segment| {
+        let is = |code, refid| obr.is_term(4, code, refid);
+        is("196616", "MDC_EVT_ALARM").then_some(Pcd04).or_else(|| is("69135", "MDC_OBS_MEM").then_some(Pcd15))
+    };
+    let named = |segment: &Segment, field| match segment.part(field, 2) {
+        refid if refid.starts_with("MDC_IDC_") => Some(Pcd09),
+        refid if refid.starts_with("MDC_") || refid.starts_with("MDCX_") => Some(Pcd01),
+        _ => (segment.part(field, 3) == "MDC").then_some(Pcd01),
+    };
+    let first = || message.first("OBX").and_then(|obx| named(obx, 3));
+    message.all("OBR").find_map(service).or_else(first).or_else(|| message.all("OBR").find_map(|obr| named(obr, 4)))
 }
 
 #[cfg(test)]
