@@ -7,8 +7,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{
-    Alert, Coded, InfusionOrder, Level, Nomenclature, Place, PumpEvent, Recognised, Reply, Report, Role, Row, Timing,
-    Transaction,
+    Alert, Coded, Fit, InfusionOrder, Level, Nomenclature, Place, PumpEvent, Recognised, Reply, Report, Role, Row,
+    Timing, Transaction,
     conformance::{self, Finding},
     event::Reading,
     facts,
@@ -94,6 +94,9 @@ pub struct Meaning {
     pub term: Option<String>,
     /// OBX-3's number and name are not of the same term.
     pub mismatch: bool,
+    /// How OBX-3 fits the tables, where it is not all right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code_fit: Option<&'static str>,
     /// The row it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inside: Option<String>,
@@ -181,10 +184,13 @@ fn meaning(report: &Report<'_>, nomenclature: &Nomenclature, row: &Row<'_>) -> M
         Timing::At(stamp) => stamp.place.to_string(),
         Timing::Over(start, end) => format!("{} to {}", start.place, end.place),
     });
+    let coded = row.code.mdc_or_alike().is_some();
+    let fit = Some(row.term.fit).filter(|fit| coded && (fit.is_warned() || fit.is_unmapped())).map(Fit::words);
     Meaning {
         role,
         term: row.term.term.map(|term| format!("{} {}", term.code, term.refid)),
         mismatch: row.term.mismatch,
+        code_fit: fit,
         inside: row.parent.map(|parent| format!("OBX[{}]", report.rows[parent].obx.nth)),
         unit: unit(report.message, nomenclature, row),
         time_from: timing,
@@ -238,8 +244,8 @@ impl fmt::Display for Meaning {
         if let Some(term) = &self.term {
             write!(f, " {term}")?;
         }
-        if self.mismatch {
-            write!(f, " (OBX-3 names another)")?;
+        if let Some(fit) = self.code_fit {
+            write!(f, " ({fit})")?;
         }
         for (word, part) in [("in", &self.inside), ("unit", &self.unit), ("time from", &self.time_from)] {
             if let Some(part) = part {
