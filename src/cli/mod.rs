@@ -13,6 +13,8 @@ mod offline;
 mod owed;
 mod run;
 mod senders;
+#[cfg(feature = "sabotage")]
+mod told_clock;
 mod unmapped;
 
 use std::{path::PathBuf, process::ExitCode};

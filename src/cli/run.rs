@@ -23,20 +23,24 @@ pub(super) fn run(common: &Common) -> Outcome {
     if cfg!(feature = "sabotage") {
         error!("this build is sabotaged for tests: stop it, and install a release build");
     }
+    #[cfg(feature = "sabotage")]
+    let clock = super::told_clock::clock()?;
+    #[cfg(not(feature = "sabotage"))]
+    let clock = Clock::system();
     let source = Source::Files(common.config.clone());
     let open_files = raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(config, source, open_files));
+    let outcome = runtime.block_on(serve(config, source, clock, open_files));
     // What hangs in a call to the system, such as on a dead disk, does not keep a stopped engine from ending.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: Config, source: Source, open_files: u64) -> Outcome {
+async fn serve(config: Config, source: Source, clock: Clock, open_files: u64) -> Outcome {
     // From before the start to the end, so that no signal is missed or kills.
     let mut signals = Signals::new()?;
     let app = tokio::select! {
-        app = App::start(config, source, Clock::system()) => app?,
+        app = App::start(config, source, clock) => app?,
         () = signals.stop() => {
             info!("stopped while starting");
             return Ok(());

@@ -15,7 +15,7 @@ use super::{
 use crate::channel::Channel;
 
 /// Events remembered of each device; the oldest give way.
-pub(super) const HISTORY_MAX: usize = 32;
+const HISTORY_MAX: usize = 64;
 
 /// When a message came: by the wall clock, and by time passed. Milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +142,7 @@ impl Device {
         }
         if told.timely && self.late_now > 0 {
             let messages = std::mem::take(&mut self.late_now);
-            self.note(now.at, Happening::Late { messages });
+            self.note(now.at, Happening::Late { messages: messages.into() });
         }
         told
     }
@@ -163,7 +163,7 @@ impl Device {
             Step::Usual => {}
             Step::Repeat => {
                 self.repeats += 1;
-                self.note(now.at, Happening::Repeat);
+                self.note(now.at, Happening::Repeated { messages: 1 });
             }
             Step::Recovered => self.missing = self.missing.saturating_sub(1),
             Step::Overtaken => self.out_of_order += 1,
@@ -181,6 +181,9 @@ impl Device {
     }
 
     fn note(&mut self, at: i64, what: Happening) {
+        if self.history.back_mut().is_some_and(|(_, last)| last.goes_on_with(what)) {
+            return;
+        }
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }

@@ -117,8 +117,11 @@ pub enum Happening {
         /// So many.
         messages: u64,
     },
-    /// A message came again.
-    Repeat,
+    /// Messages came again.
+    Repeated {
+        /// So many.
+        messages: u64,
+    },
     /// Its counter was set anew.
     CounterRestarted,
     /// Its clock was set.
@@ -126,9 +129,22 @@ pub enum Happening {
         /// By so much, forward where positive.
         seconds: i64,
     },
-    /// A backlog of late messages ended.
+    /// Messages came late.
     Late {
         /// So many.
-        messages: u32,
+        messages: u64,
     },
+}
+
+impl Happening {
+    /// Adds what follows where it is more of the same, so that a long trouble does not push out all before it.
+    pub(super) fn goes_on_with(&mut self, next: Happening) -> bool {
+        match (self, next) {
+            (Happening::Gap { messages }, Happening::Gap { messages: more })
+            | (Happening::Repeated { messages }, Happening::Repeated { messages: more })
+            | (Happening::Late { messages }, Happening::Late { messages: more }) => *messages += more,
+            _ => return false,
+        }
+        true
+    }
 }
