@@ -57,6 +57,12 @@ pub(super) enum Command {
         after_help = "Example: mllp-test simulate 127.0.0.1:2575 --pumps 200 --cgms 50 --rate 100 --seconds 60s --account in.ledger"
     )]
     Simulate(SimulateArgs),
+    /// A day of a ward in minutes: devices fall silent, lose messages, set their clocks, and the engine must notice
+    /// that and nothing else; exit 1 if it does not. The engine is built with the feature `sabotage`: its clock is told.
+    #[command(
+        after_help = "Example: mllp-test ward --devices 500 --hours 24 --compress 480 --engine target/debug/cannula"
+    )]
+    Ward(WardArgs),
     /// Run the table of bad inputs against any MLLP receiver; exit 1 if a row is answered otherwise than it should be.
     #[command(after_help = "Example: mllp-test spec 127.0.0.1:2575 --row 12 --row 33")]
     Spec(SpecArgs),
@@ -247,6 +253,34 @@ pub(super) struct SimulateArgs {
     /// Decides all that is left to chance.
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WardArgs {
+    /// The engine under test; the `cannula` beside this program if not given.
+    #[arg(long, value_name = "PATH")]
+    pub(super) engine: Option<PathBuf>,
+    /// How many devices; each reports every minute.
+    #[arg(long, default_value_t = 500)]
+    pub(super) devices: u32,
+    /// How long, in the ward's time.
+    #[arg(long, default_value_t = 24.0)]
+    pub(super) hours: f64,
+    /// At most so many times faster than real time; 0 is as fast as the answers come.
+    #[arg(long, default_value_t = 480.0)]
+    pub(super) compress: f64,
+    /// Do not stop the engine for twenty minutes of the ward in the middle.
+    #[arg(long)]
+    pub(super) no_restart: bool,
+    /// When the ward's time begins, as 2026-01-31T08:00:00Z; now if not given.
+    #[arg(long)]
+    pub(super) start: Option<jiff::Timestamp>,
+    /// Decides what goes wrong.
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Where the engine works, made new; removed if all is well.
+    #[arg(long, value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

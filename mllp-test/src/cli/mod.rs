@@ -4,6 +4,7 @@ mod args;
 mod conform;
 mod proxy;
 mod verify;
+mod ward;
 
 pub use args::Cli;
 
@@ -45,6 +46,7 @@ impl Cli {
             Command::FhirSink(args) => args.run(json).await,
             Command::Proxy(args) => args.run().await,
             Command::Simulate(args) => args.run(json).await,
+            Command::Ward(args) => args.run(json).await,
             Command::Spec(args) => args.run(json).await,
             Command::Conform(args) => args.run(json).await,
             Command::Join(args) => args.run(json),

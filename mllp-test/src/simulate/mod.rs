@@ -5,6 +5,7 @@ mod cgm;
 mod pump;
 #[cfg(test)]
 mod tests;
+pub mod ward;
 
 pub use cgm::{Cgm, Reading};
 pub use pump::{Mode, Pump, Topic};
