@@ -178,7 +178,7 @@ impl Drop for Site {
 
 /// A loopback address of this site's own, so that neither tests beside this one nor other programs take its ports
 /// between a stop and a start.
-fn own_address() -> Ipv4Addr {
+pub fn own_address() -> Ipv4Addr {
     static SITES: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, high | 0x80, low, SITES.fetch_add(1, Ordering::Relaxed))

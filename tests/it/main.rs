@@ -18,3 +18,4 @@ mod retransmission;
 mod sabotage;
 mod unmapped;
 mod upkeep;
+mod ward;
