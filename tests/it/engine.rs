@@ -101,9 +101,14 @@ impl Site {
         child.wait().unwrap();
     }
 
+    /// The engine's process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the engine runs").id()
+    }
+
     /// Tells the engine.
     pub fn signal(&self, name: &str) {
-        let engine = self.child.as_ref().unwrap().id().to_string();
+        let engine = self.pid().to_string();
         let told = Command::new("kill").args([&format!("-{name}"), &engine]).status().unwrap();
         assert!(told.success());
     }

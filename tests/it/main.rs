@@ -16,6 +16,7 @@ mod reload;
 mod retransmission;
 #[cfg(feature = "sabotage")]
 mod sabotage;
+mod spec;
 mod unmapped;
 mod upkeep;
 mod ward;

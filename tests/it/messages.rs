@@ -124,22 +124,3 @@ async fn silence_is_kept_where_no_answer_was_asked_for() {
     let stored = site.json("/api/messages?control_id=GOOD-NUMBER");
     assert_eq!(stored["items"].as_array().map(Vec::len), Some(1), "{stored}");
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_listener_keeps_every_row_of_the_bad_input_table() {
-    let ehr = FhirSink::start("127.0.0.1:0", FhirSinkConfig::default()).await.unwrap();
-    let channel = takes_everything(&ehr)
-        .replace(r#"processing_ids = ["P", "T", "D"]"#, "")
-        .replace(r#"charset_default = "8859/1""#, "");
-    let mut site = Site::new(&[("all", &channel)]);
-    site.start();
-    let rows = mllp_test::spec::run(&site.listener.to_string(), &[], Duration::from_secs(20)).await;
-    let failed: Vec<String> = rows.iter().filter(|row| !row.passed()).map(ToString::to_string).collect();
-    assert!(
-        rows.len() > 40 && failed.is_empty(),
-        "{} of {} rows fail:\n{}",
-        failed.len(),
-        rows.len(),
-        failed.join("\n")
-    );
-}

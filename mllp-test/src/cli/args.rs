@@ -1,5 +1,6 @@
 //! What can be written on the command line, with its help.
 
+use super::spec::SpecArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mllp_test::fhir_sink::FhirAction;
 use mllp_test::proxy::Flow;
@@ -63,9 +64,16 @@ pub(super) enum Command {
         after_help = "Example: mllp-test ward --devices 500 --hours 24 --compress 480 --engine target/debug/cannula"
     )]
     Ward(WardArgs),
-    /// Run the table of bad inputs against any MLLP receiver; exit 1 if a row is answered otherwise than it should be.
-    #[command(after_help = "Example: mllp-test spec 127.0.0.1:2575 --row 12 --row 33")]
-    Spec(SpecArgs),
+    /// Run the table of bad inputs against any MLLP receiver or sender; exit 1 if a row fails.
+    #[command(
+        after_help = "Example: mllp-test spec 127.0.0.1:2575 --strict 127.0.0.1:2576 --frame-timeout 60s --splits 12\n\
+        Example: mllp-test spec 127.0.0.1:2575 --row 12 --row 33 --verbose --junit spec.xml\n\
+        Example: mllp-test spec --outbound 127.0.0.1:6661 --feed 127.0.0.1:2577 --sender-timeout 1s\n\
+        Example: mllp-test spec --print-channel\n\
+        The receiver must take ORU^R01 of HL7 2.6 with MSH-11 P and no other type, and Latin-1 where MSH-18 is empty.\n\
+        A sender must send one message after the other, each with a control id."
+    )]
+    Spec(Box<SpecArgs>),
     /// Check messages against the IHE PCD framework, or play a conformant reporter against a listener.
     #[command(after_help = "Example: mllp-test conform captured/ --strict\n\
         Example: mllp-test conform 127.0.0.1:2575 --transaction PCD-01 --transaction PCD-04")]
@@ -281,18 +289,6 @@ pub(super) struct WardArgs {
     /// Where the engine works, made new; removed if all is well.
     #[arg(long, value_name = "DIR")]
     pub(super) folder: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SpecArgs {
-    /// Where the receiver listens.
-    pub(super) address: String,
-    /// Only this row; may be given several times.
-    #[arg(long)]
-    pub(super) row: Vec<u32>,
-    /// How long to wait for each answer.
-    #[arg(long, default_value = "5s", value_parser = duration)]
-    pub(super) ack_timeout: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -3,12 +3,13 @@
 mod args;
 mod conform;
 mod proxy;
+mod spec;
 mod verify;
 mod ward;
 
 pub use args::Cli;
 
-use args::{Command, FhirSinkArgs, JoinArgs, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs, SpecArgs};
+use args::{Command, FhirSinkArgs, JoinArgs, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs};
 use mllp_test::account::{Account, Expect, Route, SenderBook, read_sender, read_sink};
 use mllp_test::fhir_sink::FhirAction;
 use mllp_test::script::Script;
@@ -18,7 +19,7 @@ use mllp_test::sink::SinkAction;
 use mllp_test::v2::{Ack, AckMode, messages_in};
 use mllp_test::{
     FhirSink, FhirSinkConfig, Kind, LoadConfig, MessageId, SenderAccount, Simulation, SimulationConfig, Sink,
-    SinkAccount, SinkConfig, load, spec,
+    SinkAccount, SinkConfig, load,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -219,20 +220,6 @@ impl FhirSinkArgs {
         until_over(self.seconds).await;
         sink.down().await;
         Ok(print_sink(&sink.account(), json))
-    }
-}
-
-impl SpecArgs {
-    async fn run(self, json: bool) -> Result<bool, Failure> {
-        let results = spec::run(&self.address, &self.row, self.ack_timeout).await;
-        if json {
-            println!("{}", serde_json::to_string_pretty(&results)?);
-        } else {
-            results.iter().for_each(|result| println!("{result}"));
-            let failed = results.iter().filter(|result| !result.passed()).count();
-            println!("{} rows, {failed} failed", results.len());
-        }
-        Ok(!results.is_empty() && results.iter().all(spec::RowResult::passed))
     }
 }
 

@@ -339,6 +339,10 @@ async fn newcomer(site: &Site) -> Result<(), Broken> {
 const TABLE: &str = r#"
 [listener]
 address = "@2577"
+charset_default = "8859/1"
+
+[accept]
+where = { "MSH-9" = "ORU^R01" }
 
 [[destination]]
 name = "folder"
@@ -360,13 +364,14 @@ async fn table_folder(site: &mut Site) -> Result<(), Broken> {
 async fn bad_inputs(site: &mut Site, mut chance: Chance) -> Result<(), Broken> {
     let address = SocketAddr::from((site.address, 2577)).to_string();
     let bystander = Bystander::of(site, "gateways")?;
-    let (places, seed) = (if site.tools.release { None } else { Some(12) }, chance.draw());
-    let mut results = spec::run(&address, &[], PATIENCE).await;
-    results.extend(spec::run_split(&address, places, seed, PATIENCE).await);
-    site.injected(results.len() as u64);
-    let failed: Vec<String> = results.iter().filter(|row| !row.passed()).map(ToString::to_string).collect();
-    ensure(failed.is_empty() && results.len() > 80, Column::AckMismatch, || {
-        format!("{} of {} rows fail: {}", failed.len(), results.len(), failed.join("; "))
+    let splits = if site.tools.release { spec::Splits::All } else { spec::Splits::Some(12) };
+    let options =
+        spec::Options { splits, seed: chance.draw(), ack_timeout: PATIENCE, jobs: 8, ..spec::Options::to(address) };
+    let report = spec::run(&options, |_| ()).await;
+    let [passed, failed, _] = report.counts();
+    site.injected((passed + failed) as u64);
+    ensure(failed == 0 && passed > 120, Column::AckMismatch, || {
+        format!("{failed} of {} inputs fail:\n{}", passed + failed, report.failures())
     })?;
     bystander.unharmed(site, PATIENCE)
 }
