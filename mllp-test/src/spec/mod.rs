@@ -19,6 +19,8 @@ mod report;
 mod rows;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 pub use case::Area;
 pub use channel::{Addresses, channels};

@@ -7,6 +7,8 @@
 
 mod receiver;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use super::case::Area;
 use super::escaped::escaped;
