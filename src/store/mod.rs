@@ -26,7 +26,7 @@ mod view;
 #[cfg(test)]
 pub(crate) mod simulation {
     pub(crate) use super::{
-        disk::simulation::{Machine, Place, Standing, SteppedStore},
+        disk::simulation::{Machine, Place, Standing, SteppedStore, may_pass},
         journal::memory_disk::{Dice, Lie, MemoryDisk},
         ledger::memory::MemoryTree,
     };

@@ -30,6 +30,7 @@ use super::{
 use crate::store::{
     journal::{Position, Reader, SegmentInfo},
     ledger::{Ledger, LedgerError},
+    state::State,
 };
 
 /// Pauses between tries; tests are not to wait for them.
@@ -163,35 +164,43 @@ impl Committer {
 
     /// Puts the ledger made again, and the state it belongs to, in the place of what is there.
     fn take_over(&mut self, learned: Learned) -> Result<(), String> {
+        let Learned { ledger, state, covered, uncovered, .. } =
+            self.learn_the_rest(learned).map_err(|fault| fault.to_string())?;
+        let (ledger, reserve) = (Arc::new(ledger), Reserve::new(&self.shared.path, self.options.bytes_max));
+        let checkpoints = Checkpoints::start(&self.shared, Arc::clone(&ledger), covered, uncovered, reserve);
+        let mut checkpoints = checkpoints.map_err(|fault| fault.to_string())?;
+        checkpoints.learner = self.checkpoints.learner.take().map(|learner| learner.taken(ledger.is_absent()));
+        self.go_on_with(state, ledger, checkpoints);
+        Ok(())
+    }
+
+    /// What the journal has beyond what was learned of it.
+    pub(super) fn learn_the_rest(&self, learned: Learned) -> Result<Learned, OpenError> {
         let (uncovered, oldest) = (learned.uncovered, self.journal.segments().into_iter().next());
-        let learned = recovery::fold_in(learned.opened(), &self.journal.reader(), oldest, &self.options, |_| true);
-        let mut learned = learned.map_err(|fault| fault.to_string())?;
-        let ledger = Arc::new(learned.ledger);
-        let reserve = Reserve::new(&self.shared.path, self.options.bytes_max);
-        let uncovered = uncovered + learned.uncovered;
-        let checkpoints = Checkpoints::start(&self.shared, Arc::clone(&ledger), learned.covered, uncovered, reserve);
-        let checkpoints = checkpoints.map_err(|fault| fault.to_string())?;
-        let learner = self.checkpoints.learner.take();
+        let mut rest = recovery::fold_in(learned.opened(), &self.journal.reader(), oldest, &self.options, |_| true)?;
+        rest.uncovered += uncovered;
+        Ok(rest)
+    }
+
+    pub(super) fn go_on_with(&mut self, mut learned: State, ledger: Arc<Ledger>, checkpoints: Checkpoints) {
         self.checkpoints = checkpoints;
-        self.checkpoints.learner = learner.map(|learner| learner.taken(ledger.is_absent()));
         let mut state = self.shared.state();
         if (state.waiting(), state.digest(), state.dead.len())
-            != (learned.state.waiting(), learned.state.digest(), learned.state.dead.len())
+            != (learned.waiting(), learned.digest(), learned.dead.len())
         {
             error!("the journal tells of other deliveries than memory did; it is believed: report it");
         }
         for lane in &state.lanes {
-            lane.suspect.into_iter().for_each(|entry| learned.state.suspect(&lane.id, entry));
+            lane.suspect.into_iter().for_each(|entry| learned.suspect(&lane.id, entry));
         }
-        learned.state.next = learned.state.next.max(state.next);
-        *state = learned.state;
+        learned.next = learned.next.max(state.next);
+        *state = learned;
         drop(state);
         if !ledger.is_absent() {
             info!("the ledger is made again: searches and histories are available");
         }
         *lock(&self.shared.ledger) = Some(ledger);
         self.shared.breaks.fetch_add(1, Ordering::SeqCst);
-        Ok(())
     }
 }
 

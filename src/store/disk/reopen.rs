@@ -87,7 +87,8 @@ fn close(readers: Weak<Ledger>, mine: Option<Arc<Ledger>>, shared: &Shared) -> R
     Ok(())
 }
 
-fn may_pass(fault: &OpenError) -> bool {
+/// Whether opening may succeed later without anybody's doing.
+pub(super) fn may_pass(fault: &OpenError) -> bool {
     match fault {
         OpenError::Journal(fault) => matches!(fault, JournalError::Io { .. } | JournalError::Full),
         OpenError::Io { .. } | OpenError::JournalMissing { .. } => true,

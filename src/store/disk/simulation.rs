@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use super::{
     Checkpoints, Committer, DiskStore, OpenError, Options, Recovered, Shared, checkpoints, committer::Turn, lock,
-    recovery,
+    recovery, reopen, retention::Releasing,
 };
 use crate::{
     clock::Clock,
@@ -78,16 +78,20 @@ impl Machine {
     /// The store around a journal that is open.
     fn recover(&self, journal: Journal) -> Result<Recovered, OpenError> {
         let keyed = Keyed::new(&KEY);
-        let store = keyed.hash(Kind::Store, &[]);
-        let opened = match recovery::read_ledger(self.ledger.open(), &journal, store, self.options.repeats_max) {
+        let opened = self.read_ledger(&journal, keyed.hash(Kind::Store, &[]))?;
+        recovery::recover(journal, opened, keyed, &self.options)
+    }
+
+    /// What the ledger holds; an empty one where it is not used.
+    fn read_ledger(&self, journal: &Journal, store: u64) -> Result<recovery::Opened, OpenError> {
+        Ok(match recovery::read_ledger(self.ledger.open(), journal, store, self.options.repeats_max) {
             Ok(opened) => opened,
             Err(LedgerError::BeyondJournal) => return Err(OpenError::JournalShort { path: DIRECTORY.into() }),
             Err(_) => {
                 self.ledger.lose();
                 recovery::Opened::empty(self.ledger.open(), store, self.options.repeats_max)
             }
-        };
-        recovery::recover(journal, opened, keyed, &self.options)
+        })
     }
 
     /// The same of what a failed journal left.
@@ -107,6 +111,11 @@ impl Machine {
         let store = Arc::new(DiskStore { shared, committer: Mutex::default() });
         SteppedStore { store, committer: Some(committer), images, ledger, left: None }
     }
+}
+
+/// Whether a store that did not open may do so later by itself.
+pub(crate) fn may_pass(fault: &OpenError) -> bool {
+    reopen::may_pass(fault)
 }
 
 /// Checkpoints that wait to be written.
@@ -154,6 +163,26 @@ impl SteppedStore {
         let Some(image) = lock(&self.images).pop_front() else { return false };
         checkpoints::write(&self.store.shared, &self.ledger, &image);
         true
+    }
+
+    /// Makes a ledger that could not be written again, as the engine does by itself; `Ok(false)` where none is to be made.
+    pub fn learn(&mut self, machine: &Machine) -> Result<bool, OpenError> {
+        let Some(committer) = self.committer.as_mut().filter(|committer| committer.checkpoints.broken) else {
+            return Ok(false);
+        };
+        lock(&self.images).clear();
+        committer.releasing = Releasing::Nothing;
+        drop(committer.checkpoints.give_up(&self.store.shared));
+        let opened = machine.read_ledger(&committer.journal, committer.checkpoints.store())?;
+        let (reader, oldest) = (committer.journal.reader(), committer.journal.segments().into_iter().next());
+        let last = committer.applied.map(|(position, _)| position);
+        let wanted = |position| Some(position) <= last;
+        let learned = recovery::fold_in(opened.strict(), &reader, oldest, &machine.options, wanted)?;
+        let recovery::Learned { ledger, state, covered, uncovered, .. } = committer.learn_the_rest(learned)?;
+        self.ledger = Arc::new(ledger);
+        let checkpoints = checkpoints_into(&self.images, Arc::clone(&self.ledger), covered, uncovered);
+        committer.go_on_with(state, Arc::clone(&self.ledger), checkpoints);
+        Ok(true)
     }
 
     /// Has a spare segment ready, as far as one is wanted.

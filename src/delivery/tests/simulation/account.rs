@@ -58,7 +58,7 @@ pub(super) struct Figures {
     pub(super) ledgers_lost: u64,
     pub(super) refused: u64,
     pub(super) segments_released: u64,
-    pub(super) relieved: u64,
+    pub(super) learned: u64,
     pub(super) reopened: u64,
 }
 
@@ -80,7 +80,7 @@ impl Figures {
             ledgers_lost: sum.ledgers_lost + each.ledgers_lost,
             refused: sum.refused + each.refused,
             segments_released: sum.segments_released + each.segments_released,
-            relieved: sum.relieved + each.relieved,
+            learned: sum.learned + each.learned,
             reopened: sum.reopened + each.reopened,
         })
     }

@@ -122,6 +122,7 @@ fn simulated_crashes_and_faults_lose_pass_repeat_and_invent_nothing() {
             |each| each.segments_released,
         ];
         assert!(happened.into_iter().all(|figure| sum(figure) > 50), "something hardly ever happened: {sums}");
+        assert!(sum(|each| each.learned) > 10, "a ledger was hardly ever made again: {sums}");
     }
 }
 

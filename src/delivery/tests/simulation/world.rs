@@ -22,8 +22,8 @@ use crate::{
     destination::{Outgoing, Verdict},
     metrics::Metrics,
     store::{
-        LaneId, Options, Sequence, Store,
-        simulation::{Dice, Lie, Machine, MemoryDisk, MemoryTree, SteppedStore},
+        LaneId, OpenError, Options, Sequence, Store,
+        simulation::{Dice, Lie, Machine, MemoryDisk, MemoryTree, SteppedStore, may_pass},
     },
     translate::{Format, Translated},
 };
@@ -135,6 +135,7 @@ impl World {
             180..188 => self.operate(),
             188..194 => self.trouble(),
             194..197 => self.restart().await,
+            197 => self.learn(),
             _ => self.machine.disk.pay(),
         }
         self.come_to_rest().await;
@@ -249,6 +250,24 @@ impl World {
         }
     }
 
+    /// The engine makes a ledger again that failed, for as long as it or the disk fails in vain.
+    fn learn(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        let failed_before = self.machine.disk.failed();
+        match engine.stepped.learn(&self.machine) {
+            Ok(false) => {}
+            Ok(true) => {
+                self.with(|account| account.figures.learned += 1);
+                self.observe(true);
+                self.tell("the ledger is made again");
+            }
+            Err(fault) if self.machine.disk.failed() > failed_before || self.machine.ledger.is_failing() => {
+                self.tell(format!("the ledger is not made again: {fault}"));
+            }
+            Err(fault) => self.with(|account| account.breaks(format!("ledger: it is not made again: {fault}"))),
+        }
+    }
+
     pub(super) fn prepare_spare(&mut self) {
         if let Some(engine) = &self.engine {
             engine.stepped.prepare_spare();
@@ -347,12 +366,16 @@ impl World {
                 });
                 self.tell("opened anew");
             }
-            Err(_) if self.machine.ledger.is_failing() => self.machine.ledger.fail(false),
-            Err(fault) if self.machine.disk.failed() == failed_before && !self.full => {
+            Err(fault) if self.has_no_excuse(&fault, failed_before) => {
                 self.with(|account| account.breaks(format!("start: the store is not opened anew: {fault}")));
             }
             Err(fault) => self.tell(format!("not opened anew: {fault}")),
         }
+    }
+
+    /// A store must open, but for a call that fails or a disk that is full, and must never find anything lost.
+    fn has_no_excuse(&self, fault: &OpenError, failed_before: u64) -> bool {
+        !may_pass(fault) || self.machine.disk.failed() == failed_before && !self.full
     }
 
     async fn stop(&mut self, end: End) {
@@ -417,9 +440,7 @@ impl World {
             let failed_before = self.machine.disk.failed();
             match self.machine.open() {
                 Ok(stepped) => return self.serve(stepped).await,
-                // A start that has much to write to a ledger that cannot be written is refused.
-                Err(_) if self.machine.ledger.is_failing() => self.machine.ledger.fail(false),
-                Err(fault) if self.machine.disk.failed() == failed_before && !self.full => {
+                Err(fault) if self.has_no_excuse(&fault, failed_before) => {
                     return self.with(|account| account.breaks(format!("start: the store does not open: {fault}")));
                 }
                 Err(fault) => self.tell(nameless(format!("not opened: {fault}"))),
@@ -474,7 +495,6 @@ impl World {
                 _ if self.is_drained() => return,
                 // What is kept for a time has gone by then.
                 500 => tokio::time::sleep(2 * RETAIN_MAX).await,
-                1000 => self.relieve().await,
                 _ => self.move_on().await,
             }
         }
@@ -483,22 +503,13 @@ impl World {
         self.with(|account| account.breaks(state));
     }
 
-    /// What a person has to do where a full store, or one whose ledger failed, does not get on by itself.
-    async fn relieve(&mut self) {
-        let health = self.engine.as_ref().map(|engine| engine.stepped.store.health());
-        self.tell(format!("relieved: {health:?}"));
-        self.machine.options.bytes_max *= 4;
-        self.stop(End::Kill).await;
-        self.start().await;
-        self.with(|account| account.figures.relieved += 1);
-    }
-
     async fn move_on(&mut self) {
         if self.senders.unanswered() > 0 {
             self.send();
         }
         self.turn();
         self.write_checkpoint();
+        self.learn();
         self.prepare_spare();
         self.come_to_rest().await;
         for _ in 0..8 {
