@@ -23,6 +23,8 @@ const SILENCE_MIN: i64 = 5_000;
 pub(super) struct Rhythm {
     /// Milliseconds, newest last.
     pauses: Vec<u32>,
+    /// Of the pauses, once there are enough.
+    learned: Option<i64>,
     /// By the device's clock or, where it has none, ours: the report the next pause is measured from.
     from: Option<i64>,
     expected: Option<i64>,
@@ -42,15 +44,8 @@ impl Rhythm {
 
     /// The expected interval, and whether it was learned. Milliseconds.
     pub(super) fn interval(&self) -> Option<(i64, bool)> {
-        if let Some(expected) = self.expected {
-            return Some((expected, false));
-        }
-        if self.pauses.len() < SAMPLES_MIN {
-            return None;
-        }
-        let mut pauses = self.pauses.clone();
-        pauses.sort_unstable();
-        Some((i64::from(pauses[pauses.len() * 3 / 4]), true))
+        let configured = self.expected.map(|expected| (expected, false));
+        configured.or_else(|| self.learned.map(|learned| (learned, true)))
     }
 
     /// How long after its last observation it is silent: so many reports in a row are missed, the last by half an interval.
@@ -84,13 +79,22 @@ impl Rhythm {
         match observed - from {
             _ if after_silence => self.from = Some(observed),
             pause if pause >= ONE_REPORT => {
-                if self.pauses.len() == SAMPLES {
-                    self.pauses.remove(0);
-                }
-                self.pauses.push(u32::try_from(pause).unwrap_or(u32::MAX));
+                self.learn(u32::try_from(pause).unwrap_or(u32::MAX));
                 self.from = Some(observed);
             }
             _ => {}
+        }
+    }
+
+    fn learn(&mut self, pause: u32) {
+        if self.pauses.len() == SAMPLES {
+            self.pauses.remove(0);
+        }
+        self.pauses.push(pause);
+        if self.pauses.len() >= SAMPLES_MIN {
+            let mut sorted = self.pauses.clone();
+            sorted.sort_unstable();
+            self.learned = Some(i64::from(sorted[sorted.len() * 3 / 4]));
         }
     }
 

@@ -304,13 +304,14 @@ impl Shared {
         check::listener(&message, header, listener)?;
         let message = message.read_as(listener.charset, listener.charset_default).map_err(Refusal::unparsed)?;
         check::text(&message)?;
-        let findings = self.conformance(channel, &message, at, first)?;
-        let routes = channel.route(&message).map_err(|error| self.filter_failed(&error))?;
-        let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
         let devices = pcd::device_keys(&message);
+        // Before anything refuses the message: a device that is refused is not silent.
         if let Some(device) = devices.first().filter(|_| first) {
             self.devices.heard(device, channel, &message, at);
         }
+        let findings = self.conformance(channel, &message, at, first)?;
+        let routes = channel.route(&message).map_err(|error| self.filter_failed(&error))?;
+        let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
         Ok(Received {
             channel: channel.name.clone(),
             at,
