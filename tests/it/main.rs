@@ -5,6 +5,7 @@ mod acks;
 mod api;
 mod command;
 mod crash;
+mod devices;
 mod drain;
 mod engine;
 mod interop;

@@ -1,0 +1,98 @@
+//! Devices as an operator sees them: over the API and the command line, and again after a restart.
+
+use std::time::Duration;
+
+use mllp_test::send::Client;
+use serde_json::Value;
+
+use crate::engine::Site;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Stands for a patient; must never be seen outside the message.
+const CANARY: &str = "ZYXCANARY";
+
+fn channel() -> &'static str {
+    "[listener]\naddress = \"LISTENER\"\n[device]\nexpected_interval = \"1h\"\n[[destination]]\nname = \"nowhere\"\ntype = \"file\"\ndirectory = \".\"\nwhere = { \"MSH-3.1\" = \"NOBODY\" }\n"
+}
+
+fn report(device: u32, number: u32) -> String {
+    let eui = format!("0A00A1FFFE10{device:04X}");
+    format!(
+        "MSH|^~\\&|GW|W|||20260105101112+0000||ORU^R01^ORU_R01|D{device}-{number}|P|2.6|||AL|NE\rPID|||{CANARY}^^^H^MR||{CANARY}^A\rOBR|1||1|1^X^MDC|||20260105101112+0000\rOBX|1||69985^MDC_DEV_PUMP_INFUS_MDS^MDC|1.0.0.0|||||||X|||||||{eui}^^{eui}^EUI-64\rOBX|2|NM|157784^MDC_FLOW_FLUID_PUMP^MDC|1.1.1.1|5|265266^MDC_DIM_MILLI_L_PER_HR^MDC|||||R\r"
+    )
+}
+
+async fn send(site: &Site, messages: impl IntoIterator<Item = (u32, u32)>) {
+    let mut client = Client::connect(&site.listener.to_string(), PATIENCE).await.unwrap();
+    for (device, number) in messages {
+        assert!(client.send(report(device, number).as_bytes()).await.unwrap().is_positive());
+    }
+}
+
+fn ids(page: &Value) -> Vec<u64> {
+    page["items"].as_array().unwrap().iter().map(|item| item["id"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_are_listed_page_by_page_filtered_and_one_by_one() {
+    let mut site = Site::new(&[("pumps", channel())]);
+    site.start();
+    send(&site, (0..5).map(|device| (device, 1))).await;
+    let first = site.json("/api/devices?limit=3");
+    let second = site.json(&format!("/api/devices?limit=3&cursor={}", first["next"]));
+    assert_eq!([ids(&first), ids(&second)].concat(), [1, 2, 3, 4, 5]);
+    assert_eq!(second["next"], Value::Null);
+    assert!(ids(&site.json("/api/devices?state=silent")).is_empty());
+    assert_eq!(ids(&site.json("/api/devices?state=reporting&channel=pumps")).len(), 5);
+    let one = site.json("/api/devices/1");
+    assert_eq!((&one["device"], &one["expected_interval_seconds"]), (&"0A00A1FFFE100000".into(), &3600.0.into()));
+    assert!(one["history"].is_array());
+    for (path, status) in [
+        ("/api/devices/77", 404),
+        ("/api/devices/x", 400),
+        ("/api/devices?state=dead", 400),
+        ("/api/devices?channel=pmps", 404),
+    ] {
+        assert_eq!(site.get(path).unwrap().0, status, "{path}");
+    }
+    let (code, table, _) = site.command(&["devices", "--state", "reporting"]);
+    assert_eq!((code, table.lines().count()), (0, 6), "{table}");
+    assert!(table.contains("0A00A1FFFE100003") && !table.contains(CANARY), "{table}");
+    let (code, list, _) = site.command(&["devices", "--json"]);
+    assert_eq!((code, serde_json::from_str::<Value>(&list).unwrap().as_array().unwrap().len()), (0, 5));
+    assert_eq!(site.command(&["devices", "2"]).0, 0);
+    assert_eq!(site.command(&["devices", "77"]).0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_of_devices_survives_a_restart_and_a_repeat_is_told_and_no_metric_names_one() {
+    let mut site = Site::new(&[("pumps", channel())]);
+    site.start();
+    send(&site, (1..=12).map(|number| (7, number))).await;
+    let before = site.json("/api/devices/1");
+    assert_eq!(before["sequence"]["of"], "device", "{before}");
+    assert_eq!(tokio::task::block_in_place(|| site.terminate()), 0);
+    site.start();
+    let after = site.json("/api/devices/1");
+    for key in ["device", "messages", "first_seen", "last_seen", "sequence", "state"] {
+        assert_eq!(before[key], after[key], "{key}");
+    }
+    send(&site, [(7, 12)]).await;
+    let repeated = site.json("/api/devices/1");
+    assert_eq!((&repeated["messages"], &repeated["sequence"]["repeats"]), (&13.into(), &1.into()));
+    // The gauge is brought up to date by looking.
+    let (_, metrics) = site.get("/metrics").unwrap();
+    assert!(metrics.contains("cannula_devices{channel=\"pumps\",state=\"reporting\"} 1"), "{metrics}");
+    assert!(metrics.contains("cannula_device_repeats_total{channel=\"pumps\"} 1"));
+    assert!(!metrics.contains("0A00A1FFFE10"));
+}
+
+#[test]
+fn a_damaged_file_of_devices_keeps_no_engine_from_starting() {
+    let mut site = Site::new(&[("pumps", channel())]);
+    std::fs::create_dir_all(site.path("store")).unwrap();
+    std::fs::write(site.path("store/devices.bin"), b"CANDEV01 torn").unwrap();
+    site.start();
+    assert!(ids(&site.json("/api/devices")).is_empty());
+    assert!(site.log().contains("learned anew"), "{}", site.log());
+}
