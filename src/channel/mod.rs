@@ -56,6 +56,8 @@ pub struct Listener {
     pub limits: Limits,
     /// When the application ACK is due.
     pub ack: AckWhen,
+    /// Whether frames that hold a batch are split.
+    pub batch: bool,
     /// What conformance findings do.
     pub conformance: Conformance,
     /// Which findings a message is refused for, where any are.

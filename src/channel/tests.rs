@@ -65,6 +65,7 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
             profile: Profile::default(),
             charset: None,
             ack: crate::channel::AckWhen::Stored,
+            batch: false,
             charset_default: Charset::UTF_8,
             processing_ids: vec!["P".into()],
             versions: vec!["2.".into()],

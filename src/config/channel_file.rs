@@ -65,6 +65,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     let mut hashed: Vec<Arc<[u8]>> = vec![source.text.as_bytes().into()];
     let destinations = destination_table::read_all(&root, around, &mut hashed);
     let listening = listening?;
+    check_batch(&listening, listener.as_ref(), repeat.as_ref());
     Some(Loaded {
         address_at: listening.place("address"),
         max_message_at: listening.place("max_message"),
@@ -97,12 +98,14 @@ fn listener(table: &Reader<'_>) -> Option<Listener> {
     let processing_ids = table.texts("processing_ids", value::filled);
     let versions = table.texts("versions", value::filled);
     let ack = ack(table);
+    let batch = table.flag("batch");
     let conformance = table.choice("conformance", &[Conformance::Off, Conformance::Report, Conformance::Reject]);
     let profile = table.choice("conformance_profile", &[Profile::AsReceived, Profile::Strict]);
     let listener = Listener {
         address: address?,
         limits: limits?,
         ack: ack?,
+        batch: batch?,
         conformance: conformance?,
         profile: profile?,
         charset: fixed?,
@@ -129,6 +132,15 @@ fn ack(table: &Reader<'_>) -> Option<AckWhen> {
         return Some(AckWhen::Stored);
     }
     Some(AckWhen::Delivered { timeout: timeout?, keep: keep?, address: address? })
+}
+
+/// A batch that is repeated after a crash amid it must be known to be one.
+fn check_batch(table: &Reader<'_>, listener: Option<&Listener>, repeat: Option<&Repeat>) {
+    let (Some(listener), Some(repeat)) = (listener, repeat) else { return };
+    if listener.batch && (repeat.key.is_empty() || repeat.window.is_zero()) {
+        let remedy = "give `[repeat]` a key and a window, or take its messages singly";
+        table.problem("batch", Problem::new("batches are taken where repeats are told only", remedy));
+    }
 }
 
 /// Unencrypted and unauthenticated as it is, an address that other machines reach must be asked for.

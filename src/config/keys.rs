@@ -242,6 +242,12 @@ pub(super) static LISTENER: Table = Table {
             "With `ack = \"delivered\"`: where due application ACKs are sent over MLLP while no connection of their sender is open. Without it they wait for the sender's next message.",
         ),
         key(
+            "batch",
+            Flag,
+            Is("false"),
+            "Takes frames that hold a batch (FHS, BHS, messages, BTS, FTS): each message goes its own way, and one batch of ACKs answers. A batch cut short or with a wrong count is refused whole (AE 102). `false`: batches are refused (AR 200). Repeats must be told.",
+        ),
+        key(
             "conformance",
             Choice(&["off", "report", "reject"]),
             Is("off"),

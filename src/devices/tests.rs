@@ -97,6 +97,7 @@ fn channel() -> Channel {
                 allow: Vec::new(),
             },
             ack: crate::channel::AckWhen::Stored,
+            batch: false,
             conformance: crate::channel::Conformance::Off,
             profile: crate::pcd::conformance::Profile::AsReceived,
             charset: None,

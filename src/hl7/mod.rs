@@ -4,6 +4,7 @@
 //! untouched field is what it was. Parsing takes the whole message or refuses it with the place; nothing is skipped.
 
 pub mod ack;
+pub mod batch;
 mod charset;
 pub mod edit;
 mod escape;

@@ -4,6 +4,7 @@
 //! and in order. What cannot be stored is refused or left unanswered, so that its sender still has it. Nothing of a
 //! message's content is logged, counted or told back but its control id.
 
+mod batch;
 mod check;
 mod content;
 mod hold;
@@ -177,6 +178,9 @@ impl FrameHandler for Intake {
         if turn.is_behind_failed() {
             return Box::pin(ready(unstored()));
         }
+        if shared.is_batch(&frame) {
+            return shared.batch(frame, peer, at, deadline, turn);
+        }
         if turn.is_deferred() {
             return Box::pin(async move {
                 if turn.is_behind_failed() {
@@ -342,18 +346,15 @@ impl Shared {
         let (header, _) = Header::read(&frame);
         let Taken { channel, asked, mut after, mut outcome } = taken;
         loop {
-            let fault = match (outcome.await, after) {
+            let fault = match (outcome.await, &after) {
                 (Ok(appended), None) => return self.accept(&appended, &channel, &header, &asked),
                 (Ok(appended), Some(after)) => {
                     let outlet = self.outlets().get(&peer).cloned();
                     let (outlet, bytes) = (outlet.as_ref(), &*frame);
                     let message = owed::Message { channel: &channel, header: &header, bytes, asked: &asked, outlet };
-                    return self.accept_and_owe(&appended, &after, message).await;
+                    return self.accept_and_owe(&appended, after, message).await;
                 }
-                (Err(fault), kept) => {
-                    after = kept;
-                    fault
-                }
+                (Err(fault), _) => fault,
             };
             let again = fault == StoreError::Full && turn.hold() && tokio::time::Instant::now() < deadline;
             if !again {
@@ -364,7 +365,10 @@ impl Shared {
             }
             self.room_or(deadline).await;
             outcome = match self.take(&frame, at, false) {
-                Ok(taken) => taken.outcome,
+                Ok(taken) => {
+                    after = taken.after;
+                    taken.outcome
+                }
                 Err(declined) => return self.decline(&declined, &frame),
             };
         }

@@ -46,7 +46,7 @@ impl Refusal {
                     "batch",
                     200,
                     "",
-                    "batches are not taken: send each message in a frame of its own",
+                    "batches are not taken: send each message in a frame of its own, or have the channel set `batch`",
                 );
             }
             Kind::SecondMsh => (100, "MSH^2"),

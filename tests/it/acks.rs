@@ -287,3 +287,26 @@ fn application_answers_on_a_new_connection_are_messages_like_any_other() {
     }
     assert_eq!(site.json("/api/store")["waiting"], 2, "stored, and on its way to its destination");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_reaches_its_destination_message_by_message_and_a_broken_one_not_at_all() {
+    let sink = mllp_test::Sink::start("127.0.0.1:0", mllp_test::SinkConfig::default()).await.unwrap();
+    let to_sink = TO_NOBODY.replace("127.0.0.1:1", &sink.address().to_string());
+    let mut site = Site::new(&[("pumps", &to_sink.replace("[accept]", "batch = true\n[accept]"))]);
+    site.start();
+    let mut gateway = Gateway::connect(site.listener);
+    let messages: String = (0..5).map(|n| message(&format!("B{n}"), "AL", "NE")).collect();
+    let batch = |count| format!("FHS|^~\\&|\rBHS|^~\\&|GW|W|EHR|H|20260314||||BATCH-7\r{messages}BTS|{count}\rFTS|1\r");
+    gateway.send(&batch(6));
+    let ack = gateway.ack();
+    assert_eq!((ack.code.as_str(), ack.error.as_deref()), ("AE", Some("102")));
+    assert_eq!(site.json("/api/store")["messages"], 0);
+    for _ in 0..2 {
+        gateway.send(&batch(5));
+        let answer = gateway.frame().unwrap();
+        assert!(answer.starts_with("FHS|") && answer.ends_with("BTS|5\rFTS|1\r"), "{answer}");
+        assert_eq!(answer.matches("MSA|CA|B").count(), 5, "{answer}");
+    }
+    tokio::task::block_in_place(|| site.drained());
+    assert_eq!(sink.account().unnamed, 5, "a repeated batch is delivered once");
+}

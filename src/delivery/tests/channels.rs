@@ -38,6 +38,7 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
             profile: Profile::default(),
             charset: None,
             ack: crate::channel::AckWhen::Stored,
+            batch: false,
             charset_default: Charset::UTF_8,
             processing_ids: vec!["P".into()],
             versions: vec!["2.".into()],

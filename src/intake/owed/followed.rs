@@ -248,13 +248,13 @@ impl Owed {
         &self,
         channel: &Arc<str>,
         stored: &Stored,
+        outcome: &Outcome,
         header: &Bytes,
         asked: &Asked,
         outlet: Option<crate::mllp::server::Outlet>,
     ) {
-        let Ok((_, Some(outcome))) = self.look(stored.sequence().as_u64()).await else { return };
         let (header, _) = Header::read(header);
-        let application = reply::application(stored, &outcome, &header, asked, self.clock.now());
+        let application = reply::application(stored, outcome, &header, asked, self.clock.now());
         let Some((message, code)) = application else { return };
         let Some(written) = outlet.and_then(|outlet| outlet.send(message)) else { return };
         if written.await.is_ok() {

@@ -85,6 +85,7 @@ pub struct OwedAck {
 }
 
 /// What is done once a message is stored whose application ACK waits for its deliveries.
+#[derive(Clone)]
 pub(super) struct After {
     deliveries: Vec<Route>,
     timeout: Duration,
@@ -325,12 +326,18 @@ impl Owed {
                 self.follow(Followed { pending, owing, ..Followed::new(message.channel.clone(), stored.clone()) });
             }
             // Its ACK comes when it is due, by the connection its sender has now.
-            Appended::Repeat(_) if self.waits(&lane, entry) => {}
+            Appended::Repeat(_) if stored.resends().is_none() && self.waits(&lane, entry) => {}
             Appended::Repeat(_) => {
-                let (owed, stored, channel) = (self.clone(), stored.clone(), message.channel.clone());
-                let (header, asked) = (header_line(message.bytes), *message.asked);
-                let outlet = message.outlet.cloned();
-                tokio::spawn(async move { owed.tell_again(&channel, &stored, &header, &asked, outlet).await });
+                let (owed, channel, outlet) = (self.clone(), message.channel.clone(), message.outlet.cloned());
+                let (appended, after, asked) = (appended.clone(), after.clone(), *message.asked);
+                let header = header_line(message.bytes);
+                tokio::spawn(async move {
+                    // A retransmission has a control id of its own, and no entry by which an ACK to it could be owed for longer.
+                    let outcome = timeout(after.timeout, owed.outcome(&appended, &after, &channel));
+                    if let Ok(Some(outcome)) = outcome.await {
+                        owed.tell_again(&channel, appended.stored(), &outcome, &header, &asked, outlet).await;
+                    }
+                });
             }
         }
     }

@@ -2,6 +2,7 @@
 //! Bytes on a socket to a server, an intake and an in-memory store: what each kind of input gets, and that the good frame
 //! behind it still works.
 
+mod batches;
 mod promises;
 mod reopened;
 mod rows;
@@ -49,6 +50,7 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
             address: "127.0.0.1:0".parse().unwrap(),
             limits: limits(),
             ack: AckWhen::Stored,
+            batch: false,
             conformance: Conformance::Report,
             profile: Profile::default(),
             charset: None,
@@ -160,10 +162,15 @@ impl Peer {
 
     /// The next answer, or `None` where the connection ends.
     async fn answer(&mut self) -> Option<Reply> {
+        self.frame().await.map(|frame| Reply::read(&frame))
+    }
+
+    /// The same, whatever it is.
+    async fn frame(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\x1c\r") {
                 let frame: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                return Some(Reply::read(&frame[1..end]));
+                return Some(frame[1..end].to_vec());
             }
             let read = timeout(BOUND, self.stream.read_buf(&mut self.buffer)).await.expect("an answer in time");
             if read.unwrap_or(0) == 0 {
