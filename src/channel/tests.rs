@@ -33,7 +33,11 @@ fn when(text: &str) -> Filter {
 fn destination(name: &str, filter: Filter, order: Order, lanes: u16) -> Arc<Destination> {
     Arc::new(Destination {
         name: name.into(),
-        settings: Settings::Mllp(MllpSettings { address: "127.0.0.1:1".into(), timeout: Duration::from_secs(1) }),
+        settings: Settings::Mllp(MllpSettings {
+            address: "127.0.0.1:1".into(),
+            timeout: Duration::from_secs(1),
+            awaits_application: false,
+        }),
         plan: Plan::Unchanged,
         filter,
         order,

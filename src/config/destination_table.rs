@@ -85,11 +85,12 @@ fn read(
 fn mllp(table: &Reader<'_>) -> Option<Settings> {
     let address = table.text("address", value::host_and_port);
     let timeout = table.text("timeout", value::some_duration);
+    let awaits_application = table.choice("answer", &[false, true]);
     let allowed = table.flag("allow_plaintext");
     let address = address?;
     let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
     check_plaintext(table, "address", host, allowed?);
-    Some(Settings::Mllp(MllpSettings { address, timeout: timeout? }))
+    Some(Settings::Mllp(MllpSettings { address, timeout: timeout?, awaits_application: awaits_application? }))
 }
 
 fn fhir(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {

@@ -356,6 +356,15 @@ pub(super) static DESTINATION: Table = Table {
             NETWORK,
             key("timeout", Text("duration"), Is("30s"), "Longest wait for the connection, and for the answer."),
         ),
+        of(
+            MLLP,
+            key(
+                "answer",
+                Choice(&["accept", "application"]),
+                Is("accept"),
+                "Which answer settles a message that asks for both: the accept ACK, or (`application`) the application ACK that follows on the same connection, such as RRG^O16 to RGV^O15. One that refuses makes a dead letter or holds the lane; one that does not come within `timeout` leaves the message delivered, which the receipt says.",
+            ),
+        ),
         key(
             "translate",
             Choice(&["none", "steps", "pcd-to-fhir"]),

@@ -117,6 +117,8 @@ pub struct MllpSettings {
     pub address: String,
     /// To connect, and again to wait for the answer.
     pub timeout: Duration,
+    /// A message that asks for an application ACK (MSH-16 `AL`) is settled by that, not by the accept ACK before it.
+    pub awaits_application: bool,
 }
 
 /// A FHIR server.

@@ -22,7 +22,10 @@ use super::{
     Codec, CodecError, Decoded, FS, VT,
     codec::{FRAMING_BYTES, frame_into},
 };
-use crate::hl7::{Message, ack};
+use crate::{
+    clock::Clock,
+    hl7::{Header, Message, ack},
+};
 
 /// Content bytes of an answer; an ACK is a few hundred.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -104,9 +107,7 @@ impl Client {
         self.recent.push_back(control_id.into());
         self.usable = false;
         self.send(message, deadline).await?;
-        let answer = self.answer(control_id, deadline, limit).await?;
-        self.usable = true;
-        Ok(answer)
+        self.answer(control_id, deadline, limit).await
     }
 
     /// After an exchange that was answered with an accept ACK (CA) and asked for an application ACK too (MSH-16): waits
@@ -117,9 +118,7 @@ impl Client {
         limit: Duration,
     ) -> Result<ack::Answer, ExchangeError> {
         self.usable = false;
-        let answer = self.answer(control_id, Instant::now() + limit, limit).await?;
-        self.usable = true;
-        Ok(answer)
+        self.answer(control_id, Instant::now() + limit, limit).await
     }
 
     /// Sends one frame that nothing answers, such as an application ACK.
@@ -196,7 +195,13 @@ impl Client {
     ) -> Result<ack::Answer, ExchangeError> {
         loop {
             while let Some(content) = self.decoded()? {
-                if let Some(answer) = self.matching(content, control_id) {
+                if let Some((answer, accept)) = self.matching(content, control_id) {
+                    // Its answer is had whether this arrives or not: where not, the receiver sends it again.
+                    let told = match accept {
+                        Some(accept) => self.send(&accept, deadline).await.is_ok(),
+                        None => true,
+                    };
+                    self.usable = told;
                     return Ok(answer);
                 }
             }
@@ -220,10 +225,11 @@ impl Client {
         }
     }
 
-    fn matching(&mut self, content: Bytes, control_id: &[u8]) -> Option<ack::Answer> {
-        let answer = Message::parse(content).ok().and_then(|message| ack::read(&message));
+    /// The answer if it is this one's, and the accept ACK it asks for.
+    fn matching(&mut self, content: Bytes, control_id: &[u8]) -> Option<(ack::Answer, Option<Bytes>)> {
+        let answer = Message::parse(content.clone()).ok().and_then(|message| ack::read(&message));
         match answer {
-            Some(answer) if answer.control_id == control_id => return Some(answer),
+            Some(answer) if answer.control_id == control_id => return Some((answer, accept_of(&content))),
             Some(_) => self.ignored.other_control_id += 1,
             None => self.ignored.not_an_ack += 1,
         }
@@ -246,6 +252,19 @@ impl Client {
         }
         ExchangeError::Ambiguous(text)
     }
+}
+
+/// The accept ACK of an application answer that is a message of its own, such as RRG^O16, and asks for one. A plain ACK is
+/// never acknowledged.
+fn accept_of(answer: &[u8]) -> Option<Bytes> {
+    let (header, unreadable) = Header::read(answer);
+    let asks = matches!(header.field(15), b"AL" | b"SU") && unreadable.is_none();
+    if !asks || header.component(9, 1) == b"ACK" || header.field(10).is_empty() {
+        return None;
+    }
+    let at = Clock::system().now();
+    let own_control_id = format!("CR{:x}", at.as_microsecond());
+    Some(ack::build(&header, ack::Code::CA, &[], at, &own_control_id))
 }
 
 const UNFRAMED: &str = "the receiver answers without MLLP framing";

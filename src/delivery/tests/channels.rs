@@ -77,7 +77,8 @@ fn fhir(url: String) -> channel::Destination {
 }
 
 fn mllp(address: SocketAddr) -> channel::Destination {
-    let settings = MllpSettings { address: address.to_string(), timeout: Duration::from_secs(20) };
+    let settings =
+        MllpSettings { address: address.to_string(), timeout: Duration::from_secs(20), awaits_application: false };
     destination("legacy", Settings::Mllp(settings), Plan::Unchanged)
 }
 

@@ -12,13 +12,17 @@
 //! | AE, CE | other   | Rejected    | An error in the content. |
 //!
 //! Where the message asked for an application ACK too (MSH-16), that one comes later, does not match the message then
-//! outstanding, and is skipped.
+//! outstanding, and is skipped; with `answer = "application"` it is waited for and settles the message. It may be any message
+//! with an MSA, such as RRG^O16, and is itself acknowledged where it asks for that.
 
 use futures_util::future::BoxFuture;
 
 use super::{Destination, MllpSettings, Outgoing, Refusals, Sender, Verdict};
 use crate::{
-    hl7::ack::{Answer, Code},
+    hl7::{
+        Header,
+        ack::{Answer, Code},
+    },
     mllp::{
         FS, VT,
         client::{Client, ExchangeError},
@@ -87,7 +91,7 @@ impl Connection {
     }
 
     async fn connect(&self) -> Result<Client, Verdict> {
-        let MllpSettings { address, timeout } = &self.settings;
+        let MllpSettings { address, timeout, .. } = &self.settings;
         let client = Client::connect(address, *timeout).await;
         client.map_err(|error| Verdict::unavailable(format!("cannot connect to {address}: {error}")))
     }
@@ -96,12 +100,37 @@ impl Connection {
     async fn outcome(&mut self, mut client: Client, outgoing: &Outgoing) -> Result<Verdict, String> {
         let exchanged = client.exchange(&outgoing.body, &outgoing.control_id, self.settings.timeout).await;
         match exchanged {
+            Ok(answer) if answer.code == Code::CA && self.awaits_application(outgoing) => {
+                Ok(self.application_outcome(client, outgoing).await)
+            }
             Ok(answer) => {
                 self.client = Some(client);
                 Ok(verdict(&answer, outgoing.id, &mut self.refusals))
             }
             Err(ExchangeError::NotSent(reason)) => Err(reason),
             Err(ExchangeError::Ambiguous(reason)) => Ok(Verdict::Ambiguous { reason }),
+        }
+    }
+}
+
+impl Connection {
+    fn awaits_application(&self, outgoing: &Outgoing) -> bool {
+        self.settings.awaits_application && Header::read(&outgoing.body).0.field(16) == b"AL"
+    }
+
+    /// What became of a message that was committed. It is never sent again for want of an application ACK, nor for a fault
+    /// told by one: the receiver has it.
+    async fn application_outcome(&mut self, mut client: Client, outgoing: &Outgoing) -> Verdict {
+        let answer = client.application_answer(&outgoing.control_id, self.settings.timeout).await;
+        let Ok(answer) = answer else {
+            return Verdict::Accepted { answer: "CA, and no application ACK in time".to_owned() };
+        };
+        self.client = Some(client);
+        match verdict(&answer, outgoing.id, &mut Refusals::default()) {
+            Verdict::Accepted { answer } => Verdict::Accepted { answer: format!("CA, {answer}") },
+            Verdict::Rejected { reason } | Verdict::Unavailable { reason, .. } | Verdict::Ambiguous { reason } => {
+                Verdict::rejected(format!("committed (CA), then {reason}"))
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ fn outgoing(id: u64) -> Outgoing {
 }
 
 fn sender(address: SocketAddr, limit: Duration) -> Box<dyn Sender> {
-    Mllp::new(MllpSettings { address: address.to_string(), timeout: limit }).sender(0)
+    Mllp::new(MllpSettings { address: address.to_string(), timeout: limit, awaits_application: false }).sender(0)
 }
 
 async fn send(sender: &mut Box<dyn Sender>, id: u64) -> Verdict {
@@ -239,4 +239,70 @@ async fn bytes_no_receiver_could_take_are_rejected_without_a_connection() {
         let verdict = timeout(BOUND, sender.send(&outgoing)).await.unwrap();
         assert!(matches!(verdict, Verdict::Rejected { .. }), "{verdict:?}");
     }
+}
+
+/// A pump gateway: CA to RGV^O15, then RRG^O16 with this code on the same connection, and whatever it is told for that.
+async fn administers(stream: &mut TcpStream, code: &str) -> String {
+    let id = read_frame(stream).await.unwrap();
+    answer(stream, "CA", &id, "").await;
+    let err = if code == "AA" { "" } else { "ERR|||207|E\r" };
+    let rrg = format!(
+        "\x0bMSH|^~\\&|PUMP|W|BCMA|H|20260101||RRG^O16^RRG_O16|R-{id}|P|2.6|||AL|NE\rMSA|{code}|{id}\r{err}\x1c\r"
+    );
+    stream.write_all(rrg.as_bytes()).await.unwrap();
+    let mut frame = Vec::new();
+    while !frame.ends_with(b"\x1c\r") {
+        frame.push(timeout(BOUND, stream.read_u8()).await.unwrap().unwrap());
+    }
+    String::from_utf8(frame).unwrap()
+}
+
+fn order(id: u64) -> Outgoing {
+    let control_id = format!("c{id}");
+    let body = format!("MSH|^~\\&|BCMA|H|PUMP|W|20260101||RGV^O15^RGV_O15|{control_id}|P|2.6|||AL|AL\r");
+    Outgoing { body: body.into(), control_id: control_id.into(), ..outgoing(id) }
+}
+
+#[tokio::test]
+async fn an_application_answer_that_is_a_message_settles_the_order_and_is_acknowledged() {
+    let (listener, address) = listen().await;
+    let mut sender =
+        Mllp::new(MllpSettings { address: address.to_string(), timeout: BOUND, awaits_application: true }).sender(0);
+    let pump = tokio::spawn(async move {
+        let mut stream = accept(&listener).await;
+        let told = [administers(&mut stream, "AA").await, administers(&mut stream, "AE").await];
+        let id = read_frame(&mut stream).await.unwrap();
+        answer(&mut stream, "AA", &id, "").await;
+        told
+    });
+    let mut send = async |id| timeout(BOUND, sender.send(&order(id))).await.unwrap();
+    assert_eq!(send(1).await, Verdict::Accepted { answer: "CA, AA".to_owned() });
+    let refused = send(2).await;
+    assert_eq!(refused, Verdict::rejected("committed (CA), then answered AE with ERR-3 207"), "never sent again");
+    assert_eq!(
+        send(3).await,
+        Verdict::Accepted { answer: "AA".to_owned() },
+        "one answer is enough where it is the application's"
+    );
+    for (n, told) in pump.await.unwrap().into_iter().enumerate() {
+        assert!(told.contains("|ACK^O16^ACK|") && told.contains(&format!("MSA|CA|R-c{}\r", n + 1)), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_committed_order_without_its_application_answer_is_delivered_and_says_so() {
+    let (listener, address) = listen().await;
+    let timeout_of = Duration::from_millis(50);
+    let mut sender =
+        Mllp::new(MllpSettings { address: address.to_string(), timeout: timeout_of, awaits_application: true })
+            .sender(0);
+    let pump = tokio::spawn(async move {
+        let mut stream = accept(&listener).await;
+        let id = read_frame(&mut stream).await.unwrap();
+        answer(&mut stream, "CA", &id, "").await;
+        read_frame(&mut stream).await
+    });
+    let verdict = timeout(BOUND, sender.send(&order(1))).await.unwrap();
+    assert_eq!(verdict, Verdict::Accepted { answer: "CA, and no application ACK in time".to_owned() });
+    assert_eq!(pump.await.unwrap(), None, "the connection is closed: a late answer is nobody else's");
 }
