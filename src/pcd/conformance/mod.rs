@@ -280,4 +280,6 @@ impl Told<'_> {
 }
 
 #[cfg(test)]
+mod documented_tests;
+#[cfg(test)]
 mod tests;

@@ -56,8 +56,10 @@ impl fmt::Display for On {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 8] =
             ["PCD-01", "PCD-03", "PCD-04", "PCD-05", "PCD-10", "PCD-15", "answers", "other HL7 v2"];
-        if self.0 == On::ANY.0 {
-            return f.write_str("any HL7 v2");
+        for (set, name) in [(On::ANY, "any HL7 v2"), (On::PCD, "any IHE PCD"), (On::REPORTS, "IHE PCD, no answers")] {
+            if self.0 == set.0 {
+                return f.write_str(name);
+            }
         }
         let names: Vec<&str> = (0..NAMES.len()).filter(|bit| self.0 & (1 << bit) != 0).map(|bit| NAMES[bit]).collect();
         f.write_str(&names.join(", "))
