@@ -1,12 +1,19 @@
-//! Which messages are taken: `where`, values at paths, and `when`, an expression. Both must hold.
+//! Which messages are taken: `transaction`, what the message is for, `where`, values at paths, and `when`, an expression.
+//! All must hold.
 
-use crate::hl7::{Message, Path, unescape};
+use std::sync::Arc;
+
+use crate::{
+    hl7::{Message, Path, unescape},
+    pcd::{self, Nomenclature, Transaction},
+};
 
 use super::Expression;
 
-/// `where` and `when`; both must hold; empty takes everything.
+/// `transaction`, `where` and `when`; all must hold; empty takes everything.
 #[derive(Default)]
 pub struct Filter {
+    transactions: Option<(Vec<Transaction>, Arc<Nomenclature>)>,
     conditions: Vec<Condition>,
     when: Option<Expression>,
 }
@@ -25,12 +32,19 @@ pub struct Condition {
 impl Filter {
     /// Takes what meets all conditions and the expression.
     pub fn new(conditions: Vec<Condition>, when: Option<Expression>) -> Filter {
-        Filter { conditions, when }
+        Filter { transactions: None, conditions, when }
+    }
+
+    /// The same, of these transactions only, as the table of profiles in `nomenclature` tells them.
+    pub fn of(self, transactions: Vec<Transaction>, nomenclature: Arc<Nomenclature>) -> Filter {
+        Filter { transactions: Some((transactions, nomenclature)), ..self }
     }
 
     /// Whether it takes the message; the error says why that could not be told, without content.
     pub fn takes(&self, message: &Message) -> Result<bool, String> {
-        if !self.conditions.iter().all(|condition| condition.holds(message)) {
+        let told = |nomenclature: &Nomenclature| pcd::recognise(message, nomenclature).transaction;
+        let wanted = self.transactions.as_ref().is_none_or(|(wanted, codes)| wanted.contains(&told(codes)));
+        if !wanted || !self.conditions.iter().all(|condition| condition.holds(message)) {
             return Ok(false);
         }
         self.when.as_ref().map_or(Ok(true), |when| when.holds(message))
@@ -38,7 +52,7 @@ impl Filter {
 
     /// It takes every message.
     pub fn is_empty(&self) -> bool {
-        self.conditions.is_empty() && self.when.is_none()
+        self.transactions.is_none() && self.conditions.is_empty() && self.when.is_none()
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     destination_table,
     document::Document,
     keys,
-    reader::Reader,
+    reader::{Reader, nearest},
     source::{Problem, Source},
     tables::Tables,
     value,
@@ -22,7 +22,7 @@ use crate::{
     },
     hl7::Charset,
     mllp::server::{Limits, Network},
-    pcd::conformance::Profile,
+    pcd::{Transaction, conformance::Profile},
 };
 
 /// Longest `max_message`: a message must fit a segment of the store's journal.
@@ -59,10 +59,10 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     let description = root.text("description", value::any);
     let listening = root.one("listener");
     let listener = listening.as_ref().and_then(listener);
-    let accept = root.one("accept").and_then(|table| filter(&table));
+    let mut hashed: Vec<Arc<[u8]>> = vec![source.text.as_bytes().into()];
+    let accept = root.one("accept").and_then(|table| filter(&table, around, &mut hashed));
     let repeat = root.one("repeat").and_then(|table| repeat(&table));
     let device = root.one("device").and_then(|table| device(&table));
-    let mut hashed: Vec<Arc<[u8]>> = vec![source.text.as_bytes().into()];
     let destinations = destination_table::read_all(&root, around, &mut hashed);
     let listening = listening?;
     check_batch(&listening, listener.as_ref(), repeat.as_ref());
@@ -220,14 +220,37 @@ fn device(table: &Reader<'_>) -> Option<DeviceRules> {
     Some(DeviceRules { expected_interval: expected?, silent_after: u32::try_from(silent_after?).ok()? })
 }
 
-/// `where` and `when` of `[accept]` or of a destination.
-pub(super) fn filter(table: &Reader<'_>) -> Option<Filter> {
+/// `transaction`, `where` and `when` of `[accept]` or of a destination.
+pub(super) fn filter(table: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<Arc<[u8]>>) -> Option<Filter> {
+    let transactions = transactions(table);
     let conditions = conditions(table);
     let when = match table.has("when") {
         true => table.text("when", expression).map(Some),
         false => Some(None),
     };
-    Some(Filter::new(conditions?, when?))
+    let filter = Filter::new(conditions?, when?);
+    let transactions = transactions?;
+    if transactions.is_empty() {
+        return Some(filter);
+    }
+    let codes = around.tables.nomenclature()?;
+    hashed.push(codes.bytes);
+    Some(filter.of(transactions, codes.nomenclature))
+}
+
+/// None written: every one.
+fn transactions(table: &Reader<'_>) -> Option<Vec<Transaction>> {
+    let names: Vec<&str> = Transaction::all().map(Transaction::name).collect();
+    let read = table.texts("transaction", |text| {
+        let what = || Problem::new(format!("{text:?} is none of {}", names.join(", ")), nearest(text, &names));
+        text.parse::<Transaction>().map_err(|()| what())
+    })?;
+    if read.is_empty() && table.has("transaction") {
+        let problem = Problem::new("no value is given, so nothing is ever taken", "name values or remove the line");
+        table.problem("transaction", problem);
+        return None;
+    }
+    Some(read)
 }
 
 fn conditions(table: &Reader<'_>) -> Option<Vec<Condition>> {

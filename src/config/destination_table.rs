@@ -57,7 +57,7 @@ fn read(
         }
     });
     let plan = plan(table, kind, around, hashed);
-    let filter = filter(table);
+    let filter = filter(table, around, hashed);
     let order = table.text("order", order);
     let lanes = table.count("lanes");
     let retry = table.one("retry").and_then(|table| retry(&table));

@@ -266,6 +266,12 @@ pub(super) static LISTENER: Table = Table {
 pub(super) static ACCEPT: Table = Table {
     title: "[accept]",
     keys: &[
+        key(
+            "transaction",
+            Texts("transaction such as PCD-04"),
+            Is(""),
+            "IHE PCD transactions, as the profile OID in MSH-21, MSH-9 or codes tell them; none: all.",
+        ),
         key("where", Map("PATH = value or list of values", true), Optional, "Every path must hold one of its values."),
         key("when", Text("expression"), Optional, "An expression that must be true."),
     ],
@@ -372,6 +378,12 @@ pub(super) static DESTINATION: Table = Table {
             "How bodies are made: as received, by the steps below, or IHE PCD to FHIR R4. Without it: `steps` where there are steps, `pcd-to-fhir` for a FHIR server, else `none`.",
         ),
         key("step", Kind::Many(&STEP), Optional, "Changes to the message, one verb a step, in order."),
+        key(
+            "transaction",
+            Texts("transaction such as PCD-04"),
+            Is(""),
+            "Which transactions of the channel's messages go here, as in `[accept]`.",
+        ),
         key(
             "where",
             Map("PATH = value or list of values", true),

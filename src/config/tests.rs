@@ -280,6 +280,27 @@ fn channels_may_share_an_address_only_with_the_same_limits() {
 }
 
 #[test]
+fn a_channel_takes_the_transactions_it_names_also_by_an_oid_of_the_sites_own() {
+    let pumps = with_lines("[accept]\ntransaction = [\"PCD-10\", \"PCD-04\"]", "");
+    let folder = Folder::with(&[
+        ("cannula.toml", ""),
+        ("channels/pumps.toml", &pumps),
+        ("channels/tables/pcd-profiles.csv", "oid,transaction,kind,source\n2.999.7,PCD-10,alias,our pumps\n"),
+    ]);
+    let config = folder.load().ok().unwrap();
+    let takes = |msh_9: &str, oid: &str| {
+        let text = format!("MSH|^~\\&|A||||20260301||{msh_9}|1|P|2.6|||||||||X^Y^{oid}^ISO\r");
+        config.channels[0].accepts(&Message::parse(text.into_bytes()).unwrap()).unwrap()
+    };
+    assert!(takes("ORU^R01", "2.999.7") && takes("ORU^R40", "") && takes("ORU^R42", "2.999.8"));
+    assert!(!takes("ORU^R01", "2.999.8") && !takes("ADT^A01", "") && !takes("ACK^R42", "2.999.7"));
+    let faults = |line: &str| channel_faults(&with_lines(&format!("[accept]\n{line}"), ""));
+    let unknown = "channels/pumps.toml:4:26: accept.transaction: \"PCD-99\" is none of PCD-01,";
+    assert!(faults("transaction = [\"PCD-04\", \"PCD-99\"]")[0].starts_with(unknown));
+    assert!(faults("transaction = []")[0].contains("nothing is ever taken"));
+}
+
+#[test]
 fn two_destinations_never_write_into_one_directory() {
     let destination =
         |name: &str| format!("[[destination]]\nname = \"{name}\"\ntype = \"file\"\ndirectory = \"out\"\n");
