@@ -34,6 +34,8 @@ mod recovery;
 mod reopen;
 mod reserve;
 mod retention;
+#[cfg(test)]
+mod retention_tests;
 mod secret;
 #[cfg(test)]
 pub(super) mod simulation;
