@@ -330,32 +330,19 @@ async fn retry_resume_and_reload_end_a_back_off_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_without_space_is_waited_for_and_the_receiver_is_not_asked_again() {
-    let shelf = Shelf::new();
-    let delivery = delivery(&shelf);
-    let (to, mut calls) = receiver();
-    shelf.put("ehr", 0, 1..=2);
-    shelf.with(|contents| contents.settle_faults.extend([StoreError::Full, StoreError::Full]));
-    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
-    calls.next().await.accept();
-    assert_eq!(calls.next().await.id(), 2);
-    assert_eq!(shelf.outcomes(), [(1, "accepted AA 1".into())]);
-    assert_eq!(status(&delivery).state, "running");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_failed_is_waited_for_and_the_receiver_is_not_asked_again() {
-    let shelf = Shelf::new();
-    let delivery = delivery(&shelf);
-    let (to, mut calls) = receiver();
-    shelf.put("ehr", 0, 1..=2);
-    let failed = || StoreError::Failed("EIO".into());
-    shelf.with(|contents| contents.settle_faults.extend([failed(), failed(), failed()]));
-    delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
-    calls.next().await.accept();
-    assert_eq!(calls.next().await.id(), 2);
-    assert_eq!(shelf.outcomes(), [(1, "accepted AA 1".into())]);
-    assert_eq!(status(&delivery).state, "running");
+async fn a_store_without_space_or_failed_is_waited_for_and_the_receiver_is_not_asked_again() {
+    for fault in [StoreError::Full, StoreError::Failed("EIO".into())] {
+        let shelf = Shelf::new();
+        let delivery = delivery(&shelf);
+        let (to, mut calls) = receiver();
+        shelf.put("ehr", 0, 1..=2);
+        shelf.with(|contents| contents.settle_faults.extend([fault.clone(), fault.clone(), fault]));
+        delivery.apply(vec![configured("ehr", 1, service(to, 7))]).unwrap();
+        calls.next().await.accept();
+        assert_eq!(calls.next().await.id(), 2);
+        assert_eq!(shelf.outcomes(), [(1, "accepted AA 1".into())]);
+        assert_eq!(status(&delivery).state, "running");
+    }
 }
 
 #[tokio::test(start_paused = true)]
