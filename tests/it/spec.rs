@@ -1,9 +1,17 @@
 //! The whole table of bad input against the built engine, with the channels that `mllp-test spec` prints for it, and its
 //! outbound rows against a lane of the engine's.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use mllp_test::spec::{self, Addresses, Options, OutboundOptions, Report, Splits, Verdict};
+use mllp_test::{
+    MessageId, Sink, SinkConfig,
+    send::Client,
+    spec::{self, Addresses, Options, OutboundOptions, Report, Splits, Verdict},
+};
 
 use crate::engine::Site;
 
@@ -48,7 +56,7 @@ async fn the_engine_passes_every_row_of_the_bad_input_table_whole_and_cut_at_man
     };
     let report = spec::run(&options, |_| ()).await;
     assert!(report.is_clean() && report.counts()[0] > 150, "{}\n{}", told(&report), site.log());
-    // TLS and batches are not configured, and the store is not full.
+    // TLS and batches are not configured; the store is full in a test of its own.
     let skipped: Vec<&str> = skipped(&report).into_iter().filter(|row| *row != "66" && *row != "84").collect();
     assert_eq!(skipped, ["27", "28", "28", "29", "29", "29", "30"]);
     assert!(!site.log().contains("panic"), "{}", site.log());
@@ -67,4 +75,45 @@ async fn the_engine_as_sender_passes_every_outbound_row() {
     };
     let report = spec::run_outbound(&options, |_| ()).await.unwrap();
     assert!(report.is_clean() && report.rows.len() == 12, "{}\n{}", told(&report), site.log());
+}
+
+/// A message of 100 kB, so that a small store is soon full.
+fn large(number: u32) -> Vec<u8> {
+    let (id, pad) = (MessageId { run: 1, sender: 0, seq: u64::from(number) + 1 }, "x".repeat(100_000));
+    format!(
+        "MSH|^~\\&|GW|W|||20260105101112+0000||ORU^R01^ORU_R01|{id}|P|2.6|||AL|NE\rPID|||1^^^H^MR\rOBR|1||1|1^X^MDC|||20260105101112+0000\rNTE|1||{pad}\r"
+    )
+    .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_store_refuses_a_good_message_as_the_table_says_and_takes_it_once_there_is_room() {
+    let (mut site, addresses) = site();
+    let engine = fs::read_to_string(site.path("cannula.toml")).unwrap();
+    let small = "[store]\nsegment_bytes = \"1MiB\"\nmax_bytes = \"24MiB\"\nretain = \"0s\"\n";
+    let engine = engine.replace("[store]\n", small) + "[limits]\nhold_when_full = \"1s\"\n";
+    fs::write(site.path("cannula.toml"), engine).unwrap();
+    for (name, text) in spec::channels(&addresses) {
+        site.write_channel(name, &text.replace("[listener]\n", "[listener]\nmax_message = \"512KiB\"\n"));
+    }
+    tokio::task::block_in_place(|| site.start());
+    let mut client = Client::connect(&addresses.feed, PATIENCE).await.unwrap();
+    let mut number = 0;
+    while client.send(&large(number)).await.unwrap().is_positive() {
+        number += 1;
+        assert!(number < 1_000, "the store is never full:\n{}", site.log());
+    }
+    let options = Options { ack_timeout: PATIENCE, stores_full: true, ..Options::to(addresses.feed) };
+    let report = spec::run(&options, |_| ()).await;
+    assert_eq!(report.counts(), [1, 0, 0], "{}", told(&report));
+    assert!(report.rows[0].answer.contains("207"), "{}", report.rows[0].in_full());
+
+    let sink = Sink::start(&addresses.outbound, SinkConfig::default()).await.unwrap();
+    let until = Instant::now() + PATIENCE;
+    while !client.send(&large(number)).await.unwrap().is_positive() {
+        assert!(Instant::now() < until, "there is no room again:\n{}", site.log());
+    }
+    tokio::task::block_in_place(|| site.drained());
+    let account = sink.account();
+    assert_eq!((account.received, account.unnamed), (u64::from(number) + 1, 0), "each that was taken, and no other");
 }
