@@ -140,6 +140,27 @@ async fn load_that_sends_nothing_again_ends_with_the_reason_where_nobody_listens
 }
 
 #[tokio::test]
+async fn spec_writes_its_reports_and_fails_where_a_row_does() {
+    let (sink, junit) = (sink(&[], None).await, File::new("spec.xml"));
+    let address = sink.address().to_string();
+    let output = run(&["spec", &address, "--row", "9", "--row", "42", "--splits", "3", "--junit", junit.path()]).await;
+    let told = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for wanted in
+        ["Framing\n  ok      9  LF after", "Header\n  FAIL   42  MSH-9 empty: whole: answered CA", "1 ok, 1 failed"]
+    {
+        assert!(told.contains(wanted), "{wanted} in {told}");
+    }
+    assert!(std::fs::read_to_string(&junit.0).unwrap().contains("tests=\"2\" failures=\"1\""));
+    let passing = run(&["spec", &address, "--row", "9", "--json"]).await;
+    let report: serde_json::Value = serde_json::from_slice(&passing.stdout).unwrap();
+    assert_eq!((report["rows"][0]["verdict"].as_str(), passing.status.code()), (Some("ok"), Some(0)));
+    let channels = run(&["spec", "--print-channel"]).await;
+    assert!(channels.status.success() && text(&channels).contains("# channels/spec-strict.toml"));
+    assert_eq!(run(&["spec"]).await.status.code(), Some(64));
+}
+
+#[tokio::test]
 async fn the_library_starts_both_kinds_of_sink_with_one_rule_language() {
     let script = Script::<FhirAction>::parse(["nth=1:503", "every=2:slow:1ms"]).unwrap();
     let fhir = FhirSink::start("127.0.0.1:0", FhirSinkConfig { script, ..FhirSinkConfig::default() }).await.unwrap();

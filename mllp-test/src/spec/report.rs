@@ -26,9 +26,10 @@ pub struct RowResult {
     pub area: Area,
     /// What was sent, in words.
     pub what: String,
-    /// The bytes, escaped, long ones cut: those of the first way, or of the way that failed.
+    /// The bytes, escaped, long ones cut: those of the first way, or of the way that failed. For a sender what it was
+    /// answered, in words.
     pub sent: String,
-    /// What came back, the same.
+    /// What came back, the same. For a sender the control ids that came, by connection.
     pub answer: String,
     /// What should come back.
     pub expected: String,
@@ -74,9 +75,9 @@ impl RowResult {
     /// The row with bytes, answer and expectation.
     pub fn in_full(&self) -> String {
         let RowResult { sent, answer, expected, .. } = self;
-        format!(
-            "{self}\n            sent      {sent}\n            answer    {answer}\n            expected  {expected}"
-        )
+        let [ours, theirs] = if self.area == Area::Outbound { ["answered", "sender"] } else { ["sent", "answer"] };
+        let line = |label, text| format!("\n            {label:<9} {text}");
+        format!("{self}{}{}{}", line(ours, sent), line(theirs, answer), line("expected", expected))
     }
 }
 
