@@ -65,7 +65,7 @@ pub(super) struct SpecArgs {
     #[arg(long, value_name = "ADDRESS", conflicts_with = "address")]
     outbound: Option<String>,
     /// A listener of an engine that delivers to --outbound; without it make the sender send when told.
-    #[arg(long, value_name = "ADDRESS", requires = "outbound")]
+    #[arg(long, value_name = "ADDRESS")]
     feed: Option<String>,
     /// How long the sender waits for an answer.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
@@ -156,7 +156,9 @@ impl SpecArgs {
         let addresses = Addresses {
             usual: self.address.clone().unwrap_or(usual.usual),
             strict: self.strict.clone().unwrap_or(usual.strict),
-            ..usual
+            batch: self.batch.clone().unwrap_or(usual.batch),
+            feed: self.feed.clone().unwrap_or(usual.feed),
+            outbound: self.outbound.clone().unwrap_or(usual.outbound),
         };
         for (name, text) in spec::channels(&addresses) {
             println!("# channels/{name}.toml\n{text}");

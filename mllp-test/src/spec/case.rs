@@ -78,6 +78,8 @@ pub(super) struct Due {
     pub(super) control_id: Option<Vec<u8>>,
     /// `None` where the header cannot be read, so that either mode will do.
     pub(super) mode: Option<Mode>,
+    /// For a batch, how many acknowledgements the answer holds, each as expected.
+    pub(super) members: Option<usize>,
     /// The separators the answer must use, MSH-1 and MSH-2.
     pub(super) separators: Option<&'static [u8]>,
 }
@@ -93,6 +95,7 @@ impl Due {
         if !codes.contains(&ack.code.as_str()) {
             return Err(format!("answered {} where {} is due", ack.code, codes.join(" or ")));
         }
+        self.judge_members(answer, &codes)?;
         let id = self.control_id.as_deref();
         if id.is_some_and(|id| id != ack.control_id) {
             let (is, due) = (ack.control_id.len(), id.unwrap_or_default().len());
@@ -109,6 +112,16 @@ impl Due {
                 Err("the answer does not use the sender's separators".to_owned())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn judge_members(&self, answer: &[u8], codes: &[&str]) -> Result<(), String> {
+        let Some(due) = self.members else { return Ok(()) };
+        let segments = answer.split(|byte| *byte == b'\r').filter(|segment| segment.starts_with(b"MSA"));
+        let as_due = |msa: &[u8]| msa.get(4..6).is_some_and(|code| codes.iter().any(|due| due.as_bytes() == code));
+        match segments.filter(|msa| as_due(msa)).count() {
+            count if count == due => Ok(()),
+            count => Err(format!("{count} acknowledgements with {} where {due} are due", codes.join(" or "))),
         }
     }
 
@@ -134,6 +147,9 @@ impl fmt::Display for Due {
             Some(b"") => f.write_str(", MSA-2 empty")?,
             Some(_) => f.write_str(", MSA-2 as sent")?,
             None => {}
+        }
+        if let Some(members) = self.members {
+            write!(f, ", for each of {members} messages")?;
         }
         if self.separators.is_some() { f.write_str(", the sender's separators") } else { Ok(()) }
     }
@@ -242,7 +258,7 @@ impl Case {
     pub(super) fn unreadable(row: u8, what: &'static str, content: impl Into<Vec<u8>>, expected: Expected) -> Case {
         let content = content.into();
         Case::wire(row, what, move |_| {
-            let due = Due { expected, control_id: Some(Vec::new()), mode: None, separators: None };
+            let due = Due { expected, control_id: Some(Vec::new()), mode: None, members: None, separators: None };
             Sent { due: vec![due], ..Sent::silently(framed(&content)) }
         })
         .in_one_mode()
@@ -278,7 +294,13 @@ pub(super) fn answered(content: &[u8], draft: &Draft, expected: Expected) -> Sen
 
 /// An answer under the draft's id, in its mode.
 pub(super) fn due(draft: &Draft, expected: Expected) -> Due {
-    Due { expected, control_id: Some(draft.id.clone().into_bytes()), mode: Some(draft.mode), separators: None }
+    Due {
+        expected,
+        control_id: Some(draft.id.clone().into_bytes()),
+        mode: Some(draft.mode),
+        members: None,
+        separators: None,
+    }
 }
 
 /// The part of the table a row is in.

@@ -8,6 +8,8 @@ pub struct Addresses {
     pub usual: String,
     /// The one that checks content.
     pub strict: String,
+    /// The one that takes batches.
+    pub batch: String,
     /// The one that feeds the outbound rows.
     pub feed: String,
     /// Where `--outbound` listens.
@@ -19,6 +21,7 @@ impl Default for Addresses {
         Addresses {
             usual: "127.0.0.1:2575".to_owned(),
             strict: "127.0.0.1:2576".to_owned(),
+            batch: "127.0.0.1:2578".to_owned(),
             feed: "127.0.0.1:2577".to_owned(),
             outbound: "127.0.0.1:6661".to_owned(),
         }
@@ -27,10 +30,11 @@ impl Default for Addresses {
 
 /// Each channel's file name and text.
 pub fn channels(addresses: &Addresses) -> Vec<(&'static str, String)> {
-    let Addresses { usual, strict, feed, outbound } = addresses;
+    let Addresses { usual, strict, batch, feed, outbound } = addresses;
     vec![
         ("spec", channel(usual, LIMITS)),
         ("spec-strict", channel(strict, "conformance = \"reject\"\n")),
+        ("spec-batch", channel(batch, "batch = true\n")),
         ("spec-outbound", FEED.replace("@feed", feed).replace("@outbound", outbound)),
     ]
 }

@@ -25,7 +25,8 @@ pub(super) fn rows() -> Vec<Case> {
 fn batch(what: &'static str, expected: Expected, in_file: bool, counts: (u32, u32)) -> Case {
     Case::wire(66, what, move |draft| {
         // The control id is the batch's, or in a batch ACK the first message's: a receiver's choice.
-        let due = Due { expected, control_id: None, mode: None, separators: None };
+        let members = (expected == Accept).then_some(2);
+        let due = Due { expected, control_id: None, mode: None, members, separators: None };
         Sent { due: vec![due], ..Sent::silently(framed(text(draft, in_file, counts).as_bytes())) }
     })
     .in_one_mode()
