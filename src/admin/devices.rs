@@ -1,11 +1,11 @@
 //! Devices over the API: who reports, who is silent, and what happened to one.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Problem,
-    api::{Answer, Asked, Named, PAGE_DEFAULT, PAGE_MAX, Page, Shared, asked, known, named},
+    api::{Answer, Asked, Named, PAGE_DEFAULT, PAGE_MAX, Page, Shared, asked, audited, known, named},
 };
 use crate::devices::{DeviceQuery, DeviceState, DeviceStatus, Event};
 
@@ -39,4 +39,13 @@ pub(super) async fn one(State(engine): Shared, id: Named<u64>) -> Answer<Json<De
     let (status, history) =
         found.ok_or_else(|| Problem::not_found("no device of that id; GET /api/devices lists them"))?;
     Ok(Json(DeviceView { status, history }))
+}
+
+pub(super) async fn forget(State(engine): Shared, id: Named<u64>) -> Answer<StatusCode> {
+    let id = named(id)?;
+    audited(&engine, "device.forget", &id.to_string()).await?;
+    match engine.devices.forget(id) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::not_found("no device of that id; GET /api/devices lists them")),
+    }
 }

@@ -141,6 +141,7 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/owed-acks/{entry}/discard", post(owed::discard))
         .route("/api/devices", get(devices::list))
         .route("/api/devices/{id}", get(devices::one))
+        .route("/api/devices/{id}/forget", post(devices::forget))
         .route("/api/unmapped", get(unmapped::list))
         .route("/api/conformance", get(senders::conformance))
         .route("/api/audit", get(api::audit))

@@ -9,6 +9,9 @@ use super::{Common, Outcome, api::Api, block_on};
 pub(super) struct DevicesArgs {
     /// One device by its id, as listed, with what happened to it lately
     id: Option<u64>,
+    /// Forget this device, as one taken out of use; it comes back when it is heard
+    #[arg(long, requires = "id")]
+    forget: bool,
     /// Channel name
     #[arg(long)]
     channel: Option<String>,
@@ -23,6 +26,11 @@ pub(super) struct DevicesArgs {
 pub(super) fn devices(common: &Common, args: DevicesArgs) -> Outcome {
     let api = Api::of(common)?;
     block_on(async {
+        if let (Some(id), true) = (args.id, args.forget) {
+            api.post(&format!("/api/devices/{id}/forget")).await?;
+            println!("{id} is forgotten");
+            return Ok(());
+        }
         if let Some(id) = args.id {
             let device = api.one(&format!("/api/devices/{id}")).await?;
             api.print_one(&device, history);

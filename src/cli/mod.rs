@@ -92,7 +92,9 @@ enum Command {
     )]
     Replay(api::ReplayArgs),
     /// List devices: when last heard, whether silent, how far their clocks are off, what is missing
-    #[command(after_help = "Example: cannula devices --state silent\n         cannula devices 12")]
+    #[command(
+        after_help = "Example: cannula devices --state silent\n         cannula devices 12\n         cannula devices 12 --forget"
+    )]
     Devices(devices::DevicesArgs),
     /// List the codes that no table has, or print them as rows of a table to fill in
     #[command(

@@ -197,6 +197,14 @@ impl Devices {
         Some((device.status(name, millis_passed(&self.clock)), device.history()))
     }
 
+    /// Forgets a device, as one that was taken out of use; false where there is none of that id. It comes back when heard.
+    pub fn forget(&self, id: u64) -> bool {
+        let known = &mut self.watched().known;
+        let before = known.devices.len();
+        known.devices.retain(|_, device| device.id != id);
+        known.devices.len() < before
+    }
+
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }

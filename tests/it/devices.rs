@@ -62,6 +62,11 @@ async fn devices_are_listed_page_by_page_filtered_and_one_by_one() {
     assert_eq!((code, serde_json::from_str::<Value>(&list).unwrap().as_array().unwrap().len()), (0, 5));
     assert_eq!(site.command(&["devices", "2"]).0, 0);
     assert_eq!(site.command(&["devices", "77"]).0, 1);
+    let told = site.command(&["devices", "2", "--forget"]);
+    assert_eq!(told.0, 0, "{}", told.2);
+    assert_eq!((site.post("/api/devices/2/forget").0, site.get("/api/devices/2").unwrap().0), (404, 404));
+    send(&site, [(1, 2)]).await;
+    assert_eq!(ids(&site.json("/api/devices")), [1, 3, 4, 5, 6], "it comes back when heard");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
