@@ -171,23 +171,26 @@ pub struct Alert {
 }
 
 impl Alert {
-    /// Every alert of a message: one in each OBR group that tells of one, else what the first group holds. The framework
-    /// allows one; a second must not be lost for that.
+    /// Every alert of a message, in each OBR group that tells of one, else what the first group holds. The framework allows
+    /// one; a second must not be lost for that.
     pub(super) fn all(reading: Reading<'_, '_>) -> Vec<Alert> {
         let groups = 0..reading.report.groups.len();
         let mut found: Vec<usize> = groups.filter(|group| is_alert(reading, *group)).collect();
         if found.is_empty() && !reading.report.groups.is_empty() {
             found.push(0);
         }
-        found.into_iter().map(|group| Alert::read(reading, group)).collect()
+        let read = |group| {
+            let rows: Vec<&Row<'_>> = reading.rows(group).filter(|row| !matches!(row.role, Role::Device(_))).collect();
+            apart(&rows).map(|rows| Alert::read(reading, group, rows)).collect::<Vec<_>>()
+        };
+        found.into_iter().flat_map(read).collect()
     }
 
-    fn read(reading: Reading<'_, '_>, group: usize) -> Alert {
-        let rows: Vec<&Row<'_>> = reading.rows(group).filter(|row| !matches!(row.role, Role::Device(_))).collect();
+    fn read(reading: Reading<'_, '_>, group: usize, rows: &[&Row<'_>]) -> Alert {
         let find = |attribute: &Attribute| rows.iter().copied().find(|row| attribute.is(row));
         let word = |attribute: &Attribute| find(attribute).and_then(|row| reading.word(row.obx.field(5).first()));
-        let event_row = event_row(&rows);
-        let interpretation = Interpretation::read(reading, &rows);
+        let event_row = event_row(rows);
+        let interpretation = Interpretation::read(reading, rows);
         let phase = word(&PHASE).map(|sent| Phase::read(&sent));
         let request = reading.report.groups[group].request;
         let report = request.and_then(|obr| EntityId::read(reading.message(), obr.field(3).first()));
@@ -203,12 +206,12 @@ impl Alert {
             text: find(&TEXT).map(|row| reading.text(row.obx.raw(5))).filter(|text| !text.is_empty()).or(words),
             phase,
             state: word(&STATE).map(|sent| AlarmState::read(&sent)),
-            inactivation: inactivation(reading, &rows),
+            inactivation: inactivation(reading, rows),
             priority: word(&PRIORITY).map(|sent| Priority::read(&sent)).or(interpretation.priority),
             kind: word(&TYPE).map(|sent| AlertType::read(&sent)).or(interpretation.kind),
             flags: interpretation.flags,
             source: find(&SOURCE).and_then(|row| reading.named(row.obx.field(5))),
-            observed: observed(reading, &rows, event_row),
+            observed: observed(reading, rows, event_row),
             confirm_within: find(&CONFIRM_TIMEOUT).and_then(|row| reading.quantity(row)),
             location: super::headline::location(reading, group),
             at: at.or_else(|| request.and_then(|obr| reading.moment(obr, 7))),
@@ -261,18 +264,33 @@ fn is_alert(reading: Reading<'_, '_>, group: usize) -> bool {
     reading.rows(group).any(|row| PHASE.is(row)) || by_request && !evidence
 }
 
+/// The rows of each alert in a group, which ought to have one: the next begins with the next event after a phase, or with
+/// the next phase.
+fn apart<'s, 'r, 'm>(rows: &'s [&'r Row<'m>]) -> impl Iterator<Item = &'s [&'r Row<'m>]> {
+    let phases: Vec<usize> = (0..rows.len()).filter(|i| PHASE.is(rows[*i])).collect();
+    let next = |pair: &[usize]| {
+        let after = pair[0] + 1..pair[1];
+        after.clone().find(|i| names_event(rows[*i])).unwrap_or(pair[1])
+    };
+    let mut starts: Vec<usize> = std::iter::once(0).chain(phases.windows(2).map(next)).collect();
+    starts.push(rows.len());
+    (1..starts.len()).map(move |i| &rows[starts[i - 1]..starts[i]]).collect::<Vec<_>>().into_iter()
+}
+
+fn names_event(row: &Row<'_>) -> bool {
+    ALARM.is(row)
+        || row.term.term.is_some_and(|term| term.kind == Kind::Event)
+        || row.code.triplets().any(|one| {
+            let refid = one.text.trim_ascii();
+            refid.starts_with(b"MDC_EVT_") || refid.starts_with(b"MDCX_EVT_")
+        })
+}
+
 /// The row that names the event: MDC_EVT_ALARM, else another event, else the first that describes nothing else.
 fn event_row<'r, 'm>(rows: &[&'r Row<'m>]) -> Option<&'r Row<'m>> {
-    let is_event = |row: &Row<'_>| {
-        row.term.term.is_some_and(|term| term.kind == Kind::Event)
-            || row.code.triplets().any(|one| {
-                let refid = one.text.trim_ascii();
-                refid.starts_with(b"MDC_EVT_") || refid.starts_with(b"MDCX_EVT_")
-            })
-    };
     let describes = |row: &Row<'_>| DESCRIBING.iter().any(|attribute| attribute.is(row));
     let find = |wanted: &dyn Fn(&Row<'_>) -> bool| rows.iter().copied().find(|row| wanted(row));
-    find(&|row| ALARM.is(row)).or_else(|| find(&is_event)).or_else(|| find(&|row| !describes(row)))
+    find(&|row| ALARM.is(row)).or_else(|| find(&names_event)).or_else(|| find(&|row| !describes(row)))
 }
 
 /// The event, and the sender's words for it. A technical alert has it in OBX-5, a physiological one in OBX-3.

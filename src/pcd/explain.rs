@@ -55,9 +55,14 @@ pub enum TypedReport {
 
 impl TypedReport {
     fn read(reading: Reading<'_, '_>, transaction: Transaction) -> Option<TypedReport> {
+        let alerts = || Some(Alert::all(reading)).filter(|all| !all.is_empty()).map(TypedReport::Alerts);
+        let event = || PumpEvent::read(reading).map(Box::new).map(TypedReport::PumpEvent);
         match transaction {
-            Transaction::Pcd04 => Some(Alert::all(reading)).filter(|all| !all.is_empty()).map(TypedReport::Alerts),
-            Transaction::Pcd10 => PumpEvent::read(reading).map(Box::new).map(TypedReport::PumpEvent),
+            Transaction::Pcd04 => alerts(),
+            // An alert or event that came under another profile is one all the same.
+            Transaction::Pcd10 => event().or_else(|| reading.report.is_alert().then(alerts)?),
+            Transaction::Pcd01 | Transaction::Pcd15 | Transaction::Observation if reading.report.is_alert() => alerts(),
+            Transaction::Pcd01 | Transaction::Pcd15 | Transaction::Observation => event(),
             Transaction::Pcd03 => InfusionOrder::read(reading).map(Box::new).map(TypedReport::InfusionOrder),
             Transaction::Pcd05 | Transaction::Pcd03Answer | Transaction::Acknowledgement => {
                 Reply::read(reading).map(Box::new).map(TypedReport::Reply)

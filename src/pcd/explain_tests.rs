@@ -185,6 +185,42 @@ fn two_alerts_in_one_message_are_both_told() {
 }
 
 #[test]
+fn two_alerts_in_one_group_are_both_told() {
+    let second = ALERT.lines().skip(4).map(|line| line.replace("|1.1.1.", "|1.1.2.").replace("Escalate", "end"));
+    let two = format!("{ALERT}{}", second.map(|line| format!("{line}\n")).collect::<String>());
+    let found = report(&two.replace("|1.1.2.2|84|", "|1.1.2.2|97|"));
+    let values = ["84", "97"].map(Value::from);
+    assert_eq!(found["alerts"].as_array().unwrap().len(), 2);
+    assert_eq!([0, 1].map(|i| found["alerts"][i]["observed"][0]["value"]["value"].clone()), values);
+    assert_eq!((&found["alerts"][0]["phase"], &found["alerts"][1]["phase"]), (&"escalate".into(), &"end".into()));
+}
+
+#[test]
+fn an_alert_or_event_under_another_profile_is_told_as_one() {
+    let observation = |text: &str, profile: &str| text.replace(profile, "1.3.6.1.4.1.19376.1.6.1.1.1");
+    let alert = explained(&observation(ALERT, "1.3.6.1.4.1.19376.1.6.4.4"));
+    assert_eq!(alert.recognised.transaction, Transaction::Pcd01);
+    assert!(alert.headline.starts_with("Alert (high priority, physiological) escalated"), "{}", alert.headline);
+    let event = explained(&observation(STOPPED, " 1.3.6.1.4.1.19376.1.6.4.10"));
+    assert!(event.headline.starts_with("Pump event: infusion stopped"), "{}", event.headline);
+}
+
+#[test]
+fn a_source_that_is_no_place_gives_no_number_of_any_source() {
+    for place in ["SECONDARY", "1.1.0.0", "1.0.0.0"] {
+        let found = report(&STOPPED.replace("|1.1.3.0||||||R", &format!("|{place}||||||R")))["pump_event"].take();
+        assert_eq!(found["source"]["place"], place, "kept as sent");
+        assert_eq!(found["infusion"]["volume_segment"], Value::Null, "{place}: there are two sources");
+        assert_eq!(found["infusion"]["volume_cumulative"], Value::Null, "{place}");
+        assert_eq!(found["infusion"]["flow"]["value"], "0.00", "{place}");
+    }
+    let one: String = STOPPED.lines().take(11).map(|line| format!("{line}\n")).collect();
+    let one = one.replace("|1.1.3.0||||||R", "|1.1.0.0||||||R")
+        + "OBX|10|NM|157993^MDC_VOL_FLUID_DELIV_TOTAL^MDC|1.1.2.2|7|263762^MDC_DIM_MILLI_L^MDC|||||R\n";
+    assert_eq!(report(&one)["pump_event"]["infusion"]["volume_cumulative"]["value"], "7", "the only source");
+}
+
+#[test]
 fn an_alert_without_any_row_it_should_have_is_still_told() {
     let bare =
         "MSH|^~\\&|A||||20260301120000+0000||ORU^R40^ORU_R40|1|P|2.6\nOBX|1|ST|X^Pump stopped^L||all wrong||||||F\n";

@@ -144,7 +144,7 @@ impl PumpEvent {
         Some(PumpEvent {
             event: kind_of(&code),
             code,
-            infusion: Infusion::read(reading, row.group, source.as_ref().map(|(_, place)| *place)),
+            infusion: Infusion::read(reading, row.group, source.as_ref().and_then(|(_, place)| *place)),
             source: source.map(|(source, _)| source),
             order: request.and_then(|obr| EntityId::read(reading.message(), obr.field(2).first())),
             at,
@@ -163,7 +163,7 @@ impl PumpEvent {
 impl Infusion {
     /// What the rows of a group tell of one source; of all of them where none is named.
     pub(super) fn read(reading: Reading<'_, '_>, group: usize, source: Option<Containment>) -> Infusion {
-        let scope = Scope { reading, group, source };
+        let scope = Scope::new(reading, group, source);
         let drug = request_drug(reading, group);
         let label = || {
             let text = scope.own(&DRUG_LABEL).map(|row| reading.text(row.obx.raw(5))).filter(|text| !text.is_empty());
@@ -172,16 +172,12 @@ impl Infusion {
         let segment_or = |attribute| scope.own(attribute).and_then(|row| reading.quantity(row));
         Infusion {
             drug: drug.or_else(label),
-            infusing: scope.word(scope.any(&INFUSING)),
+            infusing: scope.word(scope.once(&INFUSING)),
             delivery: scope.word(scope.own(&DELIVERY)),
             not_delivering_reason: scope.word(scope.own(&REASON)),
             mode: scope.word(scope.own(&MODE)),
-            active_sources: scope.any(&ACTIVE_SOURCES).map(|row| scope.words(row)).unwrap_or_default(),
-            flow: scope
-                .any(&CURRENT_FLOW)
-                .or_else(|| scope.own(&FLOW))
-                .or_else(|| scope.any(&FLOW))
-                .and_then(|row| reading.quantity(row)),
+            active_sources: scope.once(&ACTIVE_SOURCES).map(|row| scope.words(row)).unwrap_or_default(),
+            flow: scope.once(&CURRENT_FLOW).or_else(|| scope.once(&FLOW)).and_then(|row| reading.quantity(row)),
             dose_rate: segment_or(&DOSE_RATE),
             concentration: segment_or(&CONCENTRATION),
             volume_segment: segment_or(&SEGMENT),
@@ -240,16 +236,18 @@ fn kind_of(code: &Named) -> PumpEventKind {
     }
 }
 
-/// The source that MDC_ATTR_EVT_SOURCE names, else the channel that the event's own row is in where it is a source.
-fn source(reading: Reading<'_, '_>, group: usize) -> Option<(PumpSource, Containment)> {
+/// The source that MDC_ATTR_EVT_SOURCE names, and its place where that is one.
+fn source(reading: Reading<'_, '_>, group: usize) -> Option<(PumpSource, Option<Containment>)> {
     let row = reading.rows(group).find(|row| EVT_SOURCE.is(row))?;
     let place = reading.text(row.obx.raw(5));
-    let key = Containment::parse(place.as_bytes())?.key();
+    let Some(key) = Containment::parse(place.as_bytes()).map(Containment::key) else {
+        return Some((PumpSource { place, what: None, label: None }, None)).filter(|found| !found.0.place.is_empty());
+    };
     let device = |row: &&Row<'_>| matches!(row.role, Role::Device(_)) && row.place.map(Containment::key) == Some(key);
     let what = reading.rows(group).find(device).map(|row| reading.what(row));
     let label = reading.rows(group).find(|row| LABEL.is(row) && is_within(row, key));
     let label = label.map(|row| reading.text(row.obx.raw(5))).filter(|label| !label.is_empty());
-    Some((PumpSource { place, what, label }, key))
+    Some((PumpSource { place, what, label }, Some(key)))
 }
 
 /// OBR-4, which an infusion has its drug in; not where it names a device or a service.
@@ -262,12 +260,6 @@ fn request_drug(reading: Reading<'_, '_>, group: usize) -> Option<Named> {
     (!no_drug && !service).then_some(drug)
 }
 
-/// The two places are in different devices: level 1 is the MDS, 2 the VMD.
-fn differ(place: Option<Containment>, other: Containment, level: usize) -> bool {
-    let number = |place: Containment| Some(place.part(level)).filter(|number| *number != 0);
-    place.and_then(number).zip(number(other)).is_some_and(|(one, two)| one != two)
-}
-
 fn is_within(row: &Row<'_>, key: Containment) -> bool {
     row.place.is_some_and(|place| place.key() == key || place.above().any(|up| up.key() == key))
 }
@@ -277,33 +269,58 @@ struct Scope<'r, 'm> {
     reading: Reading<'r, 'm>,
     group: usize,
     source: Option<Containment>,
+    /// Channels with something of their own, of the source or where none is named of the whole group.
+    channels: Vec<Containment>,
 }
 
 impl<'r, 'm> Scope<'r, 'm> {
-    /// What every source has of its own: under the source, else where no other source has it.
-    fn own(&self, attribute: &Attribute) -> Option<&'r Row<'m>> {
-        let rows = || self.reading.rows(self.group).filter(|row| attribute.is(row));
-        let Some(source) = self.source else { return rows().next() };
-        rows().find(|row| is_within(row, source)).or_else(|| rows().find(|row| !self.is_elsewhere(row)))
-    }
-
-    /// What the pump has once: anywhere but in another source.
-    fn any(&self, attribute: &Attribute) -> Option<&'r Row<'m>> {
-        let rows = || self.reading.rows(self.group).filter(|row| attribute.is(row));
-        let Some(source) = self.source else { return rows().next() };
-        rows().find(|row| !self.is_elsewhere(row)).or_else(|| rows().find(|row| is_within(row, source)))
-    }
-
-    /// The row is in a source that is not the event's.
-    fn is_elsewhere(&self, row: &Row<'_>) -> bool {
-        let Some(source) = self.source.filter(|source| !is_within(row, *source)) else { return false };
-        if [1, 2].into_iter().any(|level| differ(row.place, source, level)) {
-            return true;
+    fn new(reading: Reading<'r, 'm>, group: usize, source: Option<Containment>) -> Scope<'r, 'm> {
+        let mut scope = Scope { reading, group, source, channels: Vec::new() };
+        let metrics = reading.rows(group).filter(|row| row.role == Role::Metric);
+        for row in metrics.filter(|row| source.is_none_or(|source| is_within(row, source))) {
+            let own = channel(row).filter(|channel| !scope.is_shared(*channel) && !scope.channels.contains(channel));
+            // Two are as good as many: with more than one, none of them is the source.
+            scope.channels.extend(own.filter(|_| scope.channels.len() < 2));
         }
-        self.reading.report.devices_above(row).any(|device| {
-            let refid = self.reading.what(device).name;
-            let is_source = ["SOURCE", "CHAN_PRIMARY", "CHAN_SECONDARY"].iter().any(|word| refid.contains(word));
-            is_source && device.place.map(Containment::key) != Some(source)
+        scope
+    }
+
+    /// What every source has of its own: in the source, else what the pump tells for all.
+    fn own(&self, attribute: &Attribute) -> Option<&'r Row<'m>> {
+        let rows = || self.reading.rows(self.group).filter(|row| attribute.is(row) && self.may_speak(row));
+        let within = |row: &&Row<'_>| self.source.is_some_and(|source| is_within(row, source));
+        rows().find(within).or_else(|| rows().next())
+    }
+
+    /// What the pump has once, wherever it tells it; not where several tell it and none is the source.
+    fn once(&self, attribute: &Attribute) -> Option<&'r Row<'m>> {
+        let mut rows = self.reading.rows(self.group).filter(|row| attribute.is(row) && !self.is_of_another_pump(row));
+        self.own(attribute).or_else(|| rows.next().filter(|_| rows.next().is_none()))
+    }
+
+    fn may_speak(&self, row: &Row<'_>) -> bool {
+        !self.is_of_another_pump(row)
+            && channel(row).is_none_or(|channel| {
+                Some(channel) == self.source || self.is_shared(channel) || self.channels == [channel]
+            })
+    }
+
+    /// In another MDS or VMD than the source.
+    fn is_of_another_pump(&self, row: &Row<'_>) -> bool {
+        let (Some(source), Some(place)) = (self.source, row.place) else { return false };
+        [1, 2].into_iter().any(|level| {
+            let (one, two) = (source.part(level), place.part(level));
+            one != 0 && two != 0 && one != two
+        })
+    }
+
+    /// A channel that tells of the delivery of the pump as a whole.
+    fn is_shared(&self, channel: Containment) -> bool {
+        let devices = self.reading.rows(self.group).filter(|row| matches!(row.role, Role::Device(_)));
+        let mut here = devices.filter(|row| row.place.map(Containment::key) == Some(channel));
+        here.any(|row| {
+            let refid = self.reading.what(row).name;
+            refid.contains("DELIVERY") || refid.contains("_INFO")
         })
     }
 
@@ -315,4 +332,10 @@ impl<'r, 'm> Scope<'r, 'm> {
     fn word(&self, row: Option<&Row<'_>>) -> Option<String> {
         row.map(|row| self.words(row).join(", ")).filter(|word| !word.is_empty())
     }
+}
+
+/// The 11073 channel a row is in. The short forms of OBX-4 have none.
+fn channel(row: &Row<'_>) -> Option<Containment> {
+    let place = row.place.filter(|place| place.levels() >= 4)?;
+    std::iter::once(place.key()).chain(place.above()).find(|up| up.levels() == 3)
 }
