@@ -8,6 +8,7 @@ mod crash;
 mod devices;
 mod drain;
 mod engine;
+mod findings;
 mod interop;
 mod layers;
 mod messages;
