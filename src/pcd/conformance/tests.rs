@@ -442,6 +442,22 @@ proptest! {
         }
     }
 
+    /// The short way to a verdict on a time is right where it says yes, and says yes to the usual ones.
+    #[test]
+    fn a_usual_time_is_a_time(
+        digits in "[0-9]{4}[01][0-9][0-3][0-9][0-2][0-9][0-6][0-9][0-6][0-9][+-][01][0-9][0-6][0-9]",
+        at in 0..=19_usize,
+        other in "[0-9+a.-]",
+    ) {
+        let mut changed = digits.clone();
+        changed.replace_range(at.min(18)..=at.min(18), &other);
+        for text in [&digits, &changed] {
+            let usual = base::is_usual_time(text.as_bytes());
+            prop_assert!(!usual || crate::hl7::Time::parse(text).is_ok(), "{text}");
+        }
+        prop_assert!(base::is_usual_time(b"20260314101500+0100") && base::is_usual_time(b"20261228235959-1130"));
+    }
+
     /// Whatever is sent is judged, not feared.
     #[test]
     fn any_bytes_that_parse_are_checked(tail in "[A-Z0-9|^~\\\\&.+\r -]{0,300}") {
