@@ -39,6 +39,8 @@ const FOLLOWED_MAX: usize = 10_000;
 const SENDERS_MAX: usize = 4_096;
 /// How often what might have been missed is looked for, and what could not be sent is tried again.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How long what is due is owed by a channel that no longer answers after delivery.
+const KEEP_OF_NOBODY: Duration = Duration::from_secs(24 * 3600);
 /// Entries looked at in one step of a sweep.
 const PAGE: usize = 1_000;
 
@@ -266,10 +268,13 @@ impl Owed {
         let old: Vec<(u64, LaneId, u64)> = {
             let inner = self.inner();
             let is_old = |followed: &Followed| {
-                let AckWhen::Delivered { keep, .. } = inner.channels.get(&followed.channel)? else { return None };
+                let keep = match inner.channels.get(&followed.channel) {
+                    Some(AckWhen::Delivered { keep, .. }) => *keep,
+                    _ => KEEP_OF_NOBODY,
+                };
                 let owing = followed.owing.as_ref().filter(|owing| !owing.sending)?;
                 let since = owing.due.as_ref()?.1;
-                (now.duration_since(since) > *keep).then_some(owing.entry)
+                (now.duration_since(since) > keep).then_some(owing.entry)
             };
             let old = inner.followed.iter().filter_map(|(id, followed)| {
                 Some((*id, LaneId::to_sender(followed.channel.clone()), is_old(followed)?))
