@@ -32,6 +32,8 @@ pub struct Metrics {
     pub ack_seconds: HistogramVec,
     /// `{channel}`: repeats by the sender, answered with the first answer and not stored again.
     pub repeats: IntCounterVec,
+    /// `{channel,kind}`: messages with observations that identify no patient, by what they do name: unknown, location, nobody.
+    pub unassociated: IntCounterVec,
     /// `{channel}`: messages with the content of an earlier one under another control id.
     pub retransmissions: IntCounterVec,
     /// `{channel}`: a control id used again for different content; stored as a new message.
@@ -111,6 +113,12 @@ impl Metrics {
             )?,
             ack_seconds: histograms(&r, "ack_seconds", "Last byte in to ACK written.", &["channel"])?,
             repeats: counters(&r, "repeats_total", "Repeats by the sender.", &["channel"])?,
+            unassociated: counters(
+                &r,
+                "unassociated_total",
+                "Messages with observations that identify no patient.",
+                &["channel", "kind"],
+            )?,
             retransmissions: counters(
                 &r,
                 "retransmissions_total",

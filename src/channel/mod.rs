@@ -121,18 +121,20 @@ pub enum Retransmission {
     Off,
 }
 
-/// How often a channel's devices report, and when one is silent.
+/// How a channel's devices are told, how often they report, and when one is silent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRules {
     /// Between two reports; `None`: learned from each device.
     pub expected_interval: Option<Duration>,
     /// Reports missed in a row; 0: no device is ever silent.
     pub silent_after: u32,
+    /// Which places name a device.
+    pub identification: Arc<pcd::Identification>,
 }
 
 impl Default for DeviceRules {
     fn default() -> DeviceRules {
-        DeviceRules { expected_interval: None, silent_after: 3 }
+        DeviceRules { expected_interval: None, silent_after: 3, identification: Arc::default() }
     }
 }
 
@@ -165,7 +167,7 @@ pub struct Destination {
 pub enum Order {
     /// Everything.
     Strict,
-    /// Messages of one device: the best of `pcd::device_keys`.
+    /// Messages of one device: the best of its [`pcd::Identification::device_keys`].
     Device,
     /// Messages of one patient: PID-3.1.
     Patient,
@@ -209,7 +211,10 @@ impl Channel {
             let name = &destination.name;
             let taken = destination.filter.takes(message);
             if taken.map_err(|why| self.failed(format!("destination {name}: when: {why}")))? {
-                routes.push(Route { destination: name.clone(), lane: destination.lane(message) });
+                routes.push(Route {
+                    destination: name.clone(),
+                    lane: destination.lane(message, &self.device.identification),
+                });
             }
         }
         Ok(routes)
@@ -285,10 +290,10 @@ impl Channel {
 
 impl Destination {
     /// The message's lane, below `lanes`.
-    pub fn lane(&self, message: &Message) -> u16 {
+    pub fn lane(&self, message: &Message, identification: &pcd::Identification) -> u16 {
         let key = match &self.order {
             Order::Strict => None,
-            Order::Device => pcd::device_keys(message).into_iter().next().map(String::into_bytes),
+            Order::Device => identification.device_keys(message).into_iter().next().map(String::into_bytes),
             Order::Patient => message.segment("PID").map(|pid| pid.field(3).component(1).raw().to_vec()),
             Order::Path(path) => message.first(path).map(<[u8]>::to_vec),
         };

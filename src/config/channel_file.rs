@@ -17,12 +17,13 @@ use super::{
 };
 use crate::{
     channel::{
-        AckWhen, Channel, Condition, Conformance, DeviceRules, Expression, Filter, Listener, Repeat, Retransmission,
-        stable_hash,
+        AckWhen, Channel, Condition, Conformance, Destination, DeviceRules, Expression, Filter, Listener, Repeat,
+        Retransmission, stable_hash,
     },
     hl7::Charset,
     mllp::server::{Limits, Network},
-    pcd::{Transaction, conformance::Profile},
+    pcd::{Identification, IdentityRules, PLACES, Transaction, conformance::Profile},
+    translate::Plan,
 };
 
 /// Longest `max_message`: a message must fit a segment of the store's journal.
@@ -63,7 +64,10 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     let accept = root.one("accept").and_then(|table| filter(&table, around, &mut hashed));
     let repeat = root.one("repeat").and_then(|table| repeat(&table));
     let device = root.one("device").and_then(|table| device(&table));
-    let destinations = destination_table::read_all(&root, around, &mut hashed);
+    let mut destinations = destination_table::read_all(&root, around, &mut hashed);
+    if let (Some(destinations), Some(device)) = (&mut destinations.read, &device) {
+        name_devices(destinations, &device.identification);
+    }
     let listening = listening?;
     check_batch(&listening, listener.as_ref(), repeat.as_ref());
     Some(Loaded {
@@ -217,7 +221,36 @@ fn device(table: &Reader<'_>) -> Option<DeviceRules> {
         false => Some(None),
     };
     let silent_after = table.count("silent_after");
-    Some(DeviceRules { expected_interval: expected?, silent_after: u32::try_from(silent_after?).ok()? })
+    let usual = identity(table);
+    let own = |sender: &Reader<'_>| Some((sender.text("name", value::filled)?, identity(sender)?));
+    let senders: Vec<_> = table.many("sender").iter().map(own).collect();
+    Some(DeviceRules {
+        expected_interval: expected?,
+        silent_after: u32::try_from(silent_after?).ok()?,
+        identification: Arc::new(Identification {
+            usual: usual?,
+            senders: senders.into_iter().collect::<Option<_>>()?,
+        }),
+    })
+}
+
+fn identity(table: &Reader<'_>) -> Option<IdentityRules> {
+    let places = table.texts("identity", |text| {
+        let place = PLACES.iter().find(|(name, _)| *name == text).map(|(_, rule)| *rule);
+        let known: Vec<&str> = PLACES.iter().map(|(name, _)| *name).collect();
+        place.ok_or_else(|| Problem::new(format!("{text:?} is no place"), format!("write one of {}", known.join(", "))))
+    });
+    let strip_prefix = table.texts("strip_prefix", value::filled);
+    Some(IdentityRules { places: places?, strip_prefix: strip_prefix? })
+}
+
+/// What is sent names a device as intake does.
+fn name_devices(destinations: &mut [Arc<Destination>], identification: &Arc<Identification>) {
+    for destination in destinations.iter_mut().filter_map(Arc::get_mut) {
+        if let Plan::PcdToFhir(settings) = &mut destination.plan {
+            settings.identification = identification.clone();
+        }
+    }
 }
 
 /// `transaction`, `where` and `when` of `[accept]` or of a destination.

@@ -281,6 +281,7 @@ fn pcd_to_fhir(table: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<A
     let value_in_identity = table.choice("identity", &[false, true]);
     Some(PcdToFhir {
         nomenclature: codes?.nomenclature,
+        identification: Arc::default(),
         unverified_final: unverified_final?,
         default_offset_minutes: offset?,
         identifier_systems: systems?,

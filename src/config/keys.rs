@@ -165,7 +165,12 @@ pub(super) static CHANNEL: Table = Table {
         key("listener", One(&LISTENER), Required, "Where messages come in."),
         key("accept", One(&ACCEPT), Optional, "Which messages are this channel's; without it, all."),
         key("repeat", One(&REPEAT), Optional, "How a sender's repeat is told."),
-        key("device", One(&DEVICE), Optional, "How often its devices report, and when one is silent."),
+        key(
+            "device",
+            One(&DEVICE),
+            Optional,
+            "How its devices are told, how often they report, and when one is silent.",
+        ),
         key("destination", Kind::Many(&DESTINATION), Required, "Where messages go, one table each."),
     ],
 };
@@ -316,7 +321,29 @@ pub(super) static DEVICE: Table = Table {
             Is("3"),
             "Reports missed in a row after which a device is silent, and no sooner than after 5 seconds; 0: no device is ever silent.",
         ),
+        IDENTITY,
+        STRIP_PREFIX,
+        key("sender", Kind::Many(&DEVICE_SENDER), Optional, "Senders whose devices are told otherwise, a table each."),
     ],
+};
+
+const IDENTITY: Key = key(
+    "identity",
+    Texts("place"),
+    Is("sys-id, obx-18-eui64, obx-18, prt-10"),
+    "Places that name a device, best first: `sys-id` (MDC_ATTR_SYS_ID), `obx-18-eui64`, `obx-18` (any other typed identifier), `obx-18-serial-model` (serial number and model), `prt-10`, `obr-3`, `msh-3`.",
+);
+
+const STRIP_PREFIX: Key = key(
+    "strip_prefix",
+    Texts("text"),
+    Is(""),
+    "Taken off a device's identifier where digits alone remain, for gateways that put a letter before it in some messages only. Two devices whose numbers differ by such a letter become one.",
+);
+
+pub(super) static DEVICE_SENDER: Table = Table {
+    title: "[[device.sender]]",
+    keys: &[key("name", Text("text"), Required, "Its MSH-3.1 or MSH-3.2."), IDENTITY, STRIP_PREFIX],
 };
 
 pub(super) static DESTINATION: Table = Table {

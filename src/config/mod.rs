@@ -308,4 +308,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod device_tests;
+#[cfg(test)]
 mod tests;

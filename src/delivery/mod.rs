@@ -32,6 +32,7 @@ use crate::{
     clock::Clock,
     destination::{self, Settings},
     metrics::Metrics,
+    pcd::Identification,
     store::{LaneId, Sequence, Settlement, Store, TO_SENDER},
 };
 use board::Board;
@@ -315,7 +316,7 @@ impl Delivery {
                     Ok(receiver) => configured.push(Configured {
                         key,
                         lanes: settings.lanes,
-                        way: way(settings.lanes, &settings.order),
+                        way: way(settings.lanes, &settings.order, &channel.device.identification),
                         settings: Some(settings.settings.clone()),
                         service: Arc::new(Service::of_channel(channel, settings, receiver)),
                     }),
@@ -502,8 +503,13 @@ impl DestinationStatus {
     }
 }
 
-fn way(lanes: u16, order: &Order) -> String {
-    format!("{lanes} {order:?}")
+fn way(lanes: u16, order: &Order, identification: &Identification) -> String {
+    match order {
+        Order::Device if *identification != Identification::default() => {
+            format!("{lanes} {order:?} {identification:?}")
+        }
+        _ => format!("{lanes} {order:?}"),
+    }
 }
 
 /// File names are unique by message only: two destinations in one directory would overwrite each other's files.

@@ -154,7 +154,11 @@ mod tests {
 
     #[test]
     fn a_configured_interval_holds_from_the_first_message_and_none_is_silent_where_it_is_switched_off() {
-        let rules = |silent_after| DeviceRules { expected_interval: Some(Duration::from_secs(300)), silent_after };
+        let rules = |silent_after| DeviceRules {
+            expected_interval: Some(Duration::from_secs(300)),
+            silent_after,
+            ..DeviceRules::default()
+        };
         for (silent_after, silent) in [(2, true), (0, false)] {
             let mut rhythm = Rhythm::default();
             rhythm.follow(&rules(silent_after));

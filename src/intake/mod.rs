@@ -308,7 +308,7 @@ impl Shared {
         check::listener(&message, header, listener)?;
         let message = message.read_as(listener.charset, listener.charset_default).map_err(Refusal::unparsed)?;
         check::text(&message)?;
-        let devices = pcd::device_keys(&message);
+        let devices = channel.device.identification.device_keys(&message);
         // Before anything refuses the message: a device that is refused is not silent.
         if let Some(device) = devices.first().filter(|_| first) {
             self.devices.heard(device, channel, &message, at);
@@ -316,6 +316,9 @@ impl Shared {
         let findings = self.conformance(channel, &message, at, first)?;
         let routes = channel.route(&message).map_err(|error| self.filter_failed(&error))?;
         let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
+        if first {
+            self.associated(channel, &message);
+        }
         Ok(Received {
             channel: channel.name.clone(),
             at,
@@ -330,6 +333,13 @@ impl Shared {
             },
             message: message.bytes(),
         })
+    }
+
+    /// Counts a message whose observations are of no patient it identifies.
+    fn associated(&self, channel: &Channel, message: &Message) {
+        if let Some(whose) = pcd::association(message).filter(|whose| *whose != pcd::Association::Patient) {
+            self.metrics.unassociated.with_label_values(&[&*channel.name, whose.label()]).inc();
+        }
     }
 
     /// Waits for the store and answers; holds the message while the store is full, up to `deadline`, which also those keep

@@ -3,8 +3,13 @@
 //! Two devices must never become one: what is shared by a rack or a gateway identifies a pump only together with
 //! something of its own, and a label without an authority is never taken for an identity.
 
-use super::{Report, Row, report::Nth};
-use crate::hl7::{Message, Repetition};
+use super::{
+    Report, Row,
+    association::{is_no_identifier, location_key},
+    identification::{IdentityRules, of_whole},
+    report::Nth,
+};
+use crate::hl7::{Field, Message, Repetition, Segment};
 
 /// Where a device's identity may stand, best first.
 ///
@@ -20,8 +25,14 @@ pub enum Rule {
     EquipmentEui64,
     /// A repetition of OBX-18 of another universal id type.
     Equipment,
+    /// A repetition of OBX-18 with a serial number, a model and a manufacturer, each part of the identity.
+    SerialAndModel,
     /// PRT-10 after the device's OBX (v2.7 and later).
     Participation,
+    /// OBR-3, where a sender gives each device one of its own.
+    Order,
+    /// MSH-3, where each device is a sender.
+    Sender,
 }
 
 /// Who gave a device its identifier.
@@ -56,18 +67,26 @@ impl Identity {
     }
 }
 
-/// The identity a device row carries itself, by the first rule that finds one. What it inherits is not looked for.
+/// The identity a device row carries itself, by the first of [`RULES`] that finds one. What it inherits is not looked for.
 pub fn identity_of(report: &Report<'_>, device: usize) -> Option<Identity> {
-    let row = &report.rows[device];
-    RULES.iter().find_map(|rule| match rule {
-        Rule::SystemId => row.attributes.iter().find_map(|&row| system_id(report.message, &report.rows[row])),
-        _ => row_identity(report.message, *rule, row),
-    })
+    RULES.iter().find_map(|rule| identity_at(*rule, report, device))
 }
 
 /// The identity that a row's own OBX-18 or PRT-10 carries.
 pub fn equipment_of(message: &Message, row: &Row<'_>) -> Option<Identity> {
     RULES.iter().find_map(|rule| row_identity(message, *rule, row))
+}
+
+/// The identity that stands in one place of a device row, its attributes, or what is above the row.
+pub(super) fn identity_at(rule: Rule, report: &Report<'_>, device: usize) -> Option<Identity> {
+    let (message, row) = (report.message, &report.rows[device]);
+    match rule {
+        Rule::SystemId => row.attributes.iter().find_map(|&row| system_id(message, &report.rows[row])),
+        Rule::Order | Rule::Sender if row.parent.is_some() => None,
+        Rule::Order => of_whole(rule, message, report.group(row).request.map(|obr| obr.segment)),
+        Rule::Sender => of_whole(rule, message, None),
+        _ => row_identity(message, rule, row),
+    }
 }
 
 /// What OBX-18 names the device without saying by whose authority, raw: good to show, no identity.
@@ -91,34 +110,43 @@ pub fn sender(message: &Message) -> String {
 /// Device identities of a message for search and ordering: best first, by [`RULES`], then labels, and last who sent it.
 /// At most 32.
 pub fn device_keys(message: &Message) -> Vec<String> {
-    let mut ranked: Vec<(u8, String)> = Vec::new();
-    for segment in message.segments().filter(|segment| matches!(segment.id(), "OBX" | "PRT")) {
-        let obx = segment.id() == "OBX";
-        if obx && is_system_id(segment.field(3).first()) {
-            let value = message.text(segment.field(5).component(1).raw());
-            note(&mut ranked, 0, own_or_scoped(message, value.trim()).key());
-        }
-        for repetition in segment.field(if obx { 18 } else { 10 }).repetitions().filter(|found| !found.is_empty()) {
-            ranked_equipment(&mut ranked, message, repetition, obx);
-        }
-    }
-    note(&mut ranked, 9, sender(message));
-    ranked.sort_by_key(|(rank, _)| *rank);
-    ranked.truncate(KEYS_MAX);
-    ranked.into_iter().map(|(_, key)| key).collect()
+    keys_by(&IdentityRules::default(), message)
 }
 
-/// The values of PID-3.1, for search and ordering. At most 32.
+/// The same by these rules.
+pub(super) fn keys_by(rules: &IdentityRules, message: &Message) -> Vec<String> {
+    let mut found = Ranked { rules, message, keys: Vec::new() };
+    for segment in message.segments() {
+        match segment.id() {
+            "OBX" => found.observation(segment),
+            "PRT" => found.each_equipment(segment.field(10), Rule::Participation),
+            "OBR" if found.rank(Rule::Order).is_some() => found.whole(Rule::Order, Some(segment)),
+            _ => {}
+        }
+    }
+    if found.rank(Rule::Sender).is_some() {
+        found.whole(Rule::Sender, None);
+    }
+    found.note(SENDER, sender(message));
+    found.keys.sort_by_key(|(rank, _)| *rank);
+    found.keys.truncate(KEYS_MAX);
+    found.keys.into_iter().map(|(_, key)| key).collect()
+}
+
+/// The values of PID-3.1, for search; of a message that identifies no patient, its bed. At most 32.
 pub fn patient_keys(message: &Message) -> Vec<String> {
     let mut keys = Vec::new();
     for pid in message.segments().filter(|segment| segment.id() == "PID") {
         for repetition in pid.field(3).repetitions().take(KEYS_MAX) {
             let value = message.text(repetition.component(1).raw());
             let value = value.trim();
-            if !value.is_empty() && value != "\"\"" && keys.len() < KEYS_MAX && !keys.iter().any(|key| key == value) {
+            if !is_no_identifier(value) && keys.len() < KEYS_MAX && !keys.iter().any(|key| key == value) {
                 keys.push(value.to_owned());
             }
         }
+    }
+    if keys.is_empty() {
+        keys.extend(location_key(message));
     }
     keys
 }
@@ -126,23 +154,85 @@ pub fn patient_keys(message: &Message) -> Vec<String> {
 const KEYS_MAX: usize = 32;
 const SYSTEM_ID: u32 = 67972;
 
-fn note(ranked: &mut Vec<(u8, String)>, rank: u8, key: String) {
-    let room = ranked.iter().filter(|(other, _)| *other == rank).count() < KEYS_MAX;
-    if room && !key.is_empty() && !ranked.iter().any(|(_, known)| *known == key) {
-        ranked.push((rank, key));
-    }
+/// Ranks behind those of the rules: labels, labels within an identity, the sender, and what the rules leave out.
+const LABEL: u8 = 100;
+const OWN_LABEL: u8 = 101;
+const SENDER: u8 = 102;
+const LEFT_OUT: u8 = 103;
+
+/// The keys found so far, with their ranks.
+struct Ranked<'r> {
+    rules: &'r IdentityRules,
+    message: &'r Message,
+    keys: Vec<(u8, String)>,
 }
 
-fn ranked_equipment(ranked: &mut Vec<(u8, String)>, message: &Message, repetition: Repetition<'_>, obx: bool) {
-    let label = message.text(repetition.component(1).raw()).trim().to_owned();
-    match typed(message, repetition) {
-        Some((identity, is_eui64)) => {
-            let rank = if !obx { 3 } else { 2 - u8::from(is_eui64) };
-            note(ranked, rank, identity.key());
-            note(ranked, 5, label);
+impl Ranked<'_> {
+    fn rank(&self, rule: Rule) -> Option<u8> {
+        self.rules.places.iter().position(|place| *place == rule).map(|place| place as u8)
+    }
+
+    /// As it is sent it can be searched for too.
+    fn identity(&mut self, rule: Rule, identity: Identity) {
+        let rank = self.rank(rule).unwrap_or(LEFT_OUT);
+        if self.rules.strip_prefix.is_empty() {
+            return self.note(rank, identity.key());
         }
-        None if !label.is_empty() && label != "\"\"" => note(ranked, 4, label),
-        None => {}
+        let as_sent = identity.key();
+        self.note(rank, self.rules.stripped(identity).key());
+        self.note(LEFT_OUT, as_sent);
+    }
+
+    fn note(&mut self, rank: u8, key: String) {
+        if key.is_empty() {
+            return;
+        }
+        if let Some(known) = self.keys.iter_mut().find(|(_, known)| *known == key) {
+            known.0 = known.0.min(rank);
+            return;
+        }
+        let room = self.keys.iter().filter(|(other, _)| *other == rank).count() < KEYS_MAX;
+        if room {
+            self.keys.push((rank, key));
+        }
+    }
+
+    fn observation(&mut self, obx: Segment<'_>) {
+        if is_system_id(obx.field(3).first()) {
+            let value = self.message.text(obx.field(5).component(1).raw());
+            if !value.trim().is_empty() {
+                self.identity(Rule::SystemId, own_or_scoped(self.message, value.trim()));
+            }
+        }
+        self.each_equipment(obx.field(18), Rule::Equipment);
+    }
+
+    fn each_equipment(&mut self, field: Field<'_>, rule: Rule) {
+        for repetition in field.repetitions().filter(|found| !found.is_empty()) {
+            self.equipment(repetition, rule);
+        }
+    }
+
+    fn equipment(&mut self, repetition: Repetition<'_>, rule: Rule) {
+        let label = self.message.text(repetition.component(1).raw()).trim().to_owned();
+        let Some((identity, is_eui64)) = typed(self.message, repetition) else {
+            if label != "\"\"" {
+                self.note(LABEL, label);
+            }
+            return;
+        };
+        if rule == Rule::Equipment && self.rank(Rule::SerialAndModel).is_some() {
+            let with_model = serial_and_model(self.message, repetition);
+            with_model.into_iter().for_each(|identity| self.identity(Rule::SerialAndModel, identity));
+        }
+        let rule = if rule == Rule::Equipment && is_eui64 { Rule::EquipmentEui64 } else { rule };
+        self.identity(rule, identity);
+        self.note(OWN_LABEL, label);
+    }
+
+    fn whole(&mut self, rule: Rule, order: Option<Segment<'_>>) {
+        let identity = of_whole(rule, self.message, order);
+        identity.into_iter().for_each(|identity| self.identity(rule, identity));
     }
 }
 
@@ -163,17 +253,33 @@ fn system_id(message: &Message, row: &Row<'_>) -> Option<Identity> {
 fn own_or_scoped(message: &Message, value: &str) -> Identity {
     match eui64(value) {
         Some(value) => Identity { authority: Authority::Eui64, value },
-        None => Identity { authority: Authority::Scope(sender(message)), value: value.to_owned() },
+        None => scoped(message, value.to_owned()),
     }
 }
 
-fn row_identity(message: &Message, rule: Rule, row: &Row<'_>) -> Option<Identity> {
+/// An identifier its sender gave.
+pub(super) fn scoped(message: &Message, value: String) -> Identity {
+    Identity { authority: Authority::Scope(sender(message)), value }
+}
+
+/// Serial number and model under their manufacturer, where all three are there.
+fn serial_and_model(message: &Message, repetition: Repetition<'_>) -> Option<Identity> {
+    let model = message.text(repetition.component(2).raw()).trim().to_owned();
+    let (identity, is_eui64) = typed(message, repetition)?;
+    let given = matches!(identity.authority, Authority::Oid(_) | Authority::Scope(_)) && !is_eui64 && !model.is_empty();
+    given.then(|| Identity { value: format!("{model}/{}", identity.value), ..identity })
+}
+
+pub(super) fn row_identity(message: &Message, rule: Rule, row: &Row<'_>) -> Option<Identity> {
     let equipment = |eui: bool| {
         let mut typed = row.obx.field(18).repetitions().filter_map(|repetition| typed(message, repetition));
         typed.find(|(_, is_eui64)| *is_eui64 == eui).map(|(identity, _)| identity)
     };
     match rule {
-        Rule::SystemId => None,
+        Rule::SystemId | Rule::Order | Rule::Sender => None,
+        Rule::SerialAndModel => {
+            row.obx.field(18).repetitions().find_map(|repetition| serial_and_model(message, repetition))
+        }
         Rule::EquipmentEui64 => equipment(true),
         Rule::Equipment => equipment(false),
         Rule::Participation => row.participations.iter().find_map(|prt: &Nth<'_>| {
@@ -183,7 +289,7 @@ fn row_identity(message: &Message, rule: Rule, row: &Row<'_>) -> Option<Identity
 }
 
 /// An EI that says by whose authority it is, and whether that is an EUI-64. Without EI.4 it may be a ward or a bed.
-fn typed(message: &Message, repetition: Repetition<'_>) -> Option<(Identity, bool)> {
+pub(super) fn typed(message: &Message, repetition: Repetition<'_>) -> Option<(Identity, bool)> {
     let part = |n| message.text(repetition.component(n).raw()).trim().to_owned();
     let (local, universal, kind) = (part(1), part(3), part(4).to_ascii_uppercase());
     if universal.is_empty() {

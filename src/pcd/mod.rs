@@ -4,6 +4,7 @@
 //! is read as far as it makes sense. No row is ever left out. No I/O, no clock.
 
 mod alert;
+mod association;
 mod coded;
 pub mod conformance;
 mod containment;
@@ -14,10 +15,13 @@ mod explain_tests;
 mod facts;
 mod fields;
 mod headline;
+mod identification;
 mod identity;
 mod infusion_order;
 mod nomenclature;
 mod pump_event;
+#[cfg(test)]
+mod real_messages_tests;
 mod report;
 mod retransmission;
 mod summary;
@@ -25,10 +29,12 @@ mod transaction;
 mod words;
 
 pub use alert::{AlarmState, Alert, AlertType, Inactivation, Observed, Phase, Priority};
+pub use association::{Association, association, is_no_identifier, location_key};
 pub use coded::{Coded, Triplet};
 pub use containment::{Containment, Level};
 pub use event::{EntityId, Moment, Named, Quantity};
 pub use explain::{ExplainedField, ExplainedSegment, Explanation, Meaning, TypedReport, explain};
+pub use identification::{Identification, IdentityRules, PLACES};
 pub use identity::{
     Authority, Identity, RULES, Rule, device_keys, equipment_of, eui64, identity_of, is_oid, is_uuid, label_of,
     patient_keys, sender,

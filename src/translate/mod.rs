@@ -14,7 +14,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{hl7::Message, pcd::Nomenclature};
+use crate::{
+    hl7::Message,
+    pcd::{Identification, Nomenclature},
+};
 
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub enum Plan {
 pub struct PcdToFhir {
     /// Codes.
     pub nomenclature: Arc<Nomenclature>,
+    /// Which places name a device.
+    pub identification: Arc<Identification>,
     /// Writes OBX-11 R, not validated by a person, as `final` rather than `preliminary`.
     pub unverified_final: bool,
     /// Offset of times sent without a zone, where MSH-7 has none either; minutes east of UTC.
@@ -59,6 +64,7 @@ impl PcdToFhir {
     pub fn new(nomenclature: Arc<Nomenclature>) -> PcdToFhir {
         PcdToFhir {
             nomenclature,
+            identification: Arc::default(),
             unverified_final: false,
             default_offset_minutes: None,
             identifier_systems: BTreeMap::new(),

@@ -339,7 +339,7 @@ pub(super) fn body(configuration: u64, context: Context) -> Translated {
 }
 
 pub(super) fn configured(destination: &str, lanes: u16, service: Service) -> Configured {
-    let way = way(lanes, &Order::Device);
+    let way = way(lanes, &Order::Device, &Identification::default());
     Configured { key: ("pumps".into(), destination.into()), lanes, way, settings: None, service: Arc::new(service) }
 }
 

@@ -169,10 +169,10 @@ pub fn is_private(code: u32) -> bool {
     partition == PRIVATE_PARTITION || term >= PRIVATE_TERMS
 }
 
-/// An identifier of the nomenclature, provisional ones (`MDCX_…`) included: capitals, digits and underscores.
+/// An identifier of the nomenclature, provisional ones (`MDCX_…`) included: letters, digits and underscores.
 pub fn is_refid(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    text.starts_with("MDC") && text.bytes().all(plain)
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (text.starts_with("MDC_") || text.starts_with("MDCX_")) && text.bytes().all(plain)
 }
 
 /// Digits alone: what else `u32` would read, such as a sign, is no code.

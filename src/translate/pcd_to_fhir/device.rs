@@ -28,9 +28,10 @@ impl<'a> Devices<'a> {
     /// Names every device and, where they are to be written, adds them to the bundle.
     pub(super) fn of(translation: &Translation<'a>, output: &mut Output<'a>) -> Devices<'a> {
         let report = translation.report;
+        let names = &translation.settings.identification;
         let rows = || report.rows.iter().enumerate().filter(|(_, row)| matches!(row.role, Role::Device(_)));
         let own: HashMap<usize, Identity> =
-            rows().filter_map(|(i, _)| Some((i, pcd::identity_of(report, i)?))).collect();
+            rows().filter_map(|(i, _)| Some((i, names.identity_of(report, i)?))).collect();
         let mut devices = Devices { known: HashMap::new() };
         let named: Vec<(usize, Identity)> =
             rows().filter_map(|(i, row)| Some((i, identity(translation, &own, i, row)?))).collect();
@@ -57,7 +58,7 @@ impl<'a> Devices<'a> {
         if let Some(known) = self.nearest(translation, row) {
             return Some(known.reference.clone());
         }
-        if let Some(identity) = pcd::equipment_of(translation.message, row) {
+        if let Some(identity) = translation.settings.identification.equipment_of(translation.message, row) {
             return Some(Reference::logical(Some("Device"), identifier(&identity)));
         }
         let device = translation.report.devices_above(row).next();
@@ -75,7 +76,7 @@ impl<'a> Devices<'a> {
         if let Some(known) = self.nearest(translation, row) {
             return known.key.clone();
         }
-        if let Some(identity) = pcd::equipment_of(translation.message, row) {
+        if let Some(identity) = translation.settings.identification.equipment_of(translation.message, row) {
             return identity.key();
         }
         let devices = translation.report.devices_above(row);

@@ -74,7 +74,7 @@ fn identify(settings: &PcdToFhir, message: &Message, pid: Nth<'_>) -> Result<Pat
         let text = |raw| message.text(raw).trim().to_owned();
         let value = fhir::string(text(repetition.component(1).raw()).into()).into_owned();
         let Some(rank) = rank(&text(repetition.component(5).raw())) else { continue };
-        if value.is_empty() || value == "\"\"" {
+        if pcd::is_no_identifier(&value) {
             continue;
         }
         sent = true;
