@@ -1,6 +1,10 @@
 //! MSH and the times everywhere: A01 to A10.
 
-use super::{Notes, message::Message, message::Segment, values};
+use super::{
+    Notes,
+    message::{Message, NULL, Segment},
+    values,
+};
 
 const CHARSETS_8859: &[&str] =
     &["8859/1", "8859/2", "8859/3", "8859/4", "8859/5", "8859/6", "8859/7", "8859/8", "8859/9", "8859/15"];
@@ -89,6 +93,7 @@ fn charset(msh: &Segment, bytes: &[u8], notes: &mut Notes) {
     }
     let name = msh.field(18);
     let fits = match name {
+        "" if msh.raw(18) == NULL => return notes.breach("A09", msh, 18, "nothing is no charset"),
         "" | "ASCII" => bytes.is_ascii(),
         "UNICODE UTF-8" | "UNICODE" => std::str::from_utf8(bytes).is_ok(),
         _ if CHARSETS_8859.contains(&name) => true,

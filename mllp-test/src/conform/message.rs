@@ -1,6 +1,9 @@
 //! A message taken apart by plain splitting: segments, fields, repetitions, components. Nothing is unescaped; blanks
 //! around a component count for nothing, and HL7's explicit null is as empty as what is not there.
 
+/// What says that there is nothing, and was not merely left out.
+pub const NULL: &str = "\"\"";
+
 /// The parts of a message.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -79,7 +82,12 @@ impl Message {
 impl Segment {
     /// A field as sent; empty where there is none, and for HL7's explicit null.
     pub fn field(&self, number: usize) -> &str {
-        self.fields.get(number).map_or("", String::as_str).trim().trim_start_matches("\"\"")
+        Some(self.raw(number)).filter(|&sent| sent != NULL).unwrap_or_default()
+    }
+
+    /// A field as sent, be it HL7's explicit null.
+    pub fn raw(&self, number: usize) -> &str {
+        self.fields.get(number).map_or("", String::as_str)
     }
 
     /// A component of the first repetition of a field.
@@ -94,7 +102,8 @@ impl Segment {
 
     /// A component of a repetition.
     pub fn component<'a>(&self, repetition: &'a str, number: usize) -> &'a str {
-        repetition.split(self.marks[0]).nth(number - 1).unwrap_or("").trim()
+        let sent = repetition.split(self.marks[0]).nth(number - 1).unwrap_or("").trim();
+        Some(sent).filter(|&sent| sent != NULL).unwrap_or_default()
     }
 
     /// Whether the first repetition of a field is this term, by its number or by its identifier: senders that have no

@@ -76,7 +76,9 @@ fn name(pid: &Segment, notes: &mut Notes) {
     let is_unknown = |name: &str| {
         pid.component(name, 7) == "U" && (1..=pid.width(name)).all(|n| n == 7 || pid.component(name, n).is_empty())
     };
-    if !pid.repetitions(5).any(|name| is_legal(name) || is_unknown(name)) {
+    // Other names may follow; the first is the one to call the patient by.
+    let first = pid.repetitions(5).next().unwrap_or("");
+    if !is_legal(first) && !is_unknown(first) {
         notes.breach("A14", pid, 5, "neither a legal name (type L) nor an unknown one (type U, all else empty)");
     }
 }

@@ -1,7 +1,7 @@
-//! The assertions, one row each: which transactions they are for, how grave a breach is, and where the framework says so.
-//! A severity of a row is that of a breach unless the check finds a lesser one.
+//! The assertions, one row each: which transactions they are for, how grave a breach is unless the check finds it a lesser
+//! one, and where the framework says so. PCD-09 has a profile of its own, without containment tree: its rules are not here.
 
-use super::transaction::Transaction::{self, Ack, Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15};
+use super::transaction::Transaction::{self, Ack, Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd10, Pcd15};
 use serde::Serialize;
 
 /// How grave a breach is.
@@ -31,13 +31,13 @@ pub struct Rule {
 }
 
 /// Every transaction, and what answers it.
-const ANY: &[Transaction] = &[Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15, Ack];
+const ANY: &[Transaction] = &[Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd10, Pcd15, Ack];
 /// Every transaction but the ACK.
-const ALL: &[Transaction] = &[Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15];
+const ALL: &[Transaction] = &[Pcd01, Pcd03, Pcd03Answer, Pcd04, Pcd05, Pcd10, Pcd15];
 /// Those with OBR or OBX.
-const OBSERVING: &[Transaction] = &[Pcd01, Pcd03, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15];
+const OBSERVING: &[Transaction] = &[Pcd01, Pcd03, Pcd04, Pcd05, Pcd10, Pcd15];
 /// Those that report observations: an infusion order has no containment tree.
-const REPORTS: &[Transaction] = &[Pcd01, Pcd04, Pcd05, Pcd09, Pcd10, Pcd15];
+const REPORTS: &[Transaction] = &[Pcd01, Pcd04, Pcd05, Pcd10, Pcd15];
 /// ORA^R41 is the application acknowledgement of an alert, RRG^O16 that of an order.
 const ANSWERS: &[Transaction] = &[Ack, Pcd03Answer, Pcd05];
 const DEC: &[Transaction] = &[Pcd01];

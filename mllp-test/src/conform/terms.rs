@@ -1,5 +1,5 @@
 //! Codes and units of ISO/IEEE 11073-10101, from the same published tables that the engine ships: facts of the
-//! nomenclature, read here by code of this crate's own.
+//! nomenclature, read here by code of this crate's own. The grammar of UCUM is not known here: a unit of it is taken as one.
 
 use std::{
     collections::{HashMap, HashSet},
