@@ -29,7 +29,7 @@ const TYPE: usize = 6;
 fn facet(row: &Row<'_>) -> Option<usize> {
     let named = FACETS.iter().position(|(code, refid)| row.is(*code, refid));
     let text = mdc(&row.code).map(|mdc| mdc.text.trim_ascii()).unwrap_or_default();
-    let first = row.place.is_some_and(|place| place.levels() > 4) && row.raw(4).ends_with(b".1");
+    let first = row.place.is_some() && row.raw(4).split(|byte| *byte == b'.').nth(4) == Some(b"1");
     let is_event = || first || text.starts_with(b"MDC_EVT_") || text.starts_with(b"MDCX_EVT_");
     named.or_else(|| is_event().then_some(EVENT)).or_else(|| is_measured(row).then_some(SOURCE))
 }
@@ -72,7 +72,7 @@ pub(super) fn facets(reading: &Reading<'_>, told: &mut Told<'_>) {
         "the alert has no priority (MDC_ATTR_ALARM_PRIORITY)",
         "the alert has no type (MDC_ATTR_ALERT_TYPE)",
     ];
-    let Some(place) = reading.requests.first().copied() else { return };
+    let place = reading.requests.first().copied().unwrap_or(reading.msh);
     for (wanted, text) in MISSING.into_iter().enumerate() {
         if rows_of(reading, wanted).next().is_some() {
             continue;
@@ -87,7 +87,7 @@ pub(super) fn facets(reading: &Reading<'_>, told: &mut Told<'_>) {
 
 /// OBX-8 holds a priority, or a type, as earlier revisions had it.
 fn has_flag(row: &Row<'_>, wanted: usize) -> bool {
-    let mut flags = row.obx.field(8).repetitions().map(|flag| flag.raw().trim_ascii());
+    let mut flags = row.obx.field(8).repetitions().map(|flag| flag.component(1).raw().trim_ascii());
     match wanted {
         PRIORITY => flags.any(|flag| matches!(flag, b"PN" | b"PL" | b"PM" | b"PH")),
         TYPE => flags.any(|flag| matches!(flag, b"SP" | b"ST" | b"SA")),
@@ -126,7 +126,7 @@ pub(super) fn values(reading: &Reading<'_>, told: &mut Told<'_>) {
     ];
     for (wanted, table, text) in tables {
         for row in rows_of(reading, wanted) {
-            let unknown = |raw: &[u8]| !raw.is_empty() && !table.contains(&raw);
+            let unknown = |raw: &[u8]| !raw.is_empty() && raw != b"\"\"" && !table.contains(&raw);
             let words = row.obx.field(5).repetitions().map(|one| one.component(1).raw().trim_ascii());
             if unknown(row.word()) || words.clone().any(unknown) {
                 told.error(row.obx, 5, 103, text);
@@ -203,13 +203,13 @@ pub(super) fn order(reading: &Reading<'_>, told: &mut Told<'_>) {
 }
 
 pub(super) fn recipients(reading: &Reading<'_>, told: &mut Told<'_>) {
-    let mut after_obx = false;
+    let mut after_obr = false;
     for segment in reading.message.segments() {
         match segment.id() {
-            "OBR" => after_obx = false,
-            "OBX" => after_obx = true,
+            "OBR" => after_obr = true,
+            "OBX" => after_obr = false,
             "PRT" => {
-                if after_obx {
+                if !after_obr {
                     told.warning(segment, 0, 100, "a PRT of an alert does not stand between OBR and OBX");
                 }
                 if raw(segment, 5).is_empty() && raw(segment, 15).is_empty() {

@@ -54,7 +54,7 @@ const TIMES: [(&str, &[usize]); 8] = [
 ];
 
 pub(super) fn times(reading: &Reading<'_>, told: &mut Told<'_>) {
-    if raw(reading.msh, 7).is_empty() {
+    if part(reading.msh, 7, 1).is_empty() {
         told.error(reading.msh, 7, 101, "MSH-7 is empty; send when the message was made, with its zone");
     }
     for segment in reading.message.segments() {
@@ -136,12 +136,16 @@ pub(super) fn acknowledgements(reading: &Reading<'_>, told: &mut Told<'_>) {
 
 pub(super) fn profile(reading: &Reading<'_>, told: &mut Told<'_>) {
     let msh = reading.msh;
+    if reading.transaction == Transaction::Acknowledgement {
+        return;
+    }
     if raw(msh, 21).is_empty() {
         return told.error(msh, 21, 101, "MSH-21 is empty; send the OID of the transaction");
     }
     let oid: &[u8] = match reading.transaction {
         Transaction::Pcd01 => b"1.3.6.1.4.1.19376.1.6.1.1.1",
         Transaction::Pcd03 => b"1.3.6.1.4.1.19376.1.6.1.3.1",
+        Transaction::Pcd03Answer => b"1.3.6.1.4.1.19376.1.6.1.3.2",
         Transaction::Pcd04 => b"1.3.6.1.4.1.19376.1.6.1.4.1",
         Transaction::Pcd05 => b"1.3.6.1.4.1.19376.1.6.1.5.1",
         Transaction::Pcd10 => b"1.3.6.1.4.1.19376.1.6.4.10",

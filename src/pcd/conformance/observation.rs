@@ -65,11 +65,12 @@ fn mdc_code(row: &Row<'_>, mdc: Triplet<'_>, told: &mut Told<'_>) {
 }
 
 /// OBX-8 codes that tell why there is no value (table 0078 and IEEE 11073 measurement status).
-const NO_VALUE: [&[u8]; 10] = [b"INV", b"NAV", b"BUSY", b"NI", b"NA", b"OFF", b"MSK", b"OTH", b"NAN", b"PINF"];
+const NO_VALUE: [&[u8]; 11] = [b"INV", b"NAV", b"BUSY", b"NI", b"NA", b"OFF", b"MSK", b"OTH", b"NAN", b"PINF", b"NINF"];
 
 pub(super) fn has_missing_code(row: &Row<'_>) -> bool {
     let flags = row.obx.field(8);
-    flags.repetitions().any(|flag| NO_VALUE.contains(&flag.raw().trim_ascii()) || flag.raw() == b"NINF")
+    let mut codes = flags.repetitions().map(|flag| flag.component(1).raw().trim_ascii());
+    codes.any(|code| NO_VALUE.contains(&code))
 }
 
 pub(super) fn value_present(reading: &Reading<'_>, told: &mut Told<'_>) {
@@ -103,7 +104,8 @@ const METHODS: [&[u8]; 10] =
 pub(super) fn method(reading: &Reading<'_>, told: &mut Told<'_>) {
     for row in &reading.rows {
         let field = row.obx.field(17);
-        let mut codes = field.repetitions().map(|one| one.component(1).raw().trim_ascii()).filter(|c| !c.is_empty());
+        let mut codes =
+            field.repetitions().map(|one| one.component(1).raw().trim_ascii()).filter(|c| !matches!(*c, b"" | b"\"\""));
         if codes.clone().any(|code| !METHODS.contains(&code)) {
             told.warning(row.obx, 17, 103, "OBX-17 is not a known way of measuring, setting or calculating");
         }

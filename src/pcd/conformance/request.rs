@@ -29,6 +29,8 @@ pub(super) fn service(reading: &Reading<'_>, told: &mut Told<'_>) {
     for request in &reading.requests {
         let parts = [1, 2, 3].map(|n| part(*request, 4, n));
         match parts {
+            // The framework's own form for a drug that the pump does not know.
+            [b"999999", text, b""] if !text.is_empty() => {}
             [b"", b"", _] => told.error(*request, 4, 101, "OBR-4 is empty; send the service, drug or device"),
             [b"", ..] | [_, b"", _] | [_, _, b""] => {
                 told.warning(*request, 4, 101, "OBR-4 has not code, text and coding system");

@@ -84,10 +84,10 @@ pub static RULES: [Rule; 57] = [
     ),
     row(
         "A08",
-        On::REPORTS,
+        On::PCD,
         Severity::Error,
         "TF-2 B.1, M.1.1",
-        "MSH-21 is the OID of the transaction, typed ISO",
+        "MSH-21 is the OID of the transaction, typed ISO; an ACK needs none",
         header::profile,
     ),
     row(

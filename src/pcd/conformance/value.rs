@@ -88,7 +88,13 @@ const FLAGS: [&[u8]; 31] = [
 
 pub(super) fn flags(reading: &Reading<'_>, told: &mut Told<'_>) {
     for row in &reading.rows {
-        for flag in row.obx.field(8).repetitions().map(|flag| flag.raw().trim_ascii()).filter(|flag| !flag.is_empty()) {
+        for flag in row
+            .obx
+            .field(8)
+            .repetitions()
+            .map(|flag| flag.component(1).raw().trim_ascii())
+            .filter(|flag| !flag.is_empty())
+        {
             if !FLAGS.contains(&flag) && flag != b"\"\"" {
                 told.warning(row.obx, 8, 103, "OBX-8 has a code that is not known");
             }
