@@ -4,6 +4,7 @@
 mod acks;
 mod api;
 mod command;
+mod conform;
 mod crash;
 mod devices;
 mod drain;
