@@ -1,7 +1,7 @@
 //! What IHE PCD messages mean: containment, device identity, inherited times, codes and units (IHE PCD TF-2 App. B).
 //!
 //! Reading is for understanding, not for judging: most gateways break the framework somewhere, and a message that does
-//! is read as far as it makes sense. No row is ever left out. No I/O, no clock.
+//! is read as far as it makes sense. [`conformance`] alone judges. No row is ever left out. No I/O, no clock.
 
 mod alert;
 mod association;
