@@ -14,8 +14,8 @@ use super::{
     value,
 };
 
-/// Smallest store in segments: two of the journal and room for their successors.
-const STORE_SEGMENTS_MIN: u64 = 4;
+/// Smallest store in segments: the simulation shows that a full one of so many drains by itself.
+const STORE_SEGMENTS_MIN: u64 = 8;
 /// Smallest budget of memory: a quarter of it takes a message of the default `max_message`.
 const MEMORY_MIN: u64 = 64 << 20;
 

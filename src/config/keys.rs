@@ -99,7 +99,7 @@ pub(super) static STORE: Table = Table {
             "max_bytes",
             Text("size"),
             Is("50GiB"),
-            "Disk the store may use, at least four segments. At the limit messages are refused (AR or CR 207), never dropped.",
+            "Disk the store may use, at least eight segments. At the limit messages are refused (AR or CR 207), never dropped.",
         ),
         key(
             "segment_bytes",

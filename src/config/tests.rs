@@ -120,7 +120,7 @@ fn every_fault_of_every_file_is_reported_at_once_with_its_place() {
     let starts = [
         "cannula.toml:1:1: unknown key \"tabels\" in cannula.toml; write `tables`",
         "cannula.toml:3:10: store.retain: \"30 days\" is not a duration; write a whole number",
-        "cannula.toml:4:13: store.max_bytes: the size is out of range; write one from 256MiB",
+        "cannula.toml:4:13: store.max_bytes: the size is out of range; write one from 512MiB",
         "cannula.toml:6:10: log.format: \"jason\" is none of text, json; write `json`",
         "channels/one.toml:1:1: listener.address is missing in [listener]; add `address`, IP address and port",
         "channels/one.toml:2:1: unknown key \"adress\" in [listener]; write `address`",
@@ -496,8 +496,8 @@ proptest! {
 }
 
 #[test]
-fn a_message_may_take_half_a_segment_at_most_and_four_segments_are_the_smallest_store() {
-    let small = "[store]\nsegment_bytes = \"4MiB\"\nmax_bytes = \"16MiB\"\n";
+fn a_message_may_take_half_a_segment_at_most_and_eight_segments_are_the_smallest_store() {
+    let small = "[store]\nsegment_bytes = \"4MiB\"\nmax_bytes = \"32MiB\"\n";
     let channel = |max: &str| with_lines(&format!("max_message = \"{max}\""), "");
     let fitting = Folder::with(&[("cannula.toml", small), ("channels/pumps.toml", &channel("2MiB"))]).load();
     assert_eq!(fitting.ok().map(|config| config.store.options().segment_bytes), Some(4 << 20));
@@ -506,7 +506,7 @@ fn a_message_may_take_half_a_segment_at_most_and_four_segments_are_the_smallest_
     assert!(faults.iter().any(|fault| fault.contains(told) && fault.contains("at most 2MiB")), "{faults:?}");
     let faults = Folder::with(&[("cannula.toml", small), ("channels/pumps.toml", &with_lines("", ""))]).faults();
     assert!(faults.iter().any(|fault| fault.contains("(16MiB, its default) is over half")), "{faults:?}");
-    let faults = Folder::with(&[("cannula.toml", &small.replace("16MiB", "15MiB"))]).faults();
+    let faults = Folder::with(&[("cannula.toml", &small.replace("32MiB", "31MiB"))]).faults();
     assert!(faults.iter().any(|fault| fault.contains("store.max_bytes: the size is out of range")), "{faults:?}");
 }
 

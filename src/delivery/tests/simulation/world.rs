@@ -498,8 +498,8 @@ impl World {
                 _ => self.move_on().await,
             }
         }
-        let waiting = self.engine.as_ref().map_or(0, |engine| engine.stepped.store.stats().waiting);
-        let state = format!("live: {waiting} deliveries and {} messages wait for ever", self.senders.unanswered());
+        let stats = self.engine.as_ref().map(|engine| engine.stepped.store.stats());
+        let state = format!("live: {} messages wait for ever beside {stats:?}", self.senders.unanswered());
         self.with(|account| account.breaks(state));
     }
 
@@ -550,7 +550,7 @@ fn options(dice: &mut Dice) -> Options {
     Options {
         retain: retain[dice.roll(3) as usize],
         segment_bytes: 4096,
-        bytes_max: 4096 * (6 + dice.roll(30)),
+        bytes_max: 4096 * (8 + dice.roll(30)),
         retain_when_full: dice.one_in(3),
         checkpoint_records: 5 + dice.roll(40),
         cache_bytes: [0, 2048, 1 << 20][dice.roll(3) as usize],
