@@ -11,7 +11,10 @@ use std::{
 
 use tracing::warn;
 
-use crate::delivery::{Delivery, UnmappedList};
+use crate::{
+    delivery::{Delivery, UnmappedList},
+    store::replace_file,
+};
 
 /// Between two looks whether there is something new to keep.
 const EVERY: Duration = Duration::from_secs(60);
@@ -54,10 +57,7 @@ impl UnmappedFile {
         .await;
     }
 
-    /// Whole or not at all; it need not outlive a power cut.
     fn write(&self, list: &UnmappedList) -> io::Result<()> {
-        let beside = self.0.with_extension("json.new");
-        fs::write(&beside, serde_json::to_vec(list)?)?;
-        fs::rename(&beside, &self.0)
+        replace_file(&self.0, &serde_json::to_vec(list)?)
     }
 }

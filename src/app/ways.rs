@@ -6,15 +6,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use tracing::warn;
 
-use crate::delivery::Ways;
+use crate::{delivery::Ways, store::replace_file};
 
 pub(super) struct WaysFile(PathBuf);
 
@@ -53,11 +52,6 @@ impl WaysFile {
         for ((channel, destination), way) in ways {
             named.entry(channel).or_default().insert(destination, way);
         }
-        let next = self.0.with_extension("json.new");
-        let mut file = File::create(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(&named)?)?;
-        file.sync_all()?;
-        fs::rename(&next, &self.0)?;
-        self.0.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        replace_file(&self.0, &serde_json::to_vec_pretty(&named)?)
     }
 }

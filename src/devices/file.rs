@@ -8,12 +8,13 @@
 //! starting: then devices are learned anew.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::store::replace_file;
 
 const MAGIC: &[u8; 8] = b"CANDEV01";
 const HEAD: usize = MAGIC.len() + 4;
@@ -59,13 +60,7 @@ impl DevicesFile {
 
     /// Replaces what was written; durable when this returns.
     pub(super) fn write(&self, body: &[u8]) -> io::Result<()> {
-        let next = self.0.with_extension("bin.new");
-        let mut file = File::create(&next)?;
-        file.write_all(&Self::head(body))?;
-        file.write_all(body)?;
-        file.sync_all()?;
-        fs::rename(&next, &self.0)?;
-        self.0.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        replace_file(&self.0, &[&Self::head(body)[..], body].concat())
     }
 
     fn head(body: &[u8]) -> [u8; HEAD] {

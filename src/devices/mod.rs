@@ -14,6 +14,7 @@ mod status;
 mod timing;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -33,6 +34,8 @@ pub use status::{DeviceState, DeviceStatus, Event, Happening, SequenceStatus};
 
 /// Devices remembered at once; the longest unheard eighth gives way.
 const DEVICES_MAX: usize = 16_384;
+/// Bytes of a device's name that are kept.
+const NAME_BYTES_MAX: usize = 200;
 /// Senders' counters remembered at once; those that proved to be none give way first.
 const COUNTERS_MAX: usize = 16_384;
 /// A wall clock that moves so much apart from time passed was set. Milliseconds.
@@ -105,7 +108,7 @@ impl Devices {
 
     /// Notes a message of `device`, received at `at`.
     pub fn heard(&self, device: &str, channel: &Channel, message: &Message, at: Timestamp) {
-        let reading = Reading::of(message);
+        let (device, reading) = (named(device), Reading::of(message));
         let now = Now { at: at.as_millisecond(), passed: millis_passed(&self.clock) };
         let mut watched = self.watched();
         let Watched { known, own_clock, notices, .. } = &mut *watched;
@@ -114,14 +117,14 @@ impl Devices {
             *own_clock += set_by;
             known.devices.values_mut().for_each(|device| device.timing.own_clock_set(set_by));
         }
-        self.make_room(known, device, &channel.name);
-        let name = known.add(device, &channel.name, now);
+        self.make_room(known, &device, &channel.name);
+        let name = known.add(&device, &channel.name, now);
         let (step, gaps) = known.count(&name, &reading, now);
         let Some(entry) = known.devices.get_mut(&name) else { return };
         entry.message(channel, now);
         entry.step(step, now);
         let changed = if reading.is_observation { entry.observation(&reading, now) } else { Changed::default() };
-        notices.tell(&name, &channel.name, changed, entry.rhythm.quiet(now.passed), now.passed);
+        notices.tell(entry.id, &channel.name, changed, entry.rhythm.quiet(now.passed), now.passed);
         self.measure(&channel.name, step, changed, entry.skew().filter(|_| changed.told.timely));
         self.tell_gaps(known, gaps, now.at);
     }
@@ -131,11 +134,11 @@ impl Devices {
         let now = Now { at: self.clock.now().as_millisecond(), passed: millis_passed(&self.clock) };
         let mut watched = self.watched();
         let Watched { known, counted, notices, .. } = &mut *watched;
-        for (name, device) in &mut known.devices {
+        for device in known.devices.values_mut() {
             let quiet = device.rhythm.quiet(now.passed);
             if device.falls_silent(now) {
                 let changed = Changed { fell_silent: true, ..Changed::default() };
-                notices.tell(name, &device.channel, changed, quiet, now.passed);
+                notices.tell(device.id, &device.channel, changed, quiet, now.passed);
                 self.measure(&device.channel, Step::Usual, changed, None);
             }
         }
@@ -316,6 +319,15 @@ fn read(file: &DevicesFile) -> Known {
         warn!(%file, %error, "what was known of the devices is lost: they are learned anew");
         Known::default()
     })
+}
+
+/// The name a device is kept under: a hash stands for the end of one that is longer than any of use.
+fn named(device: &str) -> Cow<'_, str> {
+    if device.len() <= NAME_BYTES_MAX {
+        return device.into();
+    }
+    let kept = &device[..device.floor_char_boundary(NAME_BYTES_MAX)];
+    format!("{kept}…{:016x}", fnv(device.as_bytes())).into()
 }
 
 fn millis_passed(clock: &Clock) -> i64 {

@@ -1,4 +1,5 @@
-//! Log lines at silence and return, so few that a ward whose gateway fails does not fill the log.
+//! Log lines at silence and return, so few that a ward whose gateway fails does not fill the log. A device is told by its id:
+//! what it calls itself is content.
 
 use tracing::{info, warn};
 
@@ -18,7 +19,7 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn tell(&mut self, device: &str, channel: &str, changed: Changed, quiet: i64, passed: i64) {
+    pub(super) fn tell(&mut self, device: u64, channel: &str, changed: Changed, quiet: i64, passed: i64) {
         if !changed.fell_silent && !changed.returned {
             return;
         }

@@ -8,6 +8,7 @@
 //! let forged = Stored { sequence: Sequence::from_u64(1), at: jiff::Timestamp::UNIX_EPOCH, reused: false, resends: None };
 //! ```
 
+mod beside;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod conformance;
@@ -32,6 +33,7 @@ pub(crate) mod simulation {
     };
 }
 
+pub use beside::replace_file;
 pub use disk::{Backup, BackupError, BackupFile, DiskStore, OpenError, Options, Rebuilt};
 pub use memory::MemoryStore;
 
