@@ -315,13 +315,18 @@ impl Api {
         if self.json {
             println!("{:#}", Value::Array(items.to_vec()));
         } else {
-            items.iter().for_each(|item| println!("{}", line(item)));
+            items.iter().for_each(|item| println!("{}", printable(&line(item))));
         }
     }
 
     pub(super) fn print_one(&self, item: &Value, text: fn(&Value) -> String) {
-        println!("{}", if self.json { format!("{item:#}") } else { text(item) });
+        println!("{}", if self.json { format!("{item:#}") } else { printable(&text(item)) });
     }
+}
+
+/// For a terminal: a control character that a device sent must not become a command.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{FFFD}' } else { c }).collect()
 }
 
 fn refused(status: StatusCode, body: &str) -> Failure {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use memchr::memchr2;
+use sha2::{Digest, Sha256};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{FOLLOWED_MAX, Outcome, Owed, PAGE};
+use super::{Outcome, Owed, PAGE};
 use crate::{
     hl7::Header,
     intake::{
@@ -48,13 +49,18 @@ pub(super) struct Owing {
     pub sending: bool,
 }
 
-/// Who sent a message: its channel, MSH-3 and MSH-4, by which its next connection is known.
+/// Who sent a message: its channel and a hash of MSH-3 and MSH-4, by which its next connection is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct SenderId(Arc<str>, Box<[u8]>, Box<[u8]>);
+pub(super) struct SenderId(Arc<str>, [u8; 32]);
 
 impl SenderId {
     pub fn of(channel: &Arc<str>, header: &Header<'_>) -> SenderId {
-        SenderId(channel.clone(), header.field(3).into(), header.field(4).into())
+        let mut hasher = Sha256::new();
+        for field in [header.field(3), header.field(4)] {
+            hasher.update((field.len() as u64).to_be_bytes());
+            hasher.update(field);
+        }
+        SenderId(channel.clone(), hasher.finalize().into())
     }
 }
 
@@ -79,6 +85,11 @@ impl Followed {
             waiters: Vec::new(),
             owing: None,
         }
+    }
+
+    /// Bytes that senders decide on.
+    pub fn bytes(&self) -> usize {
+        self.owing.as_ref().map_or(0, |owing| owing.header.len())
     }
 
     pub fn is_due(&self) -> bool {
@@ -139,7 +150,10 @@ impl Owed {
                     known.waiters.extend(followed.waiters);
                     known.owing = known.owing.take().or(followed.owing);
                 }
-                None => drop(inner.followed.insert(id, followed)),
+                None => {
+                    inner.followed_bytes += followed.bytes();
+                    inner.followed.insert(id, followed);
+                }
             }
         }
         let gone: Vec<u64> =
@@ -271,6 +285,7 @@ impl Owed {
                 followed.waiters.retain(|waiter| !waiter.is_closed());
             }
             inner.followed.retain(|_, followed| followed.owing.is_some() || !followed.waiters.is_empty());
+            inner.followed_bytes = inner.followed.values().map(Followed::bytes).sum();
             let undue = |followed: &&Followed| followed.owing.as_ref().is_none_or(|owing| owing.due.is_none());
             let undue = inner.followed.values().filter(undue);
             undue.map(|followed| (followed.id(), followed.pending.clone())).collect()
@@ -292,7 +307,7 @@ impl Owed {
                 let Some(last) = page.last() else { break };
                 from = Sequence::from_u64(last.entry.as_u64() + 1);
                 for queued in page {
-                    if self.inner().followed.len() >= FOLLOWED_MAX {
+                    if self.inner().is_at_bound() {
                         return;
                     }
                     self.adopt(&lane, queued).await;

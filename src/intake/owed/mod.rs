@@ -35,6 +35,8 @@ use followed::{Followed, Owing, SenderId, header_line};
 
 /// Messages with an owed ACK followed in memory; those beyond wait in the store for room.
 const FOLLOWED_MAX: usize = 10_000;
+/// Bytes of their headers.
+const FOLLOWED_BYTES_MAX: usize = 16 << 20;
 /// Senders whose connections are known.
 const SENDERS_MAX: usize = 4_096;
 /// How often what might have been missed is looked for, and what could not be sent is tried again.
@@ -60,12 +62,21 @@ pub struct Owed {
 struct Inner {
     /// By message.
     followed: BTreeMap<u64, Followed>,
+    /// Bytes of their headers, those gone since the last sweep included.
+    followed_bytes: usize,
     senders: HashMap<SenderId, Outlet>,
     channels: HashMap<Arc<str>, AckWhen>,
     /// Channels whose `ack_address` is being called.
     calling: HashSet<Arc<str>>,
     /// Channels shown in the metrics.
     shown: HashSet<Arc<str>>,
+}
+
+impl Inner {
+    /// What else is owed waits in the store.
+    fn is_at_bound(&self) -> bool {
+        self.followed.len() >= FOLLOWED_MAX || self.followed_bytes >= FOLLOWED_BYTES_MAX
+    }
 }
 
 /// One owed application ACK, as shown.
@@ -322,7 +333,7 @@ impl Owed {
         let entry = id + 1 + after.deliveries.len() as u64;
         let lane = LaneId::to_sender(message.channel.clone());
         match appended {
-            Appended::New(_) if self.inner().followed.len() >= FOLLOWED_MAX => {
+            Appended::New(_) if self.inner().is_at_bound() => {
                 warn_of_bound(message.channel);
             }
             Appended::New(_) => {
