@@ -1,13 +1,13 @@
 //! Messages followed to the end of their deliveries.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use memchr::memchr2;
 use sha2::{Digest, Sha256};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Outcome, Owed, PAGE};
+use super::{Load, Outcome, Owed, PAGE};
 use crate::{
     hl7::Header,
     intake::{
@@ -151,7 +151,7 @@ impl Owed {
                     known.owing = known.owing.take().or(followed.owing);
                 }
                 None => {
-                    inner.followed_bytes += followed.bytes();
+                    inner.loads.entry(followed.channel.clone()).or_default().add(&followed);
                     inner.followed.insert(id, followed);
                 }
             }
@@ -285,7 +285,11 @@ impl Owed {
                 followed.waiters.retain(|waiter| !waiter.is_closed());
             }
             inner.followed.retain(|_, followed| followed.owing.is_some() || !followed.waiters.is_empty());
-            inner.followed_bytes = inner.followed.values().map(Followed::bytes).sum();
+            let mut loads: HashMap<Arc<str>, Load> = HashMap::new();
+            for followed in inner.followed.values() {
+                loads.entry(followed.channel.clone()).or_default().add(followed);
+            }
+            inner.loads = loads;
             let undue = |followed: &&Followed| followed.owing.as_ref().is_none_or(|owing| owing.due.is_none());
             let undue = inner.followed.values().filter(undue);
             undue.map(|followed| (followed.id(), followed.pending.clone())).collect()
@@ -300,15 +304,15 @@ impl Owed {
 
     /// Follows what the store says is owed and nobody follows: after a restart, or what was beyond the bound.
     pub(super) async fn adopt_all(self: &Arc<Owed>) {
-        for lane in self.lanes() {
+        'lanes: for lane in self.lanes() {
             let mut from = Sequence::from_u64(0);
             loop {
                 let page = self.store.queued(&lane, from, PAGE);
                 let Some(last) = page.last() else { break };
                 from = Sequence::from_u64(last.entry.as_u64() + 1);
                 for queued in page {
-                    if self.inner().is_at_bound() {
-                        return;
+                    if self.inner().is_at_bound(&lane.channel) {
+                        continue 'lanes;
                     }
                     self.adopt(&lane, queued).await;
                 }

@@ -33,9 +33,9 @@ use crate::{
 };
 use followed::{Followed, Owing, SenderId, header_line};
 
-/// Messages with an owed ACK followed in memory; those beyond wait in the store for room.
+/// Messages with an owed ACK followed in memory, a share for each channel; those beyond wait in the store for room.
 const FOLLOWED_MAX: usize = 10_000;
-/// Bytes of their headers.
+/// Bytes of their headers, shared likewise.
 const FOLLOWED_BYTES_MAX: usize = 16 << 20;
 /// Senders whose connections are known.
 const SENDERS_MAX: usize = 4_096;
@@ -62,8 +62,8 @@ pub struct Owed {
 struct Inner {
     /// By message.
     followed: BTreeMap<u64, Followed>,
-    /// Bytes of their headers, those gone since the last sweep included.
-    followed_bytes: usize,
+    /// How many by channel, those gone since the last sweep included.
+    loads: HashMap<Arc<str>, Load>,
     senders: HashMap<SenderId, Outlet>,
     channels: HashMap<Arc<str>, AckWhen>,
     /// Channels whose `ack_address` is being called.
@@ -72,10 +72,28 @@ struct Inner {
     shown: HashSet<Arc<str>>,
 }
 
+/// Messages followed, and bytes of their headers.
+#[derive(Default)]
+struct Load {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, followed: &Followed) {
+        self.messages += 1;
+        self.bytes += followed.bytes();
+    }
+}
+
 impl Inner {
-    /// What else is owed waits in the store.
-    fn is_at_bound(&self) -> bool {
-        self.followed.len() >= FOLLOWED_MAX || self.followed_bytes >= FOLLOWED_BYTES_MAX
+    /// What else a channel owes waits in the store. One whose destination is away leaves the other channels their share.
+    fn is_at_bound(&self, channel: &str) -> bool {
+        let answering = self.channels.iter().filter(|(_, ack)| matches!(ack, AckWhen::Delivered { .. }));
+        let others = answering.map(|(name, _)| name).chain(self.loads.keys()).filter(|name| &***name != channel);
+        let shares = 1 + others.collect::<HashSet<_>>().len();
+        let load = self.loads.get(channel);
+        load.is_some_and(|load| load.messages >= FOLLOWED_MAX / shares || load.bytes >= FOLLOWED_BYTES_MAX / shares)
     }
 }
 
@@ -333,7 +351,7 @@ impl Owed {
         let entry = id + 1 + after.deliveries.len() as u64;
         let lane = LaneId::to_sender(message.channel.clone());
         match appended {
-            Appended::New(_) if self.inner().is_at_bound() => {
+            Appended::New(_) if self.inner().is_at_bound(message.channel) => {
                 warn_of_bound(message.channel);
             }
             Appended::New(_) => {
@@ -363,6 +381,27 @@ fn warn_of_bound(channel: &Arc<str>) {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Relaxed) {
-        warn!(%channel, limit = FOLLOWED_MAX, "more application ACKs are owed than are followed at once: later ones wait in the store, and are sent somewhat later");
+        warn!(%channel, limit = FOLLOWED_MAX, "more application ACKs are owed than are followed at once: later ones wait in the store until deliveries of this channel end: see to its destinations and senders");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_channel_that_owes_without_end_leaves_the_others_their_share() {
+        let delivered = AckWhen::Delivered { timeout: Duration::ZERO, keep: Duration::from_secs(60), address: None };
+        let channels = [("dead", delivered.clone()), ("sound", delivered), ("plain", AckWhen::Stored)];
+        let channels = channels.map(|(name, ack)| (Arc::from(name), ack)).into();
+        let mut inner = Inner { channels, ..Inner::default() };
+        inner.loads.insert("dead".into(), Load { messages: FOLLOWED_MAX / 2 - 1, bytes: 0 });
+        assert!(!inner.is_at_bound("dead"), "the channel that answers when a message is stored has no share");
+        inner.loads.insert("dead".into(), Load { messages: FOLLOWED_MAX / 2, bytes: 0 });
+        assert!(inner.is_at_bound("dead") && !inner.is_at_bound("sound"));
+        inner.loads.insert("sound".into(), Load { messages: 1, bytes: FOLLOWED_BYTES_MAX / 2 });
+        assert!(inner.is_at_bound("sound"), "a few messages with headers of megabytes are enough");
     }
 }
