@@ -146,9 +146,60 @@ pub struct SampledData<'a> {
 }
 
 /// A remark.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Annotation<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) author_string: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time: Option<String>,
     pub(crate) text: Text<'a>,
+}
+
+/// A document or picture.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_type: Option<Text<'a>>,
+    /// Base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) title: Option<Text<'a>>,
+}
+
+/// What R4 has no element for.
+#[derive(Clone, PartialEq, Serialize)]
+pub struct Extension<'a> {
+    pub(crate) url: &'static str,
+    #[serde(flatten)]
+    pub(crate) value: Extended<'a>,
+}
+
+/// An extension's `value[x]`, or the extensions inside it.
+#[derive(Clone, PartialEq, Serialize)]
+pub enum Extended<'a> {
+    /// valueAttachment.
+    #[serde(rename = "valueAttachment")]
+    Attachment(Attachment<'a>),
+    /// valueDateTime.
+    #[serde(rename = "valueDateTime")]
+    DateTime(String),
+    /// valueReference.
+    #[serde(rename = "valueReference")]
+    Reference(Reference<'a>),
+    /// valueString.
+    #[serde(rename = "valueString")]
+    Text(Text<'a>),
+    /// valueDecimal.
+    #[serde(rename = "valueDecimal")]
+    Decimal(Decimal),
+    /// Extensions of its own.
+    #[serde(rename = "extension")]
+    Inner(Vec<Extension<'a>>),
 }
 
 /// `value[x]` of an Observation.
@@ -172,6 +223,9 @@ pub enum Value<'a> {
     /// valueSampledData.
     #[serde(rename = "valueSampledData")]
     Samples(SampledData<'a>),
+    /// valueBoolean.
+    #[serde(rename = "valueBoolean")]
+    Boolean(bool),
     /// valueTime.
     #[serde(rename = "valueTime")]
     Time(String),
@@ -193,6 +247,7 @@ impl Value<'_> {
             Value::Range(_) => "valueRange",
             Value::Ratio(_) => "valueRatio",
             Value::Samples(_) => "valueSampledData",
+            Value::Boolean(_) => "valueBoolean",
             Value::Time(_) => "valueTime",
             Value::DateTime(_) => "valueDateTime",
             Value::Period(_) => "valuePeriod",

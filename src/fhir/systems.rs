@@ -41,3 +41,23 @@ pub const OWN_OBSERVATION: &str = "urn:oid:2.25.33860127091860855215259041035990
 pub const OWN_DEVICE: &str = "urn:oid:2.25.338601270918608552152590410359901626790.2";
 /// Our own tags of messages, by which a Provenance is written once.
 pub const OWN_MESSAGE: &str = "urn:oid:2.25.338601270918608552152590410359901626790.3";
+/// RxNorm.
+pub const RXNORM: &str = "http://www.nlm.nih.gov/research/umls/rxnorm";
+/// meta.security: how confidential a message is (MSH-8).
+pub const CONFIDENTIALITY: &str = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
+/// Observation.value as an Attachment, which R4 has no element for.
+pub const VALUE_EXTENSION: &str = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value";
+/// OBX-19: when the analysis was made.
+pub const ANALYSIS_TIME_EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time";
+/// OBX-4 as sent.
+pub const SUB_ID_EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid";
+/// Where something took place.
+pub const LOCATION_EXTENSION: &str = "http://hl7.org/fhir/StructureDefinition/event-location";
+/// UDI issuers, as R4 8.8 spells them.
+pub const UDI_GS1: &str = "http://hl7.org/fhir/NamingSystem/gs1-di";
+/// HIBCC.
+pub const UDI_HIBCC: &str = "http://hl7.org/fhir/NamingSystem/hibcc-dI";
+/// ICCBBA, blood containers.
+pub const UDI_ICCBBA_BLOOD: &str = "http://hl7.org/fhir/NamingSystem/iccbba-blood-di";
+/// ICCBBA, other devices.
+pub const UDI_ICCBBA_OTHER: &str = "http://hl7.org/fhir/NamingSystem/iccbba-other-di";

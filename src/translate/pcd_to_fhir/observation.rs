@@ -150,6 +150,7 @@ fn write<'a>(
         device: devices.reference(translation, row),
         reference_range: measured.limits,
         component,
+        ..Observation::default()
     };
     output.observation(observation, status.write, trace);
     Ok(())
@@ -252,7 +253,10 @@ fn notes<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Vec<Annotation<'a>
         let lines = note.field(3).repetitions().map(|line| translation.text(line.raw()));
         lines.collect::<Vec<_>>().join("\n")
     });
-    texts.filter(|text| !text.trim().is_empty()).map(|text| Annotation { text: text.into() }).collect()
+    texts
+        .filter(|text| !text.trim().is_empty())
+        .map(|text| Annotation { text: text.into(), ..Annotation::default() })
+        .collect()
 }
 
 /// OBR-2, the order: of what kind it is, only the ordering system knows. A gateway that repeats its own number there
