@@ -39,13 +39,18 @@ class Engine:
             f'[[destination]]\nname = "peer"\ntype = "mllp"\naddress = "{peer}"\ntimeout = "10s"\n',
         )
 
+    def kill(self):
+        """As power would be taken from the process: nothing is flushed or said."""
+        self.child.kill()
+        self.child.wait(PATIENCE)
+
     def start(self):
-        log = open(Path(self.folder.name) / "log", "wb")
+        log = open(Path(self.folder.name) / "log", "ab")
         self.child = subprocess.Popen([self.program, "run"], cwd=self.folder.name, stdout=log, stderr=log)
         self.wait("ready", lambda: self.status("/health/ready") == 200)
 
-    def wait(self, what, holds):
-        until = time.monotonic() + PATIENCE
+    def wait(self, what, holds, patience=PATIENCE):
+        until = time.monotonic() + patience
         while not holds():
             if self.child.poll() is not None or time.monotonic() > until:
                 raise AssertionError(f"the engine is not {what}:\n{self.log()}")
@@ -58,13 +63,22 @@ class Engine:
         except OSError as fault:
             return getattr(fault, "code", None)
 
-    def json(self, path):
-        with urllib.request.urlopen(f"http://{self.host}:8575{path}", timeout=PATIENCE) as answer:
-            return json.load(answer)
+    def json(self, path, body=None):
+        """What the admin API answers; with a body it is asked to do something."""
+        asked = {} if body is None else {"data": json.dumps(body).encode(), "headers": {"Content-Type": "application/json"}}
+        request = urllib.request.Request(f"http://{self.host}:8575{path}", **asked)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.loads(answer.read() or b"null")
 
-    def drained(self):
+    def drained(self, patience=PATIENCE):
         """Waits until nothing waits for delivery."""
-        self.wait("drained", lambda: self.json("/api/store")["waiting"] == 0)
+        self.wait("drained", lambda: self.json("/api/store")["waiting"] == 0, patience)
+
+    def tables(self, folder):
+        """The code tables of that folder instead of none."""
+        own = Path(self.folder.name) / "channels" / "tables"
+        own.rmdir()
+        own.symlink_to(folder.absolute())
 
     def log(self):
         return (Path(self.folder.name) / "log").read_text(errors="replace")

@@ -8,28 +8,12 @@ from functools import partial
 
 import node_peers
 import python_peers
+from checks import Suite
 from engine import Engine
 from messages import KINDS, batch, control_id
 from wire import Sink, send_pipelined
 
 COUNT, PIPELINED, LARGE_AT, LARGE = 120, 50, 60, 1 << 20
-
-
-class Suite:
-    """Runs checks one after the other, prints each result, and remembers whether any failed."""
-
-    def __init__(self):
-        self.passed = self.failed = 0
-
-    def check(self, name, test):
-        begun = time.monotonic()
-        try:
-            told = test()
-            self.passed += 1
-            print(f"ok    {name}: {told} ({time.monotonic() - begun:.1f} s)", flush=True)
-        except Exception as fault:
-            self.failed += 1
-            print(f"FAIL  {name}: {type(fault).__name__}: {fault}", flush=True)
 
 
 def accepted(sent, answers):
