@@ -8,7 +8,7 @@ use std::{hint::black_box, sync::Arc};
 use cannula::{
     hl7::Message,
     pcd::{self, Nomenclature},
-    translate::{Context, PcdToFhir, Plan},
+    translate::{Context, PcdToFhir, Plan, nothing_remembered},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -19,10 +19,12 @@ fn translate(c: &mut Criterion) {
     let plan = Plan::PcdToFhir(settings);
     let received_at = "2026-03-01T11:00:05Z".parse().expect("a time");
     let context = Context { id: 7, received_at, origins: false };
-    c.bench_function("pcd-to-fhir, 22 OBX", |b| b.iter(|| plan.apply(black_box(&message), context).expect("a bundle")));
+    c.bench_function("pcd-to-fhir, 22 OBX", |b| {
+        b.iter(|| plan.apply(black_box(&message), context, &nothing_remembered).expect("a bundle"))
+    });
     let traced = Context { origins: true, ..context };
     c.bench_function("pcd-to-fhir, 22 OBX, with origins", |b| {
-        b.iter(|| plan.apply(black_box(&message), traced).expect("a bundle"))
+        b.iter(|| plan.apply(black_box(&message), traced, &nothing_remembered).expect("a bundle"))
     });
     c.bench_function("device keys, 22 OBX", |b| b.iter(|| pcd::device_keys(black_box(&message))));
     let tables: Arc<Nomenclature> = Nomenclature::built_in();

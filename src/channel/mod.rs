@@ -24,7 +24,7 @@ use crate::{
     mllp::server::Limits,
     pcd::{self, conformance::Profile},
     store::{Content, RepeatCheck, Route},
-    translate::{Context, Format, Plan, TranslateError, Translated},
+    translate::{Context, Format, Plan, Recall, TranslateError, Translated},
 };
 
 /// A channel, ready to use.
@@ -245,12 +245,13 @@ impl Channel {
         Some(Content { parts: pcd::retransmitted_parts(message)?, drop })
     }
 
-    /// The body for a destination; `None` where a step dropped it.
+    /// The body for a destination that remembers what `recall` answers; `None` where there is nothing to send.
     pub fn translate(
         &self,
         destination: &str,
         message: &Message,
         context: Context,
+        recall: &Recall<'_>,
     ) -> Result<Option<Translated>, TranslateError> {
         let Some(destination) = self.destination(destination) else {
             return Err(TranslateError::new(
@@ -258,7 +259,10 @@ impl Channel {
                 format!("there is no destination {destination:?} any more: put it back or discard the message"),
             ));
         };
-        let Some(translated) = destination.plan.apply(&self.in_charset(message), context)? else { return Ok(None) };
+        let translated = match destination.plan.apply(&self.in_charset(message), context, recall)? {
+            Some(translated) if translated.is_sent() => translated,
+            unsent => return Ok(unsent),
+        };
         let awaits_answer =
             matches!(destination.settings, destination::Settings::Mllp(_)) && translated.format == Format::Hl7;
         let body = if awaits_answer { answerable(translated.body)? } else { translated.body };

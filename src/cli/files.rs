@@ -1,8 +1,10 @@
 //! Commands on files: `check`, `try`, `explain`.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -11,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::{Common, Failure, Outcome, count};
 use crate::{
-    channel::Channel,
+    channel::{Channel, Destination},
     config, destination,
     hl7::Message,
     pcd,
-    translate::{Context, Format, TranslateError, Translated, Unmapped},
+    translate::{Context, Format, Remembered, TranslateError, Translated, Unmapped},
 };
 
 #[derive(Args)]
@@ -24,6 +26,9 @@ pub(super) struct TryArgs {
     channel: String,
     /// HL7 v2 file; segments may end in CR, LF or CRLF
     file: PathBuf,
+    /// A message delivered before it, such as the start of its infusion; again for each, in order
+    #[arg(long, value_name = "FILE")]
+    after: Vec<PathBuf>,
     /// Only this destination
     #[arg(long)]
     destination: Option<String>,
@@ -75,7 +80,8 @@ pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
     }
     let message = read_message(&args.file)?;
     let accepted = channel.accepts(&message)?;
-    let outcomes = outcomes_of(channel, &message, args.destination.as_deref())?;
+    let before = args.after.iter().map(|file| read_message(file)).collect::<Result<Vec<_>, _>>()?;
+    let outcomes = outcomes_of(channel, &before, &message, args.destination.as_deref())?;
     if args.body {
         print_body(&outcomes)
     } else if common.json {
@@ -92,17 +98,40 @@ struct Tried {
     outcome: Option<Result<Option<Translated>, TranslateError>>,
 }
 
-fn outcomes_of(channel: &Channel, message: &Message, only: Option<&str>) -> Result<Vec<Tried>, Failure> {
-    let routes = channel.route(message)?;
+fn outcomes_of(
+    channel: &Channel,
+    before: &[Message],
+    message: &Message,
+    only: Option<&str>,
+) -> Result<Vec<Tried>, Failure> {
     let context = Context { id: 1, received_at: jiff::Timestamp::now(), origins: true };
+    let mut remembered: BTreeMap<Arc<str>, Remembered> = BTreeMap::new();
+    let mut outcome = |destination: &Destination, message: &Message| -> Result<_, Failure> {
+        let routed = channel.route(message)?.iter().any(|route| route.destination == destination.name);
+        let remembered = remembered.entry(destination.name.clone()).or_default();
+        let recall = |episode: &[u8]| remembered.recall(episode);
+        let outcome = routed.then(|| channel.translate(&destination.name, message, context, &recall));
+        if let Some(Ok(Some(translated))) = &outcome {
+            remembered.change(&translated.episodes);
+        }
+        Ok(outcome)
+    };
     let destinations =
         channel.destinations.iter().filter(|destination| only.is_none_or(|name| *destination.name == *name));
-    let tried = destinations.map(|destination| {
-        let routed = routes.iter().any(|route| route.destination == destination.name);
-        let outcome = routed.then(|| channel.translate(&destination.name, message, context));
-        Tried { destination: destination.name.to_string(), outcome }
-    });
-    Ok(tried.collect())
+    let mut tried = Vec::new();
+    for destination in destinations {
+        for earlier in before {
+            outcome(destination, earlier)?;
+        }
+        let outcome = outcome(destination, message)?;
+        tried.push(Tried { destination: destination.name.to_string(), outcome: outcome.map(sent) });
+    }
+    Ok(tried)
+}
+
+/// What only changes what is remembered is not sent.
+fn sent(outcome: Result<Option<Translated>, TranslateError>) -> Result<Option<Translated>, TranslateError> {
+    outcome.map(|translated| translated.filter(Translated::is_sent))
 }
 
 fn print_text(channel: &Channel, accepted: bool, outcomes: &[Tried]) {
@@ -112,7 +141,7 @@ fn print_text(channel: &Channel, accepted: bool, outcomes: &[Tried]) {
     for Tried { destination, outcome } in outcomes {
         match outcome {
             None => println!("-- {destination}: not routed here (its `where` or `when` does not hold)"),
-            Some(Ok(None)) => println!("-- {destination}: dropped by a step"),
+            Some(Ok(None)) => println!("-- {destination}: nothing to send"),
             Some(Err(error)) => println!("-- {destination}: would become a dead letter: {error}"),
             Some(Ok(Some(translated))) => print_translated(destination, translated),
         }

@@ -1,8 +1,13 @@
 //! `channels/NAME/01-what.in.hl7` and `01-what.DESTINATION.out.{json,hl7}`: what a channel must do, proved by doing it.
 //!
-//! A destination without an expected result must not get the message. Faults name places, never values.
+//! A destination without an expected result must not get the message. The samples of a channel are delivered in the order of
+//! their names, and what a destination remembers of one counts for the next. Faults name places, never values.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use serde_json::Value;
 
@@ -10,7 +15,7 @@ use super::{Config, Fault};
 use crate::{
     channel::Channel,
     hl7::Message,
-    translate::{Context, Format, Translated},
+    translate::{Context, Format, Remembered, Translated},
 };
 
 /// When samples are taken to be received: 2026-01-15T12:00:00Z.
@@ -43,6 +48,8 @@ struct Samples<'c> {
     folder: PathBuf,
     /// File names not yet accounted for.
     files: BTreeSet<String>,
+    /// By destination, from the samples before.
+    remembered: BTreeMap<String, Remembered>,
     faults: Vec<Fault>,
 }
 
@@ -52,7 +59,7 @@ impl<'c> Samples<'c> {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         let files = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let files = files.filter(|name| name.ends_with(IN) || name.contains(".out.")).collect();
-        Samples { config, channel, folder, files, faults: Vec::new() }
+        Samples { config, channel, folder, files, remembered: BTreeMap::new(), faults: Vec::new() }
     }
 
     fn names(&self) -> Vec<String> {
@@ -113,9 +120,14 @@ impl<'c> Samples<'c> {
     fn check_destination(&mut self, name: &str, destination: &str, routed: Option<&Message>) {
         let expected_file = self.expected_file(name, destination);
         let context = Context { id: SAMPLE_ID, received_at: SAMPLE_RECEIVED_AT, origins: false };
-        let sent = routed.map(|message| self.channel.translate(destination, message, context)).transpose();
+        let remembered = self.remembered.entry(destination.to_owned()).or_default();
+        let recall = |episode: &[u8]| remembered.recall(episode);
+        let sent = routed.map(|message| self.channel.translate(destination, message, context, &recall)).transpose();
+        if let Ok(Some(Some(sent))) = &sent {
+            remembered.change(&sent.episodes);
+        }
         let sent = match sent {
-            Ok(sent) => sent.flatten(),
+            Ok(sent) => sent.flatten().filter(Translated::is_sent),
             Err(error) => {
                 let what = format!("for destination {destination} it becomes a dead letter: {error}");
                 return self.fault(&format!("{name}{IN}"), 1, what, "mend the channel or the sample");

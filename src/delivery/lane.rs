@@ -37,11 +37,11 @@ use crate::{
     hl7::Header,
     sabotage::{self, CrashPoint},
     store::{Attempt, LaneId, Receipt, Sequence, Settlement, Store, StoreError, Waiting},
-    translate::{Format, Translated, Unmapped},
+    translate::{EpisodeChange, Format, Translated, Unmapped},
 };
 
-/// The receipt's answer where a step dropped the message: nothing was sent, by configuration.
-const DROPPED: &str = "dropped by a step";
+/// The receipt's answer where a step dropped the message, or it has nothing for this destination.
+const NOT_SENT: &str = "nothing to send";
 /// In the timeline of a message sent again.
 const POSSIBLE_REPEAT: &str = "sent as a possible repeat: an earlier send of it may have been taken";
 /// Sends of one message that panicked in a row: then it is refused, since no attempt will end otherwise.
@@ -223,11 +223,14 @@ impl Lane {
     /// One attempt for the head.
     async fn deliver(&mut self, service: &Arc<Service>, waiting: Waiting) -> Next {
         self.head.meet(waiting.entry);
-        let translated = match service.translated(&waiting) {
-            Ok(Some(translated)) => translated,
-            Ok(None) => {
+        let (store, lane) = (&self.store, &self.id);
+        let recall = |episode: &[u8]| store.recall(&lane.channel, &lane.destination, episode);
+        let mut translated = match service.translated(&waiting, &recall) {
+            Ok(Some(translated)) if translated.is_sent() => translated,
+            Ok(unsent) => {
                 self.board.released(self.id.lane);
-                return self.accept(service, &waiting, &[], DROPPED.to_owned()).await;
+                let episodes = unsent.map(|unsent| unsent.episodes).unwrap_or_default();
+                return self.accept(service, &waiting, &[], NOT_SENT.to_owned(), episodes).await;
             }
             Err(Failure { reason, unmapped }) => {
                 self.board.attempted("failed");
@@ -242,10 +245,11 @@ impl Lane {
         if self.head.attempts == 0 {
             self.count(&translated.unmapped, waiting.id);
         }
+        let episodes = std::mem::take(&mut translated.episodes);
         let outgoing = outgoing(&waiting, translated, self.head.ambiguous);
         self.head.attempts = self.head.attempts.saturating_add(1);
         let verdict = self.send(service, &outgoing).await;
-        self.conclude(service, &waiting, &outgoing, verdict).await
+        self.conclude(service, &waiting, &outgoing, verdict, episodes).await
     }
 
     fn count(&self, unmapped: &[Unmapped], id: Sequence) {
@@ -279,7 +283,14 @@ impl Lane {
         })
     }
 
-    async fn conclude(&mut self, service: &Service, waiting: &Waiting, outgoing: &Outgoing, verdict: Verdict) -> Next {
+    async fn conclude(
+        &mut self,
+        service: &Service,
+        waiting: &Waiting,
+        outgoing: &Outgoing,
+        verdict: Verdict,
+        episodes: Vec<EpisodeChange>,
+    ) -> Next {
         let lane = self.id.lane;
         if outgoing.possible_repeat && !matches!(verdict, Verdict::Unavailable { .. }) {
             self.repeated(waiting.entry);
@@ -292,7 +303,7 @@ impl Lane {
                 // Clocks may have been set back since; that is no time at all.
                 let since = self.clock.now().duration_since(waiting.received_at);
                 self.board.delivered(Duration::try_from(since).unwrap_or_default());
-                self.accept(service, waiting, &outgoing.body, answer).await
+                self.accept(service, waiting, &outgoing.body, answer, episodes).await
             }
             Verdict::Rejected { reason } => {
                 self.board.attempted("rejected");
@@ -330,13 +341,22 @@ impl Lane {
         }
     }
 
-    async fn accept(&mut self, service: &Service, waiting: &Waiting, sent: &[u8], answer: String) -> Next {
+    /// Ends the delivery, with what its destination is to remember from now on.
+    async fn accept(
+        &mut self,
+        service: &Service,
+        waiting: &Waiting,
+        sent: &[u8],
+        answer: String,
+        episodes: Vec<EpisodeChange>,
+    ) -> Next {
         let receipt = Receipt {
             sent_sha256: Sha256::digest(sent).into(),
             configuration: service.configuration,
             answer,
             attempts: self.head.attempts,
             at: self.clock.now(),
+            episodes,
         };
         self.settle(waiting.entry, Settlement::Accepted(receipt)).await
     }

@@ -13,10 +13,10 @@ use crate::{
     destination,
     hl7::Message,
     store::Waiting,
-    translate::{Context, TranslateError, Translated, Unmapped},
+    translate::{Context, Recall, TranslateError, Translated, Unmapped},
 };
 
-type Translate = dyn Fn(&Message, Context) -> Result<Option<Translated>, TranslateError> + Send + Sync;
+type Translate = dyn Fn(&Message, Context, &Recall<'_>) -> Result<Option<Translated>, TranslateError> + Send + Sync;
 
 /// Why a message could not be translated.
 pub(super) struct Failure {
@@ -47,7 +47,7 @@ impl Service {
         Service {
             configuration: channel.hash,
             receiver,
-            translate: Box::new(move |message, context| owner.translate(&name, message, context)),
+            translate: Box::new(move |message, context, recall| owner.translate(&name, message, context, recall)),
             retry_first: settings.retry_first,
             retry_max: settings.retry_max,
             retry_refused: settings.retry_refused,
@@ -55,13 +55,13 @@ impl Service {
         }
     }
 
-    /// What is to be sent; `None` where a step dropped the message.
-    pub(super) fn translated(&self, waiting: &Waiting) -> Result<Option<Translated>, Failure> {
+    /// What is to be sent to a destination that remembers what `recall` answers; `None` where there is nothing to send.
+    pub(super) fn translated(&self, waiting: &Waiting, recall: &Recall<'_>) -> Result<Option<Translated>, Failure> {
         let context = Context { id: waiting.id.as_u64(), received_at: waiting.received_at, origins: false };
         let translation = || {
             let message = Message::parse(waiting.message.clone());
             let message = message.map_err(|error| Failure::new(error.to_string(), Vec::new()))?;
-            (self.translate)(&message, context).map_err(|error| Failure::new(error.to_string(), error.unmapped))
+            (self.translate)(&message, context, recall).map_err(|error| Failure::new(error.to_string(), error.unmapped))
         };
         // Translation is pure: nothing it held can be left half changed.
         catch_unwind(AssertUnwindSafe(translation)).unwrap_or_else(|_| {

@@ -10,6 +10,7 @@ use super::{
     Appended, Attempt, Content, Kept, LaneId, Query, Receipt, Received, RepeatCheck, Route, SearchKeys, Sequence,
     Settlement, State, Store, StoreError, Stored, Waiting,
 };
+use crate::translate::{EpisodeChange, NOTE_BYTES_MAX};
 
 macro_rules! conformance {
     ($module:ident, $make:expr) => {
@@ -36,6 +37,7 @@ macro_rules! conformance {
                 what_waits_in_a_lane_can_be_given_up_unsent
                 a_replayed_message_is_queued_again_as_a_possible_repeat
                 an_ambiguous_attempt_makes_the_head_a_possible_repeat
+                what_a_delivery_is_to_remember_is_remembered_with_its_settlement_alone
                 a_message_routed_nowhere_is_recorded_as_that
                 a_message_is_found_by_what_it_was_received_with
                 a_message_tells_its_history
@@ -102,7 +104,19 @@ pub(super) fn accepted() -> Settlement {
         answer: "AA".into(),
         attempts: 1,
         at: noon(),
+        episodes: vec![],
     })
+}
+
+/// An accepted delivery that changes these notes; an empty one is forgotten.
+pub(super) fn remembering(notes: &[(&str, &str)]) -> Settlement {
+    let Settlement::Accepted(receipt) = accepted() else { unreachable!() };
+    let change = |(episode, note): &(&str, &str)| EpisodeChange {
+        episode: Bytes::copy_from_slice(episode.as_bytes()),
+        note: (!note.is_empty()).then(|| Bytes::copy_from_slice(note.as_bytes())),
+        open: true,
+    };
+    Settlement::Accepted(Receipt { episodes: notes.iter().map(change).collect(), ..receipt })
 }
 
 pub(super) fn dead(reason: &str) -> Settlement {
@@ -365,6 +379,30 @@ pub(super) async fn an_ambiguous_attempt_makes_the_head_a_possible_repeat(store:
     assert!(!head(&*store, 0).await.possible_repeat);
     store.attempted(&lane(0), entry, note("ambiguous"));
     assert!(head(&*store, 0).await.possible_repeat);
+}
+
+pub(super) async fn what_a_delivery_is_to_remember_is_remembered_with_its_settlement_alone(store: Arc<dyn Store>) {
+    let note = |destination: &str, episode: &str| {
+        let note = store.recall("pumps", destination, episode.as_bytes());
+        note.map(|note| String::from_utf8_lossy(&note).into_owned())
+    };
+    for content in ["a", "b", "c", "d"] {
+        stored(&*store, received(content, &[0])).await;
+    }
+    let first = head(&*store, 0).await;
+    let behind = Sequence(first.entry.0 + 2);
+    let refused = store.settle(&lane(0), behind, remembering(&[("infusion", "not its turn")]));
+    assert_eq!((within(refused).await, note("ehr", "infusion")), (Err(StoreError::NotFound), None));
+    settle_head(&*store, 0, remembering(&[("infusion", "running"), ("alert", "active")])).await;
+    assert_eq!(note("ehr", "infusion").as_deref(), Some("running"));
+    assert_eq!((note("study", "infusion"), note("ehr", "infusio")), (None, None));
+    settle_head(&*store, 0, dead("refused")).await;
+    settle_head(&*store, 0, remembering(&[("infusion", "stopped"), ("alert", "")])).await;
+    assert_eq!((note("ehr", "infusion").as_deref(), note("ehr", "alert")), (Some("stopped"), None));
+    let long = "x".repeat(NOTE_BYTES_MAX + 1);
+    settle_head(&*store, 0, remembering(&[("infusion", &long), ("alert", &long[1..])])).await;
+    assert_eq!(note("ehr", "infusion"), None, "what is too long is not remembered, nor what it would replace");
+    assert_eq!(note("ehr", "alert").as_deref(), Some(&long[1..]));
 }
 
 pub(super) async fn a_message_routed_nowhere_is_recorded_as_that(store: Arc<dyn Store>) {

@@ -23,6 +23,9 @@ pub(super) enum Kind {
     Body = 5,
     Store = 6,
     Content = 7,
+    Episode = 8,
+    EpisodeSeal = 9,
+    EpisodeNonce = 10,
 }
 
 impl Keyed {
@@ -42,6 +45,13 @@ impl Keyed {
 
     /// The same and 64 bits more, for what is to be told by 128.
     pub fn hash_pair(&self, kind: Kind, parts: &[&[u8]]) -> (u64, u64) {
+        let digest = self.digest(kind, parts);
+        let number = |from| digest.iter().skip(from).take(8).fold(0, |value, byte| value << 8 | u64::from(*byte));
+        (number(0), number(8))
+    }
+
+    /// All of it: what secrets are made of.
+    pub fn digest(&self, kind: Kind, parts: &[&[u8]]) -> [u8; 32] {
         let mut inner = self.inner.clone();
         inner.update([kind as u8]);
         for part in parts {
@@ -50,9 +60,7 @@ impl Keyed {
         }
         let mut outer = self.outer.clone();
         outer.update(inner.finalize());
-        let digest = outer.finalize();
-        let number = |from| digest.iter().skip(from).take(8).fold(0, |value, byte| value << 8 | u64::from(*byte));
-        (number(0), number(8))
+        outer.finalize().into()
     }
 }
 

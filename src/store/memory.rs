@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
-    Settlement, Stats, Store, StoreError, Summary, Waiting,
+    Settlement, Stats, Store, StoreError, Summary, Waiting, episodes,
     journal::{Position, Record},
     keyed::Keyed,
     records::{Outcome, Paused, Recorded, nanos, timestamp},
@@ -213,8 +213,15 @@ impl Store for MemoryStore {
         entry: Sequence,
         settlement: Settlement,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let episodes = episodes::noted(&self.keyed, lane, &settlement);
         let outcome = Outcome::of(settlement);
-        self.done(Request::Settle { lane: lane.clone(), entry: entry.0, at: self.now(), outcome })
+        self.done(Request::Settle { lane: lane.clone(), entry: entry.0, at: self.now(), outcome, episodes })
+    }
+
+    fn recall(&self, channel: &str, destination: &str, episode: &[u8]) -> Option<Bytes> {
+        let key = episodes::key(&self.keyed, channel, destination, episode);
+        let sealed = self.lock().state.episodes.note(key);
+        episodes::opened(&self.keyed, key, &sealed?)
     }
 
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {

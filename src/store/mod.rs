@@ -14,6 +14,7 @@ mod beside;
 mod conformance;
 mod debug;
 mod disk;
+mod episodes;
 pub mod journal;
 mod keyed;
 mod ledger;
@@ -43,7 +44,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use crate::pcd::conformance::Mark;
+use crate::{pcd::conformance::Mark, translate::EpisodeChange};
 
 /// Place in the store's one order of everything; also a message's id. Opaque to all but the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -249,6 +250,9 @@ pub struct Receipt {
     pub attempts: u32,
     /// When.
     pub at: Timestamp,
+    /// What the destination is to remember from now on.
+    #[serde(skip)]
+    pub episodes: Vec<EpisodeChange>,
 }
 /// One attempt that did not end the delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -447,6 +451,9 @@ pub trait Store: Send + Sync + 'static {
         entry: Sequence,
         settlement: Settlement,
     ) -> BoxFuture<'static, Result<(), StoreError>>;
+    /// What the destination remembers of an episode: the note of the last delivery that was [settled](Receipt::episodes) with
+    /// one. Answered from memory.
+    fn recall(&self, channel: &str, destination: &str, episode: &[u8]) -> Option<Bytes>;
     /// Notes an attempt that did not end the delivery, for the timeline; not waited for. `ambiguous` ones mark later sends as possible repeats.
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt);
     /// Puts messages again at the tail of their lanes (of one destination, or of all routed). Answers how many entries were

@@ -13,7 +13,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Attempt, LaneId, Receipt, Settlement, journal::Position};
+use super::{
+    Attempt, LaneId, Receipt, Settlement,
+    episodes::{CarriedEpisodes, EpisodeNote},
+    journal::Position,
+};
 use crate::{hl7::ack::Code, pcd::conformance::Mark};
 
 /// The reason, with no attempts made, of a dead letter that is one because its message cannot be read any more. Records are
@@ -103,6 +107,9 @@ pub(super) struct Settled {
     pub id: u64,
     pub at: i64,
     pub outcome: Outcome,
+    /// What its destination remembers from now on.
+    #[serde(skip)]
+    pub episodes: Vec<EpisodeNote>,
 }
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -198,6 +205,8 @@ pub(super) struct CarriedState {
     /// All destinations paused at this point.
     pub paused: Vec<(Arc<str>, Arc<str>)>,
     pub repeats: Vec<CarriedRepeat>,
+    #[serde(skip)]
+    pub episodes: Vec<CarriedEpisodes>,
 }
 impl CarriedState {
     /// Repeats a record of `payload_max` bytes has room for beside these pauses.
@@ -268,13 +277,13 @@ impl Recorded {
     pub fn encode(&self, message: &[u8]) -> Bytes {
         match self {
             Recorded::Received(header) => encode_received(header, message),
-            Recorded::Settled(settled) => join(settled, message),
+            Recorded::Settled(settled) => join(&(settled, &settled.episodes), message),
             Recorded::Attempted(attempted) => join(attempted, message),
             Recorded::Replayed(replayed) => join(replayed, message),
             Recorded::DeadRetried(change) | Recorded::DeadDiscarded(change) => join(change, message),
             Recorded::Paused(paused) => join(paused, message),
             Recorded::CarriedMessage(carried) => join(&(carried, carried.header.added()), message),
-            Recorded::CarriedState(state) => join(&(state, steadies(&state.repeats)), message),
+            Recorded::CarriedState(state) => join(&(state, steadies(&state.repeats), &state.episodes), message),
         }
     }
 
@@ -283,7 +292,7 @@ impl Recorded {
         let (header, message) = split(payload).ok_or(DecodeError::Malformed(kind))?;
         let recorded = match kind {
             1 => Recorded::Received(read_received(kind, &header)?),
-            2 => Recorded::Settled(read(kind, &header)?),
+            2 => Recorded::Settled(read_settled(kind, &header)?),
             3 => Recorded::Attempted(read(kind, &header)?),
             4 => Recorded::Replayed(read(kind, &header)?),
             5 => Recorded::DeadRetried(read(kind, &header)?),
@@ -314,7 +323,7 @@ pub(super) fn encode_received(header: &Header, message: &[u8]) -> Bytes {
 impl Outcome {
     pub fn of(settlement: Settlement) -> Outcome {
         match settlement {
-            Settlement::Accepted(Receipt { sent_sha256, configuration, answer, attempts, at }) => {
+            Settlement::Accepted(Receipt { sent_sha256, configuration, answer, attempts, at, .. }) => {
                 Outcome::Accepted { sent_sha256, configuration, answer: short(answer), attempts, at: nanos(at) }
             }
             Settlement::Dead { reason, attempts } => Outcome::Dead { reason: short(reason), attempts },
@@ -405,6 +414,12 @@ fn read_received(kind: u8, header: &[u8]) -> Result<Header, DecodeError> {
     Ok(header)
 }
 
+fn read_settled(kind: u8, header: &[u8]) -> Result<Settled, DecodeError> {
+    let (mut settled, rest): (Settled, _) = read_to(kind, header)?;
+    settled.episodes = later(rest).map(|(episodes, _)| episodes).unwrap_or_default();
+    Ok(settled)
+}
+
 fn read_carried(kind: u8, header: &[u8]) -> Result<Carried, DecodeError> {
     let (mut carried, rest): (Carried, _) = read_to(kind, header)?;
     carried.header.add(rest);
@@ -413,7 +428,9 @@ fn read_carried(kind: u8, header: &[u8]) -> Result<Carried, DecodeError> {
 
 fn read_carried_state(kind: u8, header: &[u8]) -> Result<CarriedState, DecodeError> {
     let (mut state, rest): (CarriedState, _) = read_to(kind, header)?;
-    put_steadies(&mut state.repeats, later(rest).map(|(steadies, _)| steadies));
+    let (steadies, rest) = later(rest).map_or((None, &[][..]), |(steadies, rest)| (Some(steadies), rest));
+    put_steadies(&mut state.repeats, steadies);
+    state.episodes = later(rest).map(|(episodes, _)| episodes).unwrap_or_default();
     Ok(state)
 }
 
@@ -459,6 +476,14 @@ mod tests {
         }
     }
 
+    fn notes() -> Vec<EpisodeNote> {
+        let sealed = Some([9; 40].as_slice().into());
+        vec![
+            EpisodeNote { key: (1, u64::MAX), open: true, note: sealed },
+            EpisodeNote { key: (2, 3), open: false, note: None },
+        ]
+    }
+
     fn one_of_each() -> Vec<Recorded> {
         let lane = LaneId { channel: "pumps".into(), destination: "ehr".into(), lane: 3 };
         let (at, entry, id) = (7, 8, 9);
@@ -469,7 +494,7 @@ mod tests {
         let event = CarriedEvent { entry, lane: lane.clone(), what: What::Dead, at, detail: "no".into() };
         vec![
             Recorded::Received(header()),
-            Recorded::Settled(Settled { lane: lane.clone(), entry, id, at, outcome: accepted }),
+            Recorded::Settled(Settled { lane: lane.clone(), entry, id, at, outcome: accepted, episodes: notes() }),
             Recorded::Attempted(Attempted {
                 lane: lane.clone(),
                 entry,
@@ -499,6 +524,11 @@ mod tests {
                     sequence: 4,
                     at,
                     steady: at + 1,
+                }],
+                episodes: vec![CarriedEpisodes {
+                    channel: "pumps".into(),
+                    destination: "ehr".into(),
+                    notes: notes().into_iter().map(|note| (4, note)).collect(),
                 }],
             }),
         ]
@@ -551,6 +581,23 @@ mod tests {
         let (recorded, message) = Recorded::decode(1, &older).unwrap();
         assert_eq!(recorded, Recorded::Received(Header { findings: vec![], ..header() }));
         assert_eq!(&message[..], b"MSH|");
+    }
+
+    #[test]
+    fn an_older_record_tells_of_no_episode() {
+        for recorded in one_of_each() {
+            let (older, known) = match recorded {
+                Recorded::Settled(settled) => {
+                    (join(&settled, b""), Recorded::Settled(Settled { episodes: vec![], ..settled }))
+                }
+                Recorded::CarriedState(state) => (
+                    join(&(&state, steadies(&state.repeats)), b""),
+                    Recorded::CarriedState(CarriedState { episodes: vec![], ..state }),
+                ),
+                _ => continue,
+            };
+            assert_eq!(Recorded::decode(known.kind(), &older), Ok((known, Bytes::new())));
+        }
     }
 
     #[test]

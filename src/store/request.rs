@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Appended, Attempt, LaneId, Received, RepeatCheck, Sequence, StoreError, Stored,
+    episodes::EpisodeNote,
     keyed::{Keyed, Kind},
     records::{
         Attempted, CarriedRepeat, DeadChange, Header, Outcome, Paused, Recorded, RepeatMark, ReplayItem, Replayed,
@@ -36,6 +37,7 @@ pub(super) enum Request {
         entry: u64,
         at: i64,
         outcome: Outcome,
+        episodes: Vec<EpisodeNote>,
     },
     Attempted {
         lane: LaneId,
@@ -176,7 +178,9 @@ impl Batch {
         }
         Decided::Answer(match request {
             Request::Append(new) => self.append(state, *new).map(Answer::Appended),
-            Request::Settle { lane, entry, at, outcome } => self.settle(state, lane, entry, at, outcome),
+            Request::Settle { lane, entry, at, outcome, episodes } => {
+                self.settle(state, Settled { lane, entry, id: 0, at, outcome, episodes })
+            }
             Request::Attempted { lane, entry, attempt } => self.attempted(state, lane, entry, attempt),
             Request::Replay { at, items } => self.replay(state, at, items),
             Request::RetryDead { entry, at } => self.change_dead(state, entry, at, Recorded::DeadRetried),
@@ -244,20 +248,15 @@ impl Batch {
         }
     }
 
-    fn settle(
-        &mut self,
-        state: &State,
-        lane: LaneId,
-        entry: u64,
-        at: i64,
-        outcome: Outcome,
-    ) -> Result<Answer, StoreError> {
+    /// Which message it is about is told by the state.
+    fn settle(&mut self, state: &State, settled: Settled) -> Result<Answer, StoreError> {
+        let (lane, entry) = (&settled.lane, settled.entry);
         let id = match lane.is_to_sender() {
-            true => state.lane(&lane).and_then(|lane| lane.queue.find(entry)).map(|found| found.id),
-            false => head(state, &lane, entry),
+            true => state.lane(lane).and_then(|lane| lane.queue.find(entry)).map(|found| found.id),
+            false => head(state, lane, entry),
         };
         let id = id.ok_or(StoreError::NotFound)?;
-        self.plan(Recorded::Settled(Settled { lane, entry, id, at, outcome }))?;
+        self.plan(Recorded::Settled(Settled { id, ..settled }))?;
         Ok(Answer::Done)
     }
 
@@ -305,7 +304,8 @@ impl Batch {
             }
             let (entry, id) = (entry.entry, entry.id);
             let outcome = Outcome::Dead { reason: reason.to_owned(), attempts: 0 };
-            self.plan(Recorded::Settled(Settled { lane: lane.clone(), entry, id, at, outcome }))?;
+            let settled = Settled { lane: lane.clone(), entry, id, at, outcome, episodes: Vec::new() };
+            self.plan(Recorded::Settled(settled))?;
             if discard {
                 self.plan(Recorded::DeadDiscarded(DeadChange { at, entry, id, lane: lane.clone() }))?;
             }

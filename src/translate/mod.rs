@@ -1,13 +1,15 @@
 //! What a destination is sent: the message as received, edited v2, or FHIR R4.
 //!
-//! Translation is pure: the same message, settings and context give the same bytes, on every attempt and every machine.
-//! No I/O and no clock. It never makes a value up: what cannot be said rightly is refused, with what to do about it.
+//! Translation is pure: the same message, settings, context and memory give the same bytes, on every attempt and every
+//! machine. No I/O and no clock. It never makes a value up: what cannot be said rightly is refused, with what to do about it.
 
+mod episode;
 mod pcd_to_fhir;
 pub mod steps;
 pub mod table;
 mod unmapped;
 
+pub use episode::{CHANGES_MAX, EpisodeChange, NOTE_BYTES_MAX, Recall, Remembered, nothing_remembered};
 pub use unmapped::{Unmapped, UnmappedCode, rows_to_fill_in};
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -97,7 +99,7 @@ pub struct Context {
 /// A body ready to send.
 #[derive(Clone)]
 pub struct Translated {
-    /// The bytes to send.
+    /// The bytes to send; none where the message only changes what is remembered.
     pub body: Bytes,
     /// What they are.
     pub format: Format,
@@ -105,6 +107,15 @@ pub struct Translated {
     pub unmapped: Vec<Unmapped>,
     /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`.
     pub origins: Vec<(String, String)>,
+    /// What the destination is to remember once it has taken the body.
+    pub episodes: Vec<EpisodeChange>,
+}
+
+impl Translated {
+    /// Whether there is something to send.
+    pub fn is_sent(&self) -> bool {
+        !self.body.is_empty()
+    }
 }
 
 impl fmt::Debug for Translated {
@@ -136,7 +147,12 @@ impl TranslateError {
 impl Plan {
     /// The body for this message. `Ok(None)` where there is nothing to send: a step dropped the message, or a report
     /// holds no observation (a gateway that only announces its devices).
-    pub fn apply(&self, message: &Message, context: Context) -> Result<Option<Translated>, TranslateError> {
+    pub fn apply(
+        &self,
+        message: &Message,
+        context: Context,
+        recall: &Recall<'_>,
+    ) -> Result<Option<Translated>, TranslateError> {
         match self {
             Plan::Unchanged => Ok(Some(v2(message, Vec::new()))),
             Plan::Steps(steps) => {
@@ -144,11 +160,11 @@ impl Plan {
                 let edited = steps::apply(steps, message, &mut unmapped)?;
                 Ok(Some(v2(&edited, unmapped)))
             }
-            Plan::PcdToFhir(settings) => pcd_to_fhir::apply(settings, message, context),
+            Plan::PcdToFhir(settings) => pcd_to_fhir::apply(settings, message, context, recall),
         }
     }
 }
 
 fn v2(message: &Message, unmapped: Vec<Unmapped>) -> Translated {
-    Translated { body: message.bytes(), format: Format::Hl7, unmapped, origins: Vec::new() }
+    Translated { body: message.bytes(), format: Format::Hl7, unmapped, origins: Vec::new(), episodes: Vec::new() }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,7 +15,7 @@ use crate::{
         Appended, Attempt, DeadLetter, Kept, LaneStatus, Query, Queued, Received, Sequence, Settlement, Stats,
         StoreError, Summary, Waiting,
     },
-    translate::{Context, Format, TranslateError, Translated},
+    translate::{Context, Format, Remembered, TranslateError, Translated},
 };
 
 /// Bound on every wait. Virtual where the test's time is paused, and longer than any back-off there.
@@ -36,6 +37,7 @@ pub(super) struct Contents {
     pub(super) settle_faults: VecDeque<StoreError>,
     pub(super) next_fault: Option<StoreError>,
     pub(super) nexts: usize,
+    remembered: Remembered,
 }
 
 pub(super) fn lane_id(destination: &str, lane: u16) -> LaneId {
@@ -140,10 +142,17 @@ impl Store for Shelf {
                 }
                 let queue = contents.lanes.get_mut(&lane).ok_or(StoreError::NotFound)?;
                 let head = queue.pop_front_if(|head| head.entry == entry).ok_or(StoreError::NotFound)?;
+                if let Settlement::Accepted(receipt) = &settlement {
+                    contents.remembered.change(&receipt.episodes);
+                }
                 contents.settled.push((lane, head.id.as_u64(), settlement));
                 Ok(())
             })
         })
+    }
+
+    fn recall(&self, _: &str, _: &str, episode: &[u8]) -> Option<Bytes> {
+        self.0.0.lock().unwrap().remembered.recall(episode)
     }
 
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {
@@ -316,7 +325,7 @@ pub(super) fn service(receiver: Arc<dyn Destination>, configuration: u64) -> Ser
     Service {
         configuration,
         receiver,
-        translate: Box::new(move |_, context| Ok(Some(body(configuration, context)))),
+        translate: Box::new(move |_, context, _| Ok(Some(body(configuration, context)))),
         retry_first: Duration::from_secs(1),
         retry_max: Duration::from_secs(60),
         retry_refused: 0,
@@ -330,12 +339,12 @@ pub(super) fn translating(
     service: Service,
     by: impl Fn(&Message, Context) -> Translation + Send + Sync + 'static,
 ) -> Service {
-    Service { translate: Box::new(by), ..service }
+    Service { translate: Box::new(move |message, context, _| by(message, context)), ..service }
 }
 
 pub(super) fn body(configuration: u64, context: Context) -> Translated {
     let body = format!("MSH|^~\\&|||||||ORU^R01|c{configuration}-{}|\r", context.id);
-    Translated { body: body.into(), format: Format::Hl7, unmapped: vec![], origins: vec![] }
+    Translated { body: body.into(), format: Format::Hl7, unmapped: vec![], origins: vec![], episodes: vec![] }
 }
 
 pub(super) fn configured(destination: &str, lanes: u16, service: Service) -> Configured {

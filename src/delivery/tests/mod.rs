@@ -3,6 +3,7 @@
 mod bench;
 mod chance;
 mod channels;
+mod episodes;
 mod gate;
 mod peers;
 mod poison;
@@ -238,7 +239,7 @@ async fn a_translation_that_fails_or_panics_makes_a_dead_letter_and_the_lane_goe
         [
             (1, panicked.into()),
             (2, "dead translation: OBX[3]-5: no row 0".into()),
-            (3, "accepted dropped by a step 0".into())
+            (3, "accepted nothing to send 0".into())
         ]
     );
     assert_eq!(delivery.metrics.attempts.with_label_values(&["pumps", "ehr", "failed"]).get(), 2);

@@ -91,7 +91,7 @@ async fn no_patient_is_named_in_logs_metrics_status_or_settlements() {
         1 => Err(TranslateError::new("PID-5", "no row")),
         _ => {
             let body = format!("MSH|^~\\&|||||||ORU^R01|{CANARY}|\rPID|||{CANARY}\r").into();
-            Ok(Some(Translated { body, format: Format::Hl7, unmapped: vec![], origins: vec![] }))
+            Ok(Some(Translated { body, format: Format::Hl7, unmapped: vec![], origins: vec![], episodes: vec![] }))
         }
     });
     delivery.apply(vec![configured("ehr", 1, naming)]).unwrap();

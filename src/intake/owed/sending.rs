@@ -107,7 +107,8 @@ impl Owed {
         }
         let bytes = sent.map(|(bytes, _)| bytes).unwrap_or_default();
         let sent_sha256 = Sha256::digest(&bytes).into();
-        let receipt = Receipt { sent_sha256, configuration: 0, answer, attempts: 1, at: self.clock.now() };
+        let receipt =
+            Receipt { sent_sha256, configuration: 0, answer, attempts: 1, at: self.clock.now(), episodes: vec![] };
         if let Some(owing) = self.inner().followed.get_mut(&id).and_then(|followed| followed.owing.as_mut()) {
             owing.sending = true;
         }

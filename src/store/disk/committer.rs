@@ -37,6 +37,7 @@ const PATIENCE_FULL: Duration = Duration::from_secs(1);
 /// How long nothing is written before the journal vouches for what was.
 const IDLE: Duration = Duration::from_secs(1);
 /// What the record takes that settles one delivery, or ends a dead letter: its names and the receiver's answer are short.
+/// Where notes on episodes make it longer, twice what it took of late.
 const SETTLED_BYTES: u64 = 256;
 
 pub(super) struct Committer {
@@ -54,6 +55,8 @@ pub(super) struct Committer {
     /// There was no room for what must be copied forward, which is said once; when to look again.
     pub(super) no_room: Option<Instant>,
     forgotten_repeats: u64,
+    /// What to keep free for the end of each delivery.
+    settled_bytes: u64,
 }
 
 /// The committer's thread: serves until closed, and after a failure with what `reopen` makes of the files.
@@ -131,6 +134,7 @@ impl Committer {
             again_at: None,
             no_room: None,
             forgotten_repeats: 0,
+            settled_bytes: SETTLED_BYTES,
         };
         committer.measure();
         committer
@@ -288,11 +292,18 @@ impl Committer {
             state.apply(planned.sequence, position, &planned.recorded, planned.message.len() as u32);
             self.applied = Some((position, planned.sequence));
             self.checkpoints.count(planned.payload.len());
+            if let Recorded::Settled(_) = planned.recorded {
+                self.settled_bytes = longer_of_late(self.settled_bytes, planned.payload.len() as u64);
+            }
         }
         let woken = state.take_woken();
         let woken: Vec<LaneId> = woken.into_iter().map(|lane| state.lanes[lane as usize].id.clone()).collect();
         let forgotten = state.repeats.forgotten;
+        let forgotten_episodes = state.episodes.take_forgotten();
         drop(state);
+        for (channel, episodes) in forgotten_episodes {
+            self.shared.metrics.limits_hit.with_label_values(&[&*channel, "episodes"]).inc_by(episodes);
+        }
         if forgotten > 0 && mem::replace(&mut self.forgotten_repeats, forgotten) == 0 {
             warn!(
                 limit = self.options.repeats_max,
@@ -344,12 +355,12 @@ impl Committer {
     fn keep_room_to_settle(&self, more: usize) {
         let state = self.shared.state();
         let unsettled = state.waiting() + state.dead.len() as u64 + more as u64;
-        self.journal.set_reserve(unsettled * SETTLED_BYTES);
+        self.journal.set_reserve(unsettled * self.settled_bytes);
     }
 
     /// What it takes to record the end of all that waits.
     pub(super) fn room_to_settle(&self) -> u64 {
-        self.shared.state().waiting() * SETTLED_BYTES
+        self.shared.state().waiting() * self.settled_bytes
     }
 
     fn measure(&self) {
@@ -384,6 +395,12 @@ impl Committer {
         lock(&self.shared.ledger).take();
         if proper { self.journal.close().map_err(|fault| failed(&fault)) } else { Ok(()) }
     }
+}
+
+/// Twice the mean of the last records, about, and never less than what one without notes takes.
+fn longer_of_late(before: u64, bytes: u64) -> u64 {
+    const LAST: u64 = 64;
+    ((before * (LAST - 1) + 2 * bytes).div_ceil(LAST)).max(SETTLED_BYTES)
 }
 
 /// Senders are answered before their messages are written, which is done a little later: the fault itself.

@@ -74,6 +74,7 @@ impl Shared {
             entry: entry.entry,
             at: nanos(self.clock.now()),
             outcome: Outcome::damaged(),
+            episodes: Vec::new(),
         };
         self.queue.push(request, Answerer::To(answerer));
         match answer.await.unwrap_or_else(|_| Err(self.gone())) {

@@ -55,6 +55,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{Notify, oneshot};
 
@@ -74,7 +75,7 @@ use self::{
 };
 use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
-    Settlement, Stats, Store, StoreError, Summary, Waiting,
+    Settlement, Stats, Store, StoreError, Summary, Waiting, episodes,
     journal::{self, Journal, JournalError, Reader},
     keyed::Keyed,
     ledger::Ledger,
@@ -415,8 +416,15 @@ impl Store for DiskStore {
         entry: Sequence,
         settlement: Settlement,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let episodes = episodes::noted(&self.shared.keyed, lane, &settlement);
         let outcome = Outcome::of(settlement);
-        self.done(Request::Settle { lane: lane.clone(), entry: entry.0, at: self.now(), outcome })
+        self.done(Request::Settle { lane: lane.clone(), entry: entry.0, at: self.now(), outcome, episodes })
+    }
+
+    fn recall(&self, channel: &str, destination: &str, episode: &[u8]) -> Option<Bytes> {
+        let key = episodes::key(&self.shared.keyed, channel, destination, episode);
+        let sealed = self.shared.state().episodes.note(key);
+        episodes::opened(&self.shared.keyed, key, &sealed?)
     }
 
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {

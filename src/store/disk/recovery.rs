@@ -284,6 +284,7 @@ pub(super) fn fold_in(
     }
     state.release_before(oldest, first_sequence.unwrap_or(0));
     state.take_woken();
+    state.episodes.take_forgotten();
     Ok(Learned { ledger, state, applied, covered, uncovered, damage: lost, aside })
 }
 
@@ -292,7 +293,7 @@ impl Recovered {
     /// come upon what was given up before.
     pub fn pass_damage(&mut self) -> Result<(), OpenError> {
         let paused = self.state.paused.iter().cloned().collect();
-        let recorded = Recorded::CarriedState(CarriedState { paused, repeats: Vec::new() });
+        let recorded = Recorded::CarriedState(CarriedState { paused, repeats: Vec::new(), episodes: Vec::new() });
         let (sequence, payload) = (self.state.next, recorded.encode(&[]));
         let record = journal::Record { sequence, kind: recorded.kind(), payload };
         let positions = self.journal.append_essential(&[record])?;

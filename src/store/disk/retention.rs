@@ -188,7 +188,7 @@ impl Committer {
         let mut batch = Batch::new(&self.shared.state(), true, self.shared.payload_max);
         let at = nanos(self.shared.clock.now());
         for CarriedEntry { lane, entry, .. } in waiting {
-            let settled = Settled { lane, entry, id, at, outcome: Outcome::damaged() };
+            let settled = Settled { lane, entry, id, at, outcome: Outcome::damaged(), episodes: Vec::new() };
             batch.plan(Recorded::Settled(settled)).map_err(|_| JournalError::TooLarge)?;
         }
         self.write_own(batch.planned)?;
@@ -207,10 +207,16 @@ impl Committer {
         let paused: Vec<_> = state.paused.iter().cloned().collect();
         let most = CarriedState::repeats_max(&paused, payload_max).saturating_sub(1).max(1);
         let runs = state.only_said_before(before, first_sequence, most);
+        let remembered = state.episodes.only_told_before(before, payload_max / 2);
         let mut batch = Batch::new(&state, true, payload_max);
         drop(state);
         for repeats in runs {
-            let carried = CarriedState { paused: paused.clone(), repeats };
+            let carried = CarriedState { paused: paused.clone(), repeats, episodes: Vec::new() };
+            batch.plan(Recorded::CarriedState(carried)).map_err(|_| JournalError::TooLarge)?;
+        }
+        for episodes in remembered {
+            let (paused, repeats) = (paused.clone(), Vec::new());
+            let carried = CarriedState { paused, repeats, episodes: vec![episodes] };
             batch.plan(Recorded::CarriedState(carried)).map_err(|_| JournalError::TooLarge)?;
         }
         self.write_own(batch.planned)?;

@@ -11,7 +11,7 @@ use super::{
     tests::{open, padded, small, until},
     *,
 };
-use crate::store::conformance::{accepted, noon, settle_head, stored, with_key, within};
+use crate::store::conformance::{accepted, noon, remembering, settle_head, stored, with_key, within};
 
 /// A clock to be set, in seconds from noon.
 fn settable() -> (Clock, Arc<AtomicI64>) {
@@ -103,6 +103,39 @@ async fn messages_from_a_clock_once_far_ahead_are_given_back_like_those_after_th
     assert_eq!(store.stats().messages, 300);
     seconds.store(3600, Ordering::SeqCst);
     until(&store, |store| store.stats().segments <= 2).await;
+}
+
+#[tokio::test]
+async fn what_a_destination_remembers_outlives_its_messages_also_where_nothing_is_retained() {
+    let directory = TempDir::new().unwrap();
+    let options = Options { retain: Duration::ZERO, ..small() };
+    let store = open(directory.path(), options.clone());
+    let recall = |store: &DiskStore, episode: &str| store.recall("pumps", "ehr", episode.as_bytes());
+    for number in 0..40 {
+        stored(&*store, padded(number, &[0])).await;
+        settle_head(&*store, 0, remembering(&[(&format!("infusion {number}"), "on hold")])).await;
+    }
+    let mut oldest = store.shared.state().oldest_segment;
+    for round in 0..3 {
+        // Carried into a segment that goes too.
+        delivered(&store, 1000 * (round + 1)..1000 * (round + 1) + 100, noon()).await;
+        let before = std::mem::replace(&mut oldest, store.shared.state().oldest_segment);
+        assert!(oldest > before, "round {round}: nothing was given back");
+    }
+    assert!((0..40).all(|number| recall(&store, &format!("infusion {number}")).is_some()));
+    settle_none_but_forget(&store).await;
+    let before = super::tests::picture(&store);
+    drop(store);
+    std::fs::remove_dir_all(directory.path().join("ledger")).unwrap();
+    let store = open(directory.path(), options);
+    assert_eq!(super::tests::picture(&store), before, "told by the journal alone");
+    assert_eq!(recall(&store, "infusion 7"), None);
+    assert_eq!(recall(&store, "infusion 8").unwrap(), "on hold");
+}
+
+async fn settle_none_but_forget(store: &DiskStore) {
+    stored(store, padded(9999, &[0])).await;
+    settle_head(store, 0, remembering(&[("infusion 7", "")])).await;
 }
 
 #[tokio::test]

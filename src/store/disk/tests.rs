@@ -7,7 +7,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::{
     Route,
-    conformance::{accepted, conformance, dead, head, lane, noon, received, settle_head, stored, with_key, within},
+    conformance::{
+        accepted, conformance, dead, head, lane, noon, received, remembering, settle_head, stored, with_key, within,
+    },
     journal::Position,
     state::lane::Entry,
 };
@@ -56,6 +58,7 @@ pub(super) struct Picture {
     dead: BTreeMap<u64, (LaneId, u64, Position)>,
     paused: Vec<(Arc<str>, Arc<str>)>,
     repeats: Vec<(u64, u64)>,
+    episodes: Vec<String>,
     pub(super) next: u64,
     messages: u64,
     live: Vec<(u64, u64)>,
@@ -98,6 +101,7 @@ pub(super) fn picture(store: &DiskStore) -> Picture {
             .collect(),
         paused: state.paused.iter().cloned().collect(),
         repeats: sorted(repeats.iter().map(|each| (each.sequence, each.mark.key))),
+        episodes: state.episodes.all().iter().map(|episode| format!("{episode:?}")).collect(),
         next: state.next,
         messages: state.messages,
         live: live.filter(|(_, live)| *live > 0).collect(),
@@ -116,7 +120,8 @@ async fn live_a_little(store: &DiskStore) {
     }
     for number in 0..10 {
         settle_head(store, 3, if number % 3 == 0 { dead("refused") } else { accepted() }).await;
-        settle_head(store, 0, accepted()).await;
+        let infusion = format!("infusion {}", number % 4);
+        settle_head(store, 0, remembering(&[(&infusion, &format!("note {number}")), ("gone", "")])).await;
     }
     let letters = within(store.dead(None, None, 10)).await.unwrap();
     within(store.retry_dead(letters[0].entry)).await.unwrap();

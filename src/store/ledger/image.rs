@@ -15,7 +15,7 @@ use crate::store::{
 /// Repeats to a block.
 pub(super) const BLOCK: u64 = 512;
 /// Written into every proof; another number is another layout, and the ledger is rebuilt.
-pub(super) const LAYOUT: u32 = 3;
+pub(super) const LAYOUT: u32 = 4;
 
 /// Keys to write and to remove, all at once.
 pub(in crate::store) struct Image {
@@ -46,6 +46,8 @@ pub(super) struct Proof {
     pub dead: u64,
     pub moved: u64,
     pub repeats: (u64, u64),
+    /// How many episodes are remembered, and a sum over them.
+    pub episodes: (u64, u64),
     pub carried: Vec<CarriedRange>,
     /// Pages before this one were removed.
     pub first_page: u64,
@@ -86,6 +88,7 @@ impl Image {
         image.dead(state);
         image.moved(state);
         image.repeats(state, covered);
+        image.episodes(state);
         image.history(state, covered, first_page);
         let proof = proof(state, covered, applied);
         image.store(key(b'!', &[]), &proof);
@@ -144,6 +147,16 @@ impl Image {
         covered.repeats = (numbers.start, numbers.end);
     }
 
+    fn episodes(&mut self, state: &mut State) {
+        for episode in std::mem::take(&mut state.episodes.dirty) {
+            let key = key(b'e', &[episode.0, episode.1]);
+            match state.episodes.stored(episode) {
+                Some(stored) => self.store(key, &stored),
+                None => self.removed.push(key),
+            }
+        }
+    }
+
     fn history(&mut self, state: &mut State, covered: &mut Covered, first_page: u64) {
         if first_page > covered.first_page {
             for prefix in [b'h', b'o'] {
@@ -181,6 +194,7 @@ fn proof(state: &State, covered: &Covered, applied: Option<(Position, u64)>) -> 
         dead: state.dead.len() as u64,
         moved: state.moved.len() as u64,
         repeats: covered.repeats,
+        episodes: state.episodes.proof(),
         carried: state.carried.clone(),
         first_page: covered.first_page,
     }

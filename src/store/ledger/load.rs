@@ -41,11 +41,12 @@ pub(super) fn load(ledger: &Ledger, store: u64, repeats_max: usize) -> Result<Op
     moved(ledger, &mut state)?;
     state.carried = proof.carried.clone();
     state.repeats = repeats(ledger, &proof, repeats_max)?;
+    episodes(ledger, &mut state)?;
     let open_page = page_of(proof.next);
     if let Some(rows) = ledger.value(&key(b'h', &[open_page]))? {
         state.history.resume(open_page, page::decode(&rows).ok_or(LedgerError::Unproved("a page does not read"))?);
     }
-    state.dirty = Default::default();
+    state.clean();
     prove(&proof, &state)?;
     Ok(Some(Loaded { state, applied: proof.applied }))
 }
@@ -54,6 +55,9 @@ fn prove(proof: &Proof, state: &State) -> Result<(), LedgerError> {
     let found = (state.waiting(), state.digest(), state.dead.len() as u64, state.moved.len() as u64);
     if found != (proof.waiting, proof.digest, proof.dead, proof.moved) {
         return Err(LedgerError::Unproved("what waits is not what was written"));
+    }
+    if state.episodes.proof() != proof.episodes {
+        return Err(LedgerError::Unproved("what destinations remember is not what was written"));
     }
     Ok(())
 }
@@ -91,6 +95,14 @@ fn moved(ledger: &Ledger, state: &mut State) -> Result<(), LedgerError> {
         let key = key?;
         let moved: Moved = ledger.read(&key)?;
         state.moved.insert(number(&key, 0)?, moved);
+    }
+    Ok(())
+}
+
+fn episodes(ledger: &Ledger, state: &mut State) -> Result<(), LedgerError> {
+    for key in ledger.keys(b"e") {
+        let key = key?;
+        state.episodes.restore((number(&key, 0)?, number(&key, 1)?), ledger.read(&key)?);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@
 //!
 //! # Keys
 //! `!` proof · `l` lane · `c` lane chunk · `d` dead letter · `m` carried message · `r` repeats block ·
-//! `h` history page · `o` page, checkpoint: what happened to its messages later. Numbers are big endian; every key ends in a
+//! `e` episode · `h` history page · `o` page, checkpoint: what happened to its messages later. Numbers are big endian; every key ends in a
 //! two-byte part number, and the first part begins with the value's length.
 
 mod image;

@@ -51,7 +51,7 @@ fn state(received: u64, settled: u64) -> State {
             0 => Outcome::Dead { reason: "no".into(), attempts: 1 },
             _ => Outcome::Accepted { sent_sha256: [0; 32], configuration: 0, answer: "AA".into(), attempts: 1, at: 0 },
         };
-        let settled = Recorded::Settled(Settled { lane: lane.clone(), entry, id, at: 0, outcome });
+        let settled = Recorded::Settled(Settled { lane: lane.clone(), entry, id, at: 0, outcome, episodes: vec![] });
         state.apply(state.next, at(received + number), &settled, 0);
     }
     state

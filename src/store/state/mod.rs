@@ -3,6 +3,7 @@
 //! Both stores, and recovery, fold records through [`State::apply`]; nothing else changes what the store believes.
 //! A record about a message that is no longer kept says nothing: a message carried forward brings all that is still true of it.
 
+pub(super) mod episodes;
 pub(super) mod history;
 pub(super) mod lane;
 mod packed;
@@ -18,6 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use self::{
+    episodes::Episodes,
     history::{Happened, History, Row},
     lane::{Entry, Queue},
     repeats::Repeats,
@@ -45,6 +47,8 @@ pub(super) struct State {
     /// Where repeats are told by a later record than their message's own, oldest first.
     pub carried: Vec<CarriedRange>,
     pub paused: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// What destinations remember.
+    pub episodes: Episodes,
     pub history: History,
     /// Messages copied forward, by id: where they are now. They are in no page.
     pub moved: BTreeMap<u64, Moved>,
@@ -136,6 +140,7 @@ impl State {
             repeats: Repeats::new(repeats_max),
             carried: Vec::new(),
             paused: BTreeSet::new(),
+            episodes: Episodes::default(),
             history: History::default(),
             moved: BTreeMap::new(),
             segments: BTreeMap::new(),
@@ -196,7 +201,8 @@ impl State {
         }
     }
 
-    /// Gives up what is only of use for deciding and searching, before the state is made anew.
+    /// Gives up what is only of use for deciding and searching, before the state is made anew. What destinations remember is
+    /// not: a lane may be about to translate.
     pub fn shed(&mut self) {
         self.repeats = Repeats::new(0);
         self.forget_history();
@@ -205,13 +211,19 @@ impl State {
     /// Gives up what only a ledger could tell, since there is none any more.
     pub fn forget_history(&mut self) {
         self.history.forget(self.next);
-        self.dirty = Dirty::default();
+        self.clean();
     }
 
     /// Keeps of history what memory has room for, where there is no ledger.
     pub fn keep_newest_history(&mut self) {
         self.history.keep_newest();
+        self.clean();
+    }
+
+    /// Nothing is left for a checkpoint to write.
+    pub fn clean(&mut self) {
         self.dirty = Dirty::default();
+        self.episodes.dirty.clear();
     }
 
     /// Notes that this entry may have been sent.
@@ -356,6 +368,7 @@ impl State {
 
     fn settled(&mut self, sequence: u64, position: Position, settled: &Settled) {
         let lane = self.lane_number(&settled.lane);
+        self.remember(sequence, position, settled);
         let Some(entry) = self.dequeue(lane, settled.entry) else { return };
         let message = self.position_of(entry.id, entry.position);
         match settled.outcome {
@@ -371,6 +384,14 @@ impl State {
             self.repeats.distrust(entry.id, sequence);
         }
         self.happened(Happened { id: entry.id, entry: entry.entry, lane, what: settled.outcome.what(), position });
+    }
+
+    /// Also where the message is not kept any more: a memory outlives it.
+    fn remember(&mut self, sequence: u64, position: Position, settled: &Settled) {
+        let owner = (&settled.lane.channel, &settled.lane.destination);
+        for note in &settled.episodes {
+            self.episodes.change(owner, sequence, position.segment, note);
+        }
     }
 
     fn bury(&mut self, entry: u64, dead: Dead) {
@@ -493,6 +514,9 @@ impl State {
         self.paused = carried.paused.iter().cloned().collect();
         for repeat in &carried.repeats {
             self.repeats.insert(*repeat);
+        }
+        for episodes in &carried.episodes {
+            self.episodes.carried(position.segment, episodes);
         }
         let sequences = || carried.repeats.iter().map(|repeat| repeat.sequence);
         if let (Some(first), Some(last)) = (sequences().min(), sequences().max()) {

@@ -203,7 +203,7 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
     }
     let carry = |state: &mut State, before: u64, first: u64, segment: u64| {
         for repeats in state.only_said_before(before, first, 2) {
-            let carried = Recorded::CarriedState(CarriedState { paused: vec![], repeats });
+            let carried = Recorded::CarriedState(CarriedState { paused: vec![], repeats, episodes: vec![] });
             let sequence = state.next;
             state.apply(sequence, Position { segment, offset: 128 }, &carried, 0);
         }

@@ -22,7 +22,7 @@ mod value;
 
 use std::fmt::Display;
 
-use super::{Context, DeviceDetail, Format, PcdToFhir, TranslateError, Translated, Unmapped};
+use super::{Context, DeviceDetail, Format, PcdToFhir, Recall, TranslateError, Translated, Unmapped};
 use crate::{
     fhir::{self, Coding, Meta, Text, systems},
     hl7::Message,
@@ -36,6 +36,7 @@ pub(super) fn apply(
     settings: &PcdToFhir,
     message: &Message,
     context: Context,
+    _recall: &Recall<'_>,
 ) -> Result<Option<Translated>, TranslateError> {
     let report = Report::read(message, &settings.nomenclature);
     check_kind(&report)?;
@@ -56,7 +57,8 @@ pub(super) fn apply(
         provenance::write(&translation, context, &mut output);
     }
     let body = output.transaction(&translation)?;
-    Ok(Some(Translated { body, format: Format::FhirBundle, unmapped: output.unmapped, origins: output.origins }))
+    let (unmapped, origins) = (output.unmapped, output.origins);
+    Ok(Some(Translated { body, format: Format::FhirBundle, unmapped, origins, episodes: Vec::new() }))
 }
 
 /// What all parts of one translation look at.

@@ -2,10 +2,14 @@
 //! acknowledged is lost, nothing passes another in its lane, nothing is repeated without a fault and a mark, nothing is
 //! invented or changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
+use super::episodes;
 use crate::{
     destination::Outgoing,
     store::{
@@ -33,6 +37,8 @@ pub(super) struct Account {
     /// Dead letters that were asked to be sent again or given up.
     exhumed: BTreeSet<u64>,
     discarded: BTreeSet<(LaneId, u64)>,
+    /// By destination and sender, what is to be remembered of what was accepted.
+    remembered: BTreeMap<(Arc<str>, u32), Bytes>,
     /// Messages asked to be sent again.
     replayed: BTreeSet<u64>,
     pub(super) figures: Figures,
@@ -203,6 +209,8 @@ impl Account {
             let dies = standing.dead.contains_key(entry);
             if settling != Some((*entry, dies)) {
                 self.breaks(format!("lost: message {id} waits no more in {} and was not settled", named(lane)));
+            } else if !dies {
+                self.accepted(lane, *id);
             }
         }
         for (entry, id) in now.iter().filter(|place| !before.contains(place)) {
@@ -213,6 +221,23 @@ impl Account {
         }
         if !now.is_sorted_by_key(|(entry, _)| *entry) {
             self.breaks(format!("order: the entries of {} are not in order", named(lane)));
+        }
+    }
+
+    fn accepted(&mut self, lane: &LaneId, id: u64) {
+        let Some((sender, _)) = self.ids.get(&id) else { return };
+        let key = (lane.destination.clone(), *sender);
+        let note = episodes::noted(self.remembered.get(&key).map(|note| &**note), id);
+        self.remembered.insert(key, note);
+    }
+
+    /// Each destination remembers exactly what it accepted.
+    pub(super) fn observe_memory(&mut self, recall: impl Fn(&str, &[u8]) -> Option<Bytes>) {
+        let wrong = self.remembered.iter().find(|((destination, sender), note)| {
+            recall(destination, &episodes::episode(*sender)).as_ref() != Some(note)
+        });
+        if let Some(((destination, sender), _)) = wrong {
+            self.breaks(format!("memory: {destination} remembers of sender {sender} what was not so"));
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, sync::Mutex};
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::oneshot;
 
@@ -101,6 +102,8 @@ pub(super) struct GatedStore {
     pub(super) account: Arc<Mutex<Account>>,
     /// A fault on purpose: deliveries are settled that nobody made.
     pub(super) drops: bool,
+    /// A fault on purpose: some of what is to be remembered is not.
+    pub(super) forgets: bool,
 }
 
 impl GatedStore {
@@ -111,6 +114,7 @@ impl GatedStore {
             answer: "AA".into(),
             attempts: 1,
             at: waiting.received_at,
+            episodes: vec![],
         };
         store.settle(lane, waiting.entry, Settlement::Accepted(receipt)).await?;
         store.next(lane).await
@@ -143,6 +147,13 @@ impl Store for GatedStore {
     ) -> BoxFuture<'static, Result<(), StoreError>> {
         let (lane, store, account) = (lane.clone(), Arc::clone(&self.store), Arc::clone(&self.account));
         let gate = self.gates.wait(&lane, Gate::Settle);
+        let mut settlement = settlement;
+        if let Settlement::Accepted(receipt) = &mut settlement
+            && self.forgets
+            && entry.as_u64().is_multiple_of(5)
+        {
+            receipt.episodes.clear();
+        }
         async move {
             gate.await.map_err(|_| StoreError::Closed)?;
             account.lock().unwrap().settling(&lane, entry.as_u64(), &settlement);
@@ -151,6 +162,9 @@ impl Store for GatedStore {
             answer
         }
         .boxed()
+    }
+    fn recall(&self, channel: &str, destination: &str, episode: &[u8]) -> Option<Bytes> {
+        self.store.recall(channel, destination, episode)
     }
     fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>> {
         self.store.append(received)

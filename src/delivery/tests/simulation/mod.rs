@@ -5,6 +5,7 @@
 //! that one alone; `CANNULA_SIM_JOBS` is how many are run at once. A seed is the same run each time.
 
 mod account;
+mod episodes;
 mod gates;
 mod senders;
 mod world;
@@ -140,11 +141,12 @@ fn a_simulated_seed_is_the_same_run_each_time() {
 #[test]
 fn each_broken_promise_is_caught_by_the_simulation() {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let expected: [(Sabotage, &str); 7] = [
+    let expected: [(Sabotage, &str); 8] = [
         (Sabotage::SyncNever, "ack"),
         (Sabotage::SyncLater, "ack"),
         (Sabotage::Swap, "order"),
         (Sabotage::Drop, "lost"),
+        (Sabotage::Forget, "memory"),
         (Sabotage::Duplicate, "repeat"),
         (Sabotage::Unmarked, "repeat"),
         (Sabotage::Corrupt, "changed"),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     account::{Account, named},
+    episodes,
     gates::{Gate, GatedStore, Gates, Receiver},
     senders::Senders,
 };
@@ -25,7 +26,6 @@ use crate::{
         LaneId, OpenError, Options, Sequence, Store,
         simulation::{Dice, Lie, Machine, MemoryDisk, MemoryTree, SteppedStore, may_pass},
     },
-    translate::{Format, Translated},
 };
 
 /// A way in which the engine, or its disk, breaks its promises on purpose.
@@ -35,6 +35,7 @@ pub(super) enum Sabotage {
     SyncLater,
     Swap,
     Drop,
+    Forget,
     Duplicate,
     Unmarked,
     Corrupt,
@@ -188,6 +189,7 @@ impl World {
         let look = || engine.stepped.standing(|id| everything || !account.is_known(id));
         let standing = self.machine.disk.aside(look);
         account.observe(&standing);
+        account.observe_memory(|destination, episode| engine.stepped.store.recall("pumps", destination, episode));
         let oldest = engine.stepped.oldest_segment();
         account.figures.segments_released += oldest.saturating_sub(engine.oldest_segments);
         engine.oldest_segments = oldest;
@@ -461,6 +463,7 @@ impl World {
             gates: gates.clone(),
             account: Arc::clone(&self.account),
             drops: self.sabotage == Some(Sabotage::Drop),
+            forgets: self.sabotage == Some(Sabotage::Forget),
         };
         let delivery = Delivery::new(Arc::new(store), self.machine.clock.clone(), Arc::clone(&self.machine.metrics));
         let configured = DESTINATIONS.iter().map(|(destination, lanes)| configured(destination, *lanes, &gates));
@@ -567,14 +570,11 @@ fn clock() -> Clock {
 
 fn configured(destination: &'static str, lanes: u16, gates: &Gates) -> Configured {
     let receiver = Receiver { destination: destination.into(), gates: gates.clone() };
-    let as_it_is = |message: &crate::hl7::Message, _| {
-        let body = message.bytes().clone();
-        Ok(Some(Translated { body, format: Format::Hl7, unmapped: vec![], origins: vec![] }))
-    };
-    let service = bench::translating(bench::service(Arc::new(receiver), 1), as_it_is);
+    let service = bench::service(Arc::new(receiver), 1);
     // Without jitter: every run of a seed must be the same.
     let (retry_first, retry_max) = (Duration::from_millis(20), Duration::from_millis(20));
     let on_reject = if destination == "legacy" { OnReject::Hold } else { OnReject::Park };
-    let service = crate::delivery::Service { retry_first, retry_max, on_reject, ..service };
+    let translate = Box::new(episodes::as_it_is);
+    let service = crate::delivery::Service { translate, retry_first, retry_max, on_reject, ..service };
     bench::configured(destination, lanes, service)
 }

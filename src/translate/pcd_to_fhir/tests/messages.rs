@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{super::*, bundle_with, context, parse, r4::check_r4, settings, translate_with};
+use super::{super::*, apply, bundle_with, context, parse, r4::check_r4, settings, translate_with};
 use crate::pcd::Nomenclature;
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use self::r4::check_r4;
 use super::*;
 use crate::pcd::Nomenclature;
-use crate::translate::Plan;
+use crate::translate::{Plan, nothing_remembered};
 
 fn settings() -> PcdToFhir {
     let mut settings = PcdToFhir::new(Nomenclature::built_in());
@@ -19,6 +19,11 @@ fn settings() -> PcdToFhir {
     ];
     settings.identifier_systems = systems.map(|(name, system)| (name.to_owned(), system.to_owned())).into();
     settings
+}
+
+/// To a destination that remembers nothing.
+fn apply(settings: &PcdToFhir, message: &Message, context: Context) -> Result<Option<Translated>, TranslateError> {
+    super::apply(settings, message, context, &nothing_remembered)
 }
 
 fn context() -> Context {
@@ -564,7 +569,7 @@ fn every_element_is_said_to_come_from_a_field_that_was_sent() {
         let mut settings = settings();
         settings.identifier_systems.insert("GENHOSP".into(), "urn:oid:2.999.1.1".into());
         let context = Context { origins: true, ..context() };
-        let translated = Plan::PcdToFhir(settings).apply(&message, context).unwrap().unwrap();
+        let translated = Plan::PcdToFhir(settings).apply(&message, context, &nothing_remembered).unwrap().unwrap();
         for (element, source) in &translated.origins {
             let path = crate::hl7::Path::parse(source).unwrap_or_else(|_| panic!("{element}: {source} is no path"));
             assert!(message.first(&path).is_some(), "{name}: {element} is said to come from {source}, which is empty");
