@@ -9,6 +9,7 @@ mod api;
 mod demo;
 mod devices;
 mod files;
+mod jwks;
 mod offline;
 mod owed;
 mod run;
@@ -104,6 +105,9 @@ enum Command {
     /// What each sender breaks of the conformance rules, from the running engine
     #[command(after_help = "Example: cannula conformance\n         cannula conformance --rule A03 --json")]
     Conformance(senders::ConformanceArgs),
+    /// Print the public keys by which destinations log in (auth.type smart-backend), as a JWK set to register with an EHR
+    #[command(after_help = "Example: cannula jwks --channel bedside-pumps --destination ehr > jwks.json")]
+    Jwks(jwks::JwksArgs),
     /// Look at the store, back it up, restore it
     #[command(after_help = "Example: cannula store verify\n         cannula store backup /backups/2026-01-05")]
     Store {
@@ -201,6 +205,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Devices(args) => devices::devices(common, args),
         Command::Unmapped(args) => unmapped::unmapped(common, &args),
         Command::Conformance(args) => senders::conformance(common, &args),
+        Command::Jwks(args) => jwks::jwks(common, &args),
         Command::Store { action } => offline::store(common, &action),
         Command::Audit { action } => offline::audit(common, &action),
         #[cfg(feature = "demo")]

@@ -1,22 +1,19 @@
-//! `[[destination]]`: where messages go, how they are made, and the references to secrets.
+//! `[[destination]]`: where messages go and how they are made.
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     channel_file::{Surroundings, filter},
-    keys,
-    reader::{Entry, Reader},
+    fhir_table,
+    reader::Reader,
     source::Problem,
     steps_table, value,
 };
 use crate::{
     channel::{Destination, OnReject, Order},
-    destination::{FhirSettings, FileLayout, FileSettings, MllpSettings, Secret, Settings},
+    destination::{FileLayout, FileSettings, MllpSettings, Settings},
     translate::{DeviceDetail, PcdToFhir, Plan},
 };
-
-/// A secret file is read up to here.
-const SECRET_BYTES_MAX: usize = 64 << 10;
 
 /// The destinations of a channel, and where in the file each has its directory or begins.
 pub(super) struct Destinations {
@@ -49,10 +46,10 @@ fn read(
 ) -> Option<Destination> {
     let kind = table.choice("type", &["fhir", "mllp", "file"]);
     let settings = kind.and_then(|kind| {
-        table.only_for(kind);
+        table.only_for("a destination", kind);
         match kind {
             "mllp" => mllp(table),
-            "fhir" => fhir(table, around),
+            "fhir" => fhir_table::read(table, around),
             _ => file(table, around),
         }
     });
@@ -93,103 +90,17 @@ fn mllp(table: &Reader<'_>) -> Option<Settings> {
     Some(Settings::Mllp(MllpSettings { address, timeout: timeout?, awaits_application: awaits_application? }))
 }
 
-fn fhir(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
-    let url = table.text("url", value::base_url);
-    let timeout = table.text("timeout", value::some_duration);
-    let response_bytes_max = table.text("max_response", value::size_within(1 << 10, 64 << 20));
-    let headers = headers(table, around);
-    let allowed = table.flag("allow_plaintext");
-    let url = url?;
-    if !url.encrypted {
-        check_plaintext(table, "url", &url.host, allowed?);
-    }
-    Some(Settings::Fhir(FhirSettings {
-        url: url.text,
-        timeout: timeout?,
-        response_bytes_max: usize::try_from(response_bytes_max?).ok()?,
-        headers: headers?,
-    }))
-}
-
 fn file(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
     let directory = table.text("directory", value::filled);
     let layout = table.choice("layout", &[FileLayout::PerMessage, FileLayout::Ndjson]);
     Some(Settings::File(FileSettings { directory: around.base.join(directory?), layout: layout? }))
 }
 
-fn check_plaintext(table: &Reader<'_>, key: &str, host: &str, allowed: bool) {
+pub(super) fn check_plaintext(table: &Reader<'_>, key: &str, host: &str, allowed: bool) {
     if !allowed && !value::is_loopback(host) {
         let remedy = "send to a TLS proxy on this machine or to an https URL, or set `allow_plaintext = true`";
         table.problem(key, Problem::new("messages would leave this machine unencrypted", remedy));
     }
-}
-
-fn headers(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Vec<(String, Secret)>> {
-    let read = table.entries("headers").into_iter().map(|entry| {
-        let secret = secret(table, &entry, around);
-        let name = header_name(&entry.key.text);
-        let report = |problem| table.source.problem(&table.key("headers"), &entry.key.span, problem);
-        Some((name.map_err(report).ok()?, secret?))
-    });
-    let read: Vec<Option<(String, Secret)>> = read.collect();
-    read.into_iter().collect()
-}
-
-fn header_name(text: &str) -> Result<String, Problem> {
-    let ours = ["content-type", "content-length", "accept", "host", "connection", "transfer-encoding", "prefer"];
-    if ours.iter().any(|name| text.eq_ignore_ascii_case(name)) {
-        return Err(Problem::new(format!("{text:?} is set by the engine"), "remove the line"));
-    }
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Ok(text.to_owned());
-    }
-    Err(Problem::new(format!("{text:?} is not the name of a header"), "use letters, digits and -"))
-}
-
-/// A reference, followed. No fault repeats what it refers to, or what stands in its place.
-fn secret(table: &Reader<'_>, entry: &Entry<'_>, around: &Surroundings<'_>) -> Option<Secret> {
-    let name = table.key("headers");
-    let report = |problem| table.source.problem(&name, &entry.value.span(), problem);
-    let remedy = "move it to a file or the environment and write { file = \"…\" } or { env = \"…\" }";
-    if !entry.value.get_ref().is_table() {
-        report(Problem::new("a secret stands in the file itself", remedy));
-        return None;
-    }
-    let reference = table.table_at("headers", &keys::SECRET, entry.value)?;
-    let text = match reference.written_keys()[..] {
-        ["env"] => from_env(&reference),
-        ["file"] => from_file(&reference, around),
-        _ => {
-            report(Problem::new("not a secret reference", "write { file = \"…\" } or { env = \"…\" }"));
-            None
-        }
-    }?;
-    if text.is_empty() || text.chars().any(char::is_control) {
-        report(Problem::new("the secret is empty or holds a control character", "mend what is referred to"));
-        return None;
-    }
-    Some(Secret(text.into()))
-}
-
-fn from_env(reference: &Reader<'_>) -> Option<String> {
-    reference.text("env", |name| {
-        let missing = format!("the environment variable {name:?} is not set or not UTF-8");
-        std::env::var(name).map_err(|_| Problem::new(missing, "set it where the engine is started"))
-    })
-}
-
-fn from_file(reference: &Reader<'_>, around: &Surroundings<'_>) -> Option<String> {
-    reference.text("file", |name| {
-        let path = around.base.join(name);
-        around.secret_files.borrow_mut().push(path.clone());
-        let remedy = format!("let the engine's user read {}", path.display());
-        let text = fs::read_to_string(&path)
-            .map_err(|error| Problem::new(format!("the secret cannot be read: {}", error.kind()), remedy))?;
-        if text.len() > SECRET_BYTES_MAX {
-            return Err(Problem::new("the file is too long for a secret", "refer to the right file"));
-        }
-        Ok(text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(&text).to_owned())
-    })
 }
 
 fn order(text: &str) -> Result<Order, Problem> {

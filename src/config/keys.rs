@@ -43,6 +43,8 @@ pub(super) enum Kind {
     Map(&'static str, bool),
     /// A table whose keys are the writer's own, each a secret reference.
     Secrets,
+    /// A secret reference.
+    Secret,
     /// In the contract, not in this version.
     Unsupported,
 }
@@ -364,8 +366,24 @@ pub(super) static DESTINATION: Table = Table {
         ),
         of(FHIR, key("max_response", Text("size"), Is("1MiB"), "Longest answer read, at most 64MiB.")),
         of(MAPPED, key("fhir", One(&FHIR_MAPPING), Optional, "Settings of `pcd-to-fhir`.")),
-        of(FHIR, later("auth", "SMART Backend Services login.")),
-        of(MLLP, later("tls", "Certificate, key and server CA of the connection.")),
+        of(
+            FHIR,
+            key(
+                "auth",
+                One(&AUTH),
+                Optional,
+                "How requests are authorised; not beside an `Authorization` in `headers`.",
+            ),
+        ),
+        of(
+            FHIR,
+            key(
+                "tls",
+                One(&CLIENT_TLS),
+                Optional,
+                "Certificates of an https connection, and of that to the token endpoint.",
+            ),
+        ),
         of(
             FILE,
             key(
@@ -437,6 +455,89 @@ pub(super) static DESTINATION: Table = Table {
             Is("park"),
             "A message that is refused or cannot be translated becomes a dead letter and the next is sent, or its lane stops until a person decides.",
         ),
+    ],
+};
+
+const LOGIN: &[&str] = &["smart-backend", "client-secret"];
+
+pub(super) static AUTH: Table = Table {
+    title: "auth",
+    keys: &[
+        key(
+            "type",
+            Choice(&["smart-backend", "client-secret", "basic", "bearer"]),
+            Required,
+            "`smart-backend`: SMART Backend Services, a login by an assertion that a private key signs; `client-secret`: OAuth 2.0 client credentials; `basic`: user and password with each request; `bearer`: a token that does not change.",
+        ),
+        of(LOGIN, key("client_id", Text("text"), Required, "As the EHR registered it.")),
+        of(
+            &["smart-backend"],
+            key(
+                "key",
+                Kind::Secret,
+                Required,
+                "Private key in PEM form: RSA of at least 2048 bits (signs by RS384) or EC P-384 (ES384). `cannula jwks` prints its public half to register.",
+            ),
+        ),
+        of(
+            &["smart-backend"],
+            key(
+                "kid",
+                Text("text"),
+                Optional,
+                "Name of the key in the registered set. Not written: its RFC 7638 thumbprint.",
+            ),
+        ),
+        of(&["client-secret"], key("secret", Kind::Secret, Required, "The client's secret.")),
+        of(
+            &["client-secret"],
+            key(
+                "secret_in",
+                Choice(&["basic", "post"]),
+                Is("basic"),
+                "Where the secret goes: the Authorization header of the login, or its form.",
+            ),
+        ),
+        of(
+            LOGIN,
+            key(
+                "scopes",
+                Texts("scope such as system/Observation.c"),
+                Is(""),
+                "Asked for; none: those the client is registered for.",
+            ),
+        ),
+        of(
+            LOGIN,
+            key(
+                "token_url",
+                Text("URL"),
+                Optional,
+                "Token endpoint. Not written: what `.well-known/smart-configuration` below `url` names.",
+            ),
+        ),
+        of(&["basic"], key("user", Text("text"), Required, "User.")),
+        of(&["basic"], key("password", Kind::Secret, Required, "Password.")),
+        of(&["bearer"], key("token", Kind::Secret, Required, "Token, without the word Bearer.")),
+    ],
+};
+
+pub(super) static CLIENT_TLS: Table = Table {
+    title: "tls",
+    keys: &[
+        key(
+            "ca",
+            Text("file"),
+            Optional,
+            "Certificates in PEM form that are trusted in place of the system's authorities; for the token endpoint too.",
+        ),
+        key(
+            "cert",
+            Text("file"),
+            Optional,
+            "The client's certificate in PEM form, with those between it and its authority.",
+        ),
+        key("key", Text("file"), Optional, "The private key of `cert` in PEM form, unencrypted."),
     ],
 };
 

@@ -8,10 +8,12 @@ mod channel_file;
 mod destination_table;
 mod document;
 mod engine;
+mod fhir_table;
 mod keys;
 mod reader;
 mod samples;
 mod schema;
+mod secret;
 mod source;
 mod steps_table;
 mod tables;
@@ -310,5 +312,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod device_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod fhir_tests;
 #[cfg(test)]
 mod tests;

@@ -73,14 +73,14 @@ impl<'d> Reader<'d> {
         }
     }
 
-    /// Faults for keys that belong to other destination types.
-    pub fn only_for(&self, kind: &str) {
+    /// Faults for keys that belong to other types of `what`.
+    pub fn only_for(&self, what: &str, kind: &str) {
         for (key, _) in self.entries.into_iter().flatten() {
             let known = self.table.keys.iter().find(|known| known.name == key.get_ref().as_ref());
             let Some(known) = known.filter(|known| !known.types.is_empty() && !known.types.contains(&kind)) else {
                 continue;
             };
-            let what = format!("{} does not belong to a destination of type {kind}", known.name);
+            let what = format!("{} does not belong to {what} of type {kind}", known.name);
             self.source.fault(key.span().start, what, format!("remove it; it is for {}", known.types.join(" and ")));
         }
     }
@@ -98,6 +98,11 @@ impl<'d> Reader<'d> {
     /// Where the key's value is, or else the table.
     pub fn place(&self, name: &str) -> usize {
         self.value(name).map_or(self.at, |value| value.span().start)
+    }
+
+    /// The key's value as written.
+    pub fn written(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+        self.value(name)
     }
 
     /// Whether the file has the key.
@@ -305,6 +310,7 @@ pub(super) fn form(kind: &Kind) -> &'static str {
         Kind::Many(_) => "a table each",
         Kind::Map(form, _) => form,
         Kind::Secrets => "secret references",
+        Kind::Secret => "secret reference",
         Kind::Unsupported => "not supported by this version",
     }
 }

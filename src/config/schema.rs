@@ -57,6 +57,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::Map(of, true) => json!({ "type": "object", "additionalProperties": strings(of) }),
         Kind::Map(of, false) => json!({ "type": "object", "additionalProperties": string(of) }),
         Kind::Secrets => json!({ "type": "object", "additionalProperties": secret() }),
+        Kind::Secret => secret(),
         Kind::Unsupported => json!(false),
     }
 }

@@ -178,7 +178,7 @@ fn a_fault_inside_a_text_is_placed_at_its_character() {
 #[test]
 fn keys_this_version_does_not_support_are_refused_and_never_ignored() {
     let listener = ["tls = { cert = \"c\" }"];
-    let destination = ["tls = {}", "step = [{ script = \"x\" }]", "step = [{ replace = {} }]"];
+    let destination = ["step = [{ script = \"x\" }]", "step = [{ replace = {} }]"];
     let files = listener.iter().map(|line| with_lines(line, "")).chain(destination.iter().map(|l| with_lines("", l)));
     for text in files {
         let faults = channel_faults(&text);

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::translate::Format;
+pub use fhir::{ClientTls, FhirAuth, FhirSettings, Login, Proof, SigningKey};
 
 /// What is sent.
 #[derive(Clone)]
@@ -119,19 +120,6 @@ pub struct MllpSettings {
     pub timeout: Duration,
     /// A message that asks for an application ACK (MSH-16 `AL`) is settled by that, not by the accept ACK before it.
     pub awaits_application: bool,
-}
-
-/// A FHIR server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FhirSettings {
-    /// Base URL; http or https.
-    pub url: String,
-    /// Whole request, answer included.
-    pub timeout: Duration,
-    /// Answers are read up to this many bytes. Default 1 MiB.
-    pub response_bytes_max: usize,
-    /// Extra headers such as a bearer token, resolved from references.
-    pub headers: Vec<(String, Secret)>,
 }
 
 /// A directory. It must exist: an absent one may be a mount that is missing.

@@ -9,6 +9,7 @@ mod crash;
 mod devices;
 mod drain;
 mod engine;
+mod fhir;
 mod findings;
 mod interop;
 mod layers;

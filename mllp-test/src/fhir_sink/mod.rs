@@ -4,11 +4,13 @@
 mod bundle;
 mod connection;
 mod garble;
+mod login;
 mod script;
 #[cfg(test)]
 mod tests;
 
 pub use garble::Garbling;
+pub use login::LoginConfig;
 pub use script::FhirAction;
 
 use crate::account::{SinkAccount, SinkBook};
@@ -16,13 +18,15 @@ use crate::peer::{Peer, Service, stopped};
 use crate::script::{Followed, Script};
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bundle::{Bundle, Known};
 use connection::{Killable, Switch};
+use login::Desk;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +51,8 @@ pub struct FhirSinkConfig {
     pub identities_max: usize,
     /// The ledger file.
     pub ledger: Option<PathBuf>,
+    /// Who must log in first, at `/token`; nobody where it is not given.
+    pub login: Option<LoginConfig>,
 }
 
 impl Default for FhirSinkConfig {
@@ -57,6 +63,7 @@ impl Default for FhirSinkConfig {
             body_bytes_max: 64 << 20,
             identities_max: 4 << 20,
             ledger: None,
+            login: None,
         }
     }
 }
@@ -72,7 +79,8 @@ impl FhirSink {
         let book = SinkBook::open(config.ledger.as_deref())?;
         let known = Mutex::new(Known::new(config.identities_max));
         let script = Followed::new(config.script.clone());
-        let sink = FhirService { sink: Arc::new(Sink { config, script, book, known }) };
+        let desk = config.login.clone().map(Desk::new);
+        let sink = FhirService { sink: Arc::new(Sink { config, script, book, known, desk }) };
         Peer::start(address, sink, &outages).await.map(FhirSink)
     }
 
@@ -111,6 +119,33 @@ impl FhirSink {
         self.0.service().sink.script.treated()
     }
 
+    /// Logins that succeeded so far.
+    pub fn logins(&self) -> u64 {
+        self.0.service().sink.desk.as_ref().map_or(0, Desk::logins)
+    }
+
+    /// What was wrong with the logins that were refused for what they were.
+    pub fn login_faults(&self) -> Vec<String> {
+        self.0.service().sink.desk.as_ref().map(Desk::faults).unwrap_or_default()
+    }
+
+    /// Answers logins with this status and OAuth error from now on, or again as it should.
+    pub fn refuse_logins(&self, refusal: Option<(u16, &str)>) {
+        if let Some(desk) = &self.0.service().sink.desk {
+            desk.refuse(refusal.map(|(status, error)| (status, error.to_owned())));
+        }
+    }
+
+    /// Knows only these keys, a JWK set, from now on.
+    pub fn register_keys(&self, jwks: Value) {
+        self.0.service().sink.desk.iter().for_each(|desk| desk.register(jwks.clone()));
+    }
+
+    /// Voids every token given.
+    pub fn revoke_tokens(&self) {
+        self.0.service().sink.desk.iter().for_each(Desk::revoke);
+    }
+
     /// Times a message came that was taken already, without copying the account.
     pub fn repeats(&self) -> u64 {
         self.0.service().sink.book.with(|account| account.repeats)
@@ -133,6 +168,7 @@ struct Sink {
     script: Followed<FhirAction>,
     book: SinkBook,
     known: Mutex<Known>,
+    desk: Option<Desk>,
 }
 
 type Shared = State<(Arc<Sink>, watch::Receiver<bool>)>;
@@ -143,6 +179,8 @@ impl Service for FhirService {
         let app = Router::new()
             .route("/metadata", get(metadata))
             .route("/{base}/metadata", get(metadata))
+            .route("/{base}/.well-known/smart-configuration", get(smart_configuration))
+            .route("/token", post(token))
             .fallback(post(transaction))
             .layer(DefaultBodyLimit::max(self.sink.config.body_bytes_max))
             .with_state((self.sink.clone(), stop.clone()));
@@ -179,11 +217,29 @@ async fn metadata() -> Response {
     fhir(StatusCode::OK, &statement)
 }
 
+async fn smart_configuration(State((sink, _)): Shared, headers: HeaderMap) -> Response {
+    match &sink.desk {
+        Some(desk) => axum::Json(desk.configuration(&headers)).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn token(State((sink, _)): Shared, headers: HeaderMap, Form(form): Form<HashMap<String, String>>) -> Response {
+    match &sink.desk {
+        Some(desk) => desk.log_in(&headers, &form),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 async fn transaction(
     State((sink, mut stop)): Shared,
     ConnectInfo(switch): ConnectInfo<Switch>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if sink.desk.as_ref().is_some_and(|desk| !desk.admits(&headers)) {
+        return outcome(StatusCode::UNAUTHORIZED, "login", "Bundle", "no token that is good");
+    }
     let bundle = Bundle::read(&body);
     let control_id =
         bundle.as_ref().ok().and_then(|bundle| bundle.ids.first()).map(ToString::to_string).unwrap_or_default();

@@ -71,8 +71,7 @@ fn fhir(url: String) -> channel::Destination {
         identifier_systems: BTreeMap::from([("GENHOSP".into(), "urn:oid:2.999.1".into())]),
         ..PcdToFhir::new(Nomenclature::built_in())
     };
-    let timeout = Duration::from_secs(20);
-    let settings = FhirSettings { url, timeout, response_bytes_max: 1 << 20, headers: vec![] };
+    let settings = FhirSettings::new(url, Duration::from_secs(20));
     destination("ehr", Settings::Fhir(settings), Plan::PcdToFhir(plan))
 }
 

@@ -264,7 +264,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 /// Seconds, or a date (RFC 9110 §10.2.3); a date is measured from the server's own `Date`, so that the two clocks need
 /// not agree, and means nothing without one.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER)?.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));

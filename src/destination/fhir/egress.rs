@@ -4,7 +4,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{
+    Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
 
 /// The system's resolver without the addresses no message may go to.
 pub(super) struct Resolver;
@@ -22,8 +25,14 @@ impl Resolve for Resolver {
     }
 }
 
+/// A URL whose host is the literal address of one.
+pub(super) fn is_forbidden_host(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host.parse().is_ok_and(is_forbidden)
+}
+
 /// Link-local, in either family and in IPv6 forms that carry an IPv4 address.
-pub(super) fn is_forbidden(address: IpAddr) -> bool {
+fn is_forbidden(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => {

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -89,7 +89,8 @@ fn answer(status: &str, headers: &str, body: &str) -> Act {
 
 fn settings(url: String, limit: Duration) -> FhirSettings {
     let secret = Secret(Arc::from("Bearer tropic-secret"));
-    FhirSettings { url, timeout: limit, response_bytes_max: 4096, headers: vec![("authorization".into(), secret)] }
+    let headers = vec![("authorization".into(), secret)];
+    FhirSettings { response_bytes_max: 4096, headers, ..FhirSettings::new(url, limit) }
 }
 
 fn sender(address: SocketAddr, limit: Duration) -> Box<dyn Sender> {

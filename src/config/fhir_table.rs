@@ -1,0 +1,148 @@
+//! What is a FHIR server's alone in `[[destination]]`: its URL, headers, `auth` and `tls`.
+
+use super::{
+    channel_file::Surroundings,
+    destination_table::check_plaintext,
+    reader::Reader,
+    secret::{self, Shape},
+    source::Problem,
+    value,
+};
+use crate::destination::{ClientTls, FhirAuth, FhirSettings, Login, Proof, Secret, Settings, SigningKey};
+
+/// The server of a destination of type fhir.
+pub(super) fn read(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
+    let url = table.text("url", value::base_url);
+    let timeout = table.text("timeout", value::some_duration);
+    let response_bytes_max = table.text("max_response", value::size_within(1 << 10, 64 << 20));
+    let headers = headers(table, around);
+    let allowed = table.flag("allow_plaintext")?;
+    let auth = match table.has("auth") {
+        true => table.one("auth").and_then(|auth| authorisation(&auth, allowed, around)),
+        false => Some(FhirAuth::None),
+    };
+    let tls = table.one("tls").and_then(|tls| certificates(&tls, around));
+    let url = url?;
+    if !url.encrypted {
+        check_plaintext(table, "url", &url.host, allowed);
+        if table.has("tls") {
+            table
+                .problem("tls", Problem::new("an http URL has no certificates", "write an https URL, or remove `tls`"));
+        }
+    }
+    let headers = headers?;
+    if table.has("auth") && headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+        table.problem("auth", Problem::new("`headers` has an Authorization too", "remove one of the two"));
+    }
+    Some(Settings::Fhir(FhirSettings {
+        response_bytes_max: usize::try_from(response_bytes_max?).ok()?,
+        headers,
+        auth: auth?,
+        tls: tls?,
+        ..FhirSettings::new(url.text, timeout?)
+    }))
+}
+
+fn authorisation(table: &Reader<'_>, plaintext: bool, around: &Surroundings<'_>) -> Option<FhirAuth> {
+    let kind = table.choice("type", &["smart-backend", "client-secret", "basic", "bearer"])?;
+    table.only_for("auth", kind);
+    match kind {
+        "basic" => {
+            let (user, password) = (table.text("user", user), secret::required(table, "password", Shape::Line, around));
+            Some(FhirAuth::Basic { user: user?, password: password? })
+        }
+        "bearer" => Some(FhirAuth::Bearer { token: secret::required(table, "token", Shape::Line, around)? }),
+        _ => {
+            let client_id = table.text("client_id", value::filled);
+            let proof = if kind == "smart-backend" { key(table, around) } else { client_secret(table, around) };
+            let scopes = table.texts("scopes", scope);
+            let token_url = token_url(table, plaintext);
+            let (client_id, proof) = (client_id?, proof?);
+            Some(FhirAuth::Login(Login { client_id, proof, scopes: scopes?, token_url: token_url? }))
+        }
+    }
+}
+
+fn key(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Proof> {
+    let kid = match table.has("kid") {
+        true => table.text("kid", value::filled).map(Some),
+        false => Some(None),
+    };
+    let pem = secret::required(table, "key", Shape::Pem, around)?;
+    if let Err(fault) = SigningKey::read(&pem.0, None) {
+        table.problem("key", Problem::new("the private key cannot be used", fault));
+        return None;
+    }
+    Some(Proof::Key { pem, kid: kid? })
+}
+
+fn client_secret(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Proof> {
+    let place = table.choice("secret_in", &[Proof::SecretInHeader as fn(Secret) -> Proof, Proof::SecretInForm]);
+    let secret = secret::required(table, "secret", Shape::Line, around);
+    Some(place?(secret?))
+}
+
+fn token_url(table: &Reader<'_>, plaintext: bool) -> Option<Option<String>> {
+    if !table.has("token_url") {
+        return Some(None);
+    }
+    let url = table.text("token_url", value::base_url)?;
+    if !url.encrypted {
+        check_plaintext(table, "token_url", &url.host, plaintext);
+    }
+    // Letter for letter: it is the audience of assertions.
+    table.text("token_url", value::any).map(Some)
+}
+
+fn certificates(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<ClientTls> {
+    let file = |name| if table.has(name) { secret::pem_file(table, name, around).map(Some) } else { Some(None) };
+    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
+    let identity = match (cert?, key?) {
+        (Some(cert), Some(key)) => Some(Secret(format!("{cert}\n{key}\n").into())),
+        (None, None) => None,
+        (cert, _) => {
+            let (has, lacks) = if cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+            table.problem(has, Problem::new(format!("it says nothing without `{lacks}`"), format!("add `{lacks}`")));
+            return None;
+        }
+    };
+    Some(ClientTls { ca: ca?.map(|ca| Secret(ca.into())), identity })
+}
+
+fn scope(text: &str) -> Result<String, Problem> {
+    let legal = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
+    if !text.is_empty() && text.bytes().all(legal) {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::new("not one scope", "write each as a string of its own, such as \"system/Observation.c\""))
+}
+
+/// RFC 7617: a colon would end it early.
+fn user(text: &str) -> Result<String, Problem> {
+    if text.contains(':') || text.chars().any(char::is_control) {
+        return Err(Problem::new("the user has a colon or a control character", "write it without"));
+    }
+    value::filled(text)
+}
+
+fn headers(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Vec<(String, Secret)>> {
+    let read = table.entries("headers").into_iter().map(|entry| {
+        let secret = secret::follow(table, "headers", entry.value, Shape::Line, around);
+        let name = header_name(&entry.key.text);
+        let report = |problem| table.source.problem(&table.key("headers"), &entry.key.span, problem);
+        Some((name.map_err(report).ok()?, secret?))
+    });
+    let read: Vec<Option<(String, Secret)>> = read.collect();
+    read.into_iter().collect()
+}
+
+fn header_name(text: &str) -> Result<String, Problem> {
+    let ours = ["content-type", "content-length", "accept", "host", "connection", "transfer-encoding", "prefer"];
+    if ours.iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return Err(Problem::new(format!("{text:?} is set by the engine"), "remove the line"));
+    }
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        return Ok(text.to_owned());
+    }
+    Err(Problem::new(format!("{text:?} is not the name of a header"), "use letters, digits and -"))
+}

@@ -1,0 +1,97 @@
+//! FHIR servers that want a login.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use mllp_test::{
+    Account, Expect, FhirSink, FhirSinkConfig, Kind, Simulation, SimulationConfig, SinkAccount, account::Route,
+    fhir_sink::LoginConfig, sender::SenderConfig,
+};
+use serde_json::Value;
+
+use crate::engine::Site;
+
+const RSA: &str = include_str!("../keys/rsa-2048.pem");
+
+fn channel(url: &str, more: &str) -> String {
+    format!(
+        "[listener]\naddress = \"LISTENER\"\n[[destination]]\nname = \"ehr\"\ntype = \"fhir\"\nurl = \"{url}\"\n\
+         where = {{ \"MSH-9\" = \"ORU^R01\" }}\n\
+         order = \"device\"\nlanes = 8\nretry = {{ first = \"20ms\", max = \"200ms\" }}\n{more}\n"
+    )
+}
+
+const LOGIN: &str = "auth = { type = \"smart-backend\", client_id = \"gw\", key = { file = \"key.pem\" }, scopes = \"system/Observation.cu\" }";
+
+/// Device reports alone: a FHIR server takes no alerts yet.
+fn to_ehr(sink: &SinkAccount) -> Route<'_> {
+    Route { expects: Expect::kinds(&[Kind::R01]), ..Route::all("ehr", sink) }
+}
+
+fn jwks(site: &Site) -> Value {
+    let (code, printed, error) = site.command(&["jwks", "--channel", "pumps", "--destination", "ehr"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(!printed.contains("\"d\""), "the private half is printed");
+    serde_json::from_str(&printed).unwrap()
+}
+
+async fn send(site: &Site, messages: u64) -> Simulation {
+    let sender = SenderConfig { window: 8, ..SenderConfig::to(site.listener.to_string()) };
+    let (messages, rate) = (Some(messages), Some(100.0));
+    let config =
+        SimulationConfig { sender, pumps: 8, cgms: 0, connections: 2, rate, messages, ..SimulationConfig::to("") };
+    Simulation::start(config).unwrap()
+}
+
+async fn all_acknowledged(gateways: &Simulation, messages: u64) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while gateways.progress().1 < messages {
+        assert!(Instant::now() < until, "not everything is acknowledged");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_tokens_of_a_second_gets_every_message_also_while_the_key_is_replaced() {
+    let mut site = Site::new(&[("pumps", &channel("http://127.0.0.1:1/fhir", LOGIN))]);
+    fs::write(site.path("key.pem"), RSA).unwrap();
+    let login = LoginConfig {
+        client_id: "gw".into(),
+        jwks: tokio::task::block_in_place(|| jwks(&site)),
+        secret: None,
+        scopes: vec!["system/Observation.cu".into()],
+        token_life: Duration::from_secs(1),
+        told_life: None,
+        https: false,
+    };
+    let sink = FhirSink::start("127.0.0.1:0", FhirSinkConfig { login: Some(login), ..FhirSinkConfig::default() });
+    let sink = sink.await.unwrap();
+    site.write_channel("pumps", &channel(&sink.url(), LOGIN));
+    tokio::task::block_in_place(|| site.start());
+    let gateways = send(&site, 400).await;
+    all_acknowledged(&gateways, 150).await;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem();
+    fs::write(site.path("key.pem"), key).unwrap();
+    sink.register_keys(tokio::task::block_in_place(|| jwks(&site)));
+    let before = sink.logins();
+    all_acknowledged(&gateways, 400).await;
+    let sent = gateways.stop().await;
+    tokio::task::block_in_place(|| site.drained());
+    let account = Account::join(&sent, [to_ehr(&sink.account())]);
+    assert!(account.balances(), "{account}\n{}", site.log());
+    assert!(before >= 1 && sink.logins() > before, "{before} logins, then {}", sink.logins());
+    let (_, metrics) = site.get("/metrics").unwrap();
+    assert!(metrics.contains("cannula_dead_letters{channel=\"pumps\",destination=\"ehr\"} 0"), "{metrics}");
+    for told in [site.log(), metrics, site.json("/api/channels").to_string()] {
+        assert!(!told.contains("token-") && !told.contains("PRIVATE KEY") && !told.contains("eyJ"), "{told}");
+    }
+}
+
+#[test]
+fn jwks_without_a_login_by_key_says_what_to_configure() {
+    let site = Site::new(&[("pumps", &channel("http://127.0.0.1:1/fhir", ""))]);
+    let (code, printed, error) = site.command(&["jwks"]);
+    assert!(code == 1 && printed.is_empty() && error.contains("smart-backend"), "{code} {printed} {error}");
+}
