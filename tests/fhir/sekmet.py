@@ -23,6 +23,17 @@ class Sekmet:
         }
         self.child, self.token = None, None
 
+    def wants_login(self, jwks, token_seconds):
+        """SMART Backend Services for the engine, whose public keys these are; the test itself has a token that stays."""
+        self.token = "of-the-test"
+        client = {"client_id": "cannula", "jwks": jwks, "scopes": "system/*.cruds"}
+        self.settings["server_auth"] = {
+            "types": ["smart", "bearer"], "tokens": [self.token], "smart_clients": [client], "token_lifetime": token_seconds,
+        }
+
+    def log(self):
+        return (self.folder / "log").read_text(errors="replace")
+
     def start(self):
         # JSON is YAML.
         (self.folder / "settings.yaml").write_text(json.dumps(self.settings))
@@ -33,7 +44,7 @@ class Sekmet:
         until = time.monotonic() + PATIENCE
         while self.status("/metadata") != 200:
             if self.child.poll() is not None or time.monotonic() > until:
-                raise AssertionError("the FHIR server does not start:\n" + (self.folder / "log").read_text()[-2000:])
+                raise AssertionError("the FHIR server does not start:\n" + self.log()[-2000:])
             time.sleep(0.05)
 
     def kill(self):

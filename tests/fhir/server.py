@@ -7,6 +7,8 @@ killed amid its work.
 
 import argparse
 import itertools
+import json
+import subprocess
 import sys
 import tempfile
 import threading
@@ -38,9 +40,13 @@ order = "device"
 lanes = {lanes}
 timeout = "20s"
 retry = {{ first = "50ms", max = "500ms" }}
+{auth}
 [destination.fhir]
 identifier_systems = {{ HOSP = "{system}" }}
 """
+
+AUTH = 'auth = { type = "smart-backend", client_id = "cannula", key = { file = "key.pem" }, scopes = ["system/*.cruds"] }'
+TOKEN_SECONDS, SMART_SECONDS, SMART_MESSAGES = 5, 20, 100
 
 
 class Site:
@@ -254,6 +260,7 @@ def main():
     suite = Suite()
     with tempfile.TemporaryDirectory(prefix="cannula-fhir-") as folder:
         everyday(suite, given.engine, folder)
+        under_login(suite, given.engine, folder)
         under_kills(suite, given, folder)
     print(f"{suite.passed} passed, {suite.failed} failed")
     return 1 if suite.failed else 0
@@ -296,21 +303,54 @@ def comparison_checked(site, sent):
     return "a changed value, a double and a gap are seen"
 
 
+def logged_in(site):
+    """Messages without haste, over several lives of a token: it is renewed before it ends, and shared by all lanes."""
+    messages, begun = reports.batch("SMART", SMART_MESSAGES, PEOPLE), time.monotonic()
+    for message in messages:
+        site.send([message])
+        time.sleep(SMART_SECONDS / SMART_MESSAGES)
+    assert not site.dead(), site.dead()[0]["reason"]
+    took, log = time.monotonic() - begun, site.server.log()
+    tokens = log.count("POST /auth/token")
+    # As many as lives of a token at least; each is renewed before it ends, so more, but not one a lane.
+    assert took / TOKEN_SECONDS <= tokens <= 2 + 2 * took / TOKEN_SECONDS, f"{tokens} tokens in {took:.0f} s"
+    assert '" 401' not in log, "a request was made without a token that holds"
+    observations = site.compare(messages)
+    return f"{observations} Observations in {took:.0f} s with {tokens} tokens of {TOKEN_SECONDS} s each, no request refused"
+
+
+def under_login(suite, program, folder):
+    with running(program, f"{folder}/smart", PEOPLE, smart=True) as site:
+        suite.check("SMART Backend Services", partial(logged_in, site))
+
+
+def public_keys(engine):
+    """A private key for the engine, and what it says is to be registered."""
+    folder = engine.folder.name
+    made = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384", "-out", "key.pem"]
+    subprocess.run(made, cwd=folder, check=True, capture_output=True, timeout=60)
+    asked = [str(Path(engine.program).absolute()), "jwks", "--channel", "lab", "--destination", "ehr"]
+    return json.loads(subprocess.run(asked, cwd=folder, check=True, capture_output=True, timeout=60).stdout)
+
+
 class running:
     """A started engine with one channel to a started server that knows its patients."""
 
-    def __init__(self, program, folder, people):
+    def __init__(self, program, folder, people, smart=False):
         self.engine = Engine(program)
         self.server = Sekmet(self.engine.host, folder)
-        self.people = people
+        self.people, self.smart = people, smart
 
     def __enter__(self):
         try:
-            self.server.start()
-            self.server.patients(SYSTEM, [reports.patient(n) for n in range(self.people)])
             told = {"host": self.engine.host, "url": self.server.base, "lanes": LANES, "system": SYSTEM}
+            told["auth"] = AUTH if self.smart else ""
             self.engine.write("channels/lab.toml", CHANNEL.format(**told))
             self.engine.tables(Path("channels/tables"))
+            if self.smart:
+                self.server.wants_login(public_keys(self.engine), TOKEN_SECONDS)
+            self.server.start()
+            self.server.patients(SYSTEM, [reports.patient(n) for n in range(self.people)])
             self.engine.start()
         except BaseException:
             self.__exit__()
