@@ -174,8 +174,8 @@ impl Device {
         }
     }
 
-    pub(super) fn gap(&mut self, missing: u64, at: i64) {
-        self.gaps += 1;
+    pub(super) fn gap(&mut self, gaps: u64, missing: u64, at: i64) {
+        self.gaps += gaps;
         self.missing += missing;
         self.note(at, Happening::Gap { messages: missing });
     }

@@ -6,6 +6,7 @@
 
 mod device;
 mod file;
+mod missing;
 mod notices;
 mod reading;
 mod rhythm;
@@ -27,9 +28,10 @@ use tracing::warn;
 use crate::{channel::Channel, clock::Clock, hl7::Message, metrics::Metrics};
 use device::{Changed, Device, Now};
 use file::DevicesFile;
+use missing::Gap;
 use notices::Notices;
 use reading::Reading;
-use sequence::{Counter, Gap, Step, fnv};
+use sequence::{By, Counter, Step, fnv};
 pub use status::{DeviceState, DeviceStatus, Event, Happening, SequenceStatus};
 
 /// Devices remembered at once; the longest unheard eighth gives way.
@@ -243,10 +245,10 @@ impl Devices {
     }
 
     fn tell_gaps(&self, known: &mut Known, gaps: Vec<Gap>, at: i64) {
-        for Gap { device, missing } in gaps {
+        for Gap { device, missing, gaps } in gaps {
             let Some(device) = known.devices.get_mut(&*device) else { continue };
-            device.gap(missing, at);
-            self.metrics.devices.gaps.with_label_values(&[&device.channel]).inc();
+            device.gap(gaps, missing, at);
+            self.metrics.devices.gaps.with_label_values(&[&device.channel]).inc_by(gaps);
             self.metrics.devices.missing.with_label_values(&[&device.channel]).inc_by(missing);
         }
     }
@@ -288,8 +290,10 @@ impl Known {
         };
         let new = || Counter::new(number, reading.sent, name, now.passed);
         let key = fnv(&(u128::from(reading.sender) << 64 | u128::from(number.prefix)).to_be_bytes());
+        let follows_own = device.counter.as_ref().is_some_and(|own| own.precedes(number));
+        let by = By { device: name, follows_own, sent: reading.sent };
         let take = |counter: &mut Option<Counter>| match counter {
-            Some(counter) => counter.take(number, reading.sent, name, now.passed),
+            Some(counter) => counter.take(number, by, now.passed),
             None => {
                 *counter = Some(new());
                 Step::Usual
