@@ -15,6 +15,15 @@ const SECONDS: &[f64] =
     &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
+const OLDEST_OWED_ACK: &str = "Age of the message of the oldest owed application ACK.";
+const OWED_ACKS_GIVEN_UP: &str = "Owed application ACKs given up, by time or by a person.";
+const UNASSOCIATED: &str = "Messages with observations that identify no patient.";
+const RETRANSMISSIONS: &str = "Messages with the content of an earlier one under another control id.";
+const NONCONFORMING: &str = "Messages with a fault in their content, by table 0357.";
+const REDELIVERED: &str = "Sends of a possible repeat that may have reached the receiver.";
+const HELD_LANES: &str = "Lanes that stand at a refused message until the operator acts.";
+const DESTINATION_UP: &str = "1 while the last attempt reached it, and before the first.";
+
 /// The engine's metrics; made once and shared by reference.
 pub struct Metrics {
     registry: Registry,
@@ -95,92 +104,35 @@ impl Metrics {
         let r = Registry::new();
         let build = gauges(&r, "build_info", "The running build.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let of_channel = |name: &str, help: &str| counters(&r, name, help, &["channel"]);
+        let of_both = |name: &str, label: &str, help: &str| counters(&r, name, help, &["channel", label]);
+        let to = &["channel", "destination"];
         Ok(Metrics {
-            messages_received: counters(&r, "messages_received_total", "Messages received.", &["channel"])?,
-            acks_sent: counters(&r, "acks_sent_total", "Acknowledgements sent, by MSA-1.", &["channel", "code"])?,
+            messages_received: of_channel("messages_received_total", "Messages received.")?,
+            acks_sent: of_both("acks_sent_total", "code", "Acknowledgements sent, by MSA-1.")?,
             owed_acks: gauges(&r, "owed_acks", "Application ACKs owed to senders.", &["channel"])?,
-            oldest_owed_ack_seconds: gauges(
-                &r,
-                "oldest_owed_ack_seconds",
-                "Age of the message of the oldest owed application ACK.",
-                &["channel"],
-            )?,
-            owed_acks_given_up: counters(
-                &r,
-                "owed_acks_given_up_total",
-                "Owed application ACKs given up, by time or by a person.",
-                &["channel"],
-            )?,
+            oldest_owed_ack_seconds: gauges(&r, "oldest_owed_ack_seconds", OLDEST_OWED_ACK, &["channel"])?,
+            owed_acks_given_up: of_channel("owed_acks_given_up_total", OWED_ACKS_GIVEN_UP)?,
             ack_seconds: histograms(&r, "ack_seconds", "Last byte in to ACK written.", &["channel"])?,
-            repeats: counters(&r, "repeats_total", "Repeats by the sender.", &["channel"])?,
-            unassociated: counters(
-                &r,
-                "unassociated_total",
-                "Messages with observations that identify no patient.",
-                &["channel", "kind"],
-            )?,
-            retransmissions: counters(
-                &r,
-                "retransmissions_total",
-                "Messages with the content of an earlier one under another control id.",
-                &["channel"],
-            )?,
-            control_id_reuse: counters(
-                &r,
-                "control_id_reuse_total",
-                "Control ids used again for other content.",
-                &["channel"],
-            )?,
-            bad_frames: counters(&r, "bad_frames_total", "Frames refused or unreadable.", &["channel", "reason"])?,
-            nonconforming: counters(
-                &r,
-                "nonconforming_total",
-                "Messages with a fault in their content, by table 0357.",
-                &["channel", "condition"],
-            )?,
-            broken_rules: counters(
-                &r,
-                "broken_rules_total",
-                "Messages that break a conformance rule.",
-                &["channel", "rule"],
-            )?,
-            limits_hit: counters(&r, "limits_hit_total", "Limits that bit.", &["channel", "limit"])?,
+            repeats: of_channel("repeats_total", "Repeats by the sender.")?,
+            unassociated: of_both("unassociated_total", "kind", UNASSOCIATED)?,
+            retransmissions: of_channel("retransmissions_total", RETRANSMISSIONS)?,
+            control_id_reuse: of_channel("control_id_reuse_total", "Control ids used again for other content.")?,
+            bad_frames: of_both("bad_frames_total", "reason", "Frames refused or unreadable.")?,
+            nonconforming: of_both("nonconforming_total", "condition", NONCONFORMING)?,
+            broken_rules: of_both("broken_rules_total", "rule", "Messages that break a conformance rule.")?,
+            limits_hit: of_both("limits_hit_total", "limit", "Limits that bit.")?,
             connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,
-            waiting: gauges(&r, "waiting", "Messages waiting for delivery.", &["channel", "destination"])?,
-            oldest_waiting_seconds: gauges(
-                &r,
-                "oldest_waiting_seconds",
-                "Age of the oldest waiting message.",
-                &["channel", "destination"],
-            )?,
+            waiting: gauges(&r, "waiting", "Messages waiting for delivery.", to)?,
+            oldest_waiting_seconds: gauges(&r, "oldest_waiting_seconds", "Age of the oldest waiting message.", to)?,
             attempts: counters(&r, "attempts_total", "Delivery attempts.", &["channel", "destination", "outcome"])?,
-            redelivered: counters(
-                &r,
-                "redelivered_total",
-                "Sends of a possible repeat that may have reached the receiver.",
-                &["channel", "destination"],
-            )?,
-            held_lanes: gauges(
-                &r,
-                "held_lanes",
-                "Lanes that stand at a refused message until the operator acts.",
-                &["channel", "destination"],
-            )?,
-            delivery_seconds: histograms(&r, "delivery_seconds", "Stored to accepted.", &["channel", "destination"])?,
-            dead_letters: gauges(&r, "dead_letters", "Dead letters waiting.", &["channel", "destination"])?,
-            given_up: counters(
-                &r,
-                "given_up_total",
-                "Deliveries ended unsent by a person.",
-                &["channel", "destination"],
-            )?,
-            destination_up: gauges(
-                &r,
-                "destination_up",
-                "1 while the last attempt reached it, and before the first.",
-                &["channel", "destination"],
-            )?,
-            unmapped: counters(&r, "unmapped_total", "Codes with no row in a table.", &["channel", "table"])?,
+            redelivered: counters(&r, "redelivered_total", REDELIVERED, to)?,
+            held_lanes: gauges(&r, "held_lanes", HELD_LANES, to)?,
+            delivery_seconds: histograms(&r, "delivery_seconds", "Stored to accepted.", to)?,
+            dead_letters: gauges(&r, "dead_letters", "Dead letters waiting.", to)?,
+            given_up: counters(&r, "given_up_total", "Deliveries ended unsent by a person.", to)?,
+            destination_up: gauges(&r, "destination_up", DESTINATION_UP, to)?,
+            unmapped: of_both("unmapped_total", "table", "Codes with no row in a table.")?,
             store_commit_seconds: histogram(&r, "store_commit_seconds", "One group commit.", SECONDS)?,
             store_batch_messages: histogram(&r, "store_batch_messages", "Messages in one group commit.", BATCH)?,
             store_bytes: gauge(&r, "store_bytes", "Bytes the store holds on disk.")?,
