@@ -1,7 +1,7 @@
 //! OBX as the framework wants it in every report: A19 to A31.
 
 use super::{
-    Notes,
+    Notes, Transaction,
     message::{Message, Segment},
     terms::{self, Known},
     values,
@@ -208,7 +208,13 @@ fn containment(message: &Message, notes: &mut Notes) {
         if device {
             devices.insert([path[0], path[1], path[2]]);
         } else if !has_ancestors(&devices, &path) {
-            notes.breach("A23", obx, 4, "a device that contains the metric is not told before it");
+            // The framework's own alerts (TF-2 E.3.1, E.3.2) name where they come from and describe no device there.
+            match notes.transaction {
+                Transaction::Pcd04 | Transaction::Pcd05 => {
+                    notes.warn("A23", obx, 4, "the device of the alert is not told in the message");
+                }
+                _ => notes.breach("A23", obx, 4, "a device that contains the metric is not told before it"),
+            }
         }
         rows.push((device, path, obx));
     }

@@ -2,11 +2,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::{
-    RULES, Transaction, check,
+    RULES, Severity, Transaction, check,
     samples::{EXAMPLES, example},
 };
 use Transaction::{Pcd01, Pcd03, Pcd04, Pcd05, Pcd10};
 use std::collections::BTreeSet;
+
+#[test]
+fn an_alert_need_not_describe_its_device_and_a_report_must() {
+    for of in EXAMPLES {
+        let whole = example(of, "C-1", "AL", "NE");
+        let bare: String = whole.split_inclusive('\r').filter(|line| !line.contains("|||||||X")).collect();
+        let findings = check(bare.as_bytes()).unwrap().findings;
+        let found: BTreeSet<_> = findings.iter().filter(|one| one.rule == "A23").map(|one| one.severity).collect();
+        let weight = if matches!(of, Pcd04 | Pcd05) { Severity::Warning } else { Severity::Error };
+        let expected = if bare.contains("OBX|") && of != Pcd03 { BTreeSet::from([weight]) } else { BTreeSet::new() };
+        assert_eq!(found, expected, "{of:?}");
+    }
+}
 
 /// A rule, the transaction's example, what is replaced in it and by what, and the rules that then must be broken.
 type Change = (&'static str, Transaction, &'static str, &'static str, &'static [&'static str]);
