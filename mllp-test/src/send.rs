@@ -49,6 +49,13 @@ impl Client {
         self.answer().await
     }
 
+    /// Sends one frame and reads its answer: of a batch, the ACK of each message.
+    pub async fn send_batch(&mut self, frame: &[u8]) -> Result<Vec<Ack>, NoAnswer> {
+        self.send_bytes(&framed(frame)).await?;
+        let answers = timeout(self.ack_timeout, self.read_answers()).await;
+        answers.map_err(|_| NoAnswer::Timeout(self.ack_timeout))?
+    }
+
     /// Writes bytes as they are, without frame.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<(), NoAnswer> {
         let written = timeout(self.ack_timeout, self.stream.write_all(bytes)).await;
@@ -61,9 +68,15 @@ impl Client {
     }
 
     async fn read_answer(&mut self) -> Result<Ack, NoAnswer> {
+        Ok(self.read_answers().await?.swap_remove(0))
+    }
+
+    /// At least one.
+    async fn read_answers(&mut self) -> Result<Vec<Ack>, NoAnswer> {
         loop {
             if let Some(answer) = self.answers.next_message().map_err(|_| NoAnswer::NotAnAck)? {
-                return Ack::read(&answer).ok_or(NoAnswer::NotAnAck);
+                let acks = Ack::read_all(&answer);
+                return if acks.is_empty() { Err(NoAnswer::NotAnAck) } else { Ok(acks) };
             }
             if self.stream.read_buf(&mut self.answers.buffer).await? == 0 {
                 return Err(NoAnswer::Closed);

@@ -55,6 +55,14 @@ impl Ack {
         Some(Ack { code: String::from_utf8_lossy(code).into_owned(), control_id, errors: errors(message) })
     }
 
+    /// Reads the ACKs of a batch, or the one that stands alone.
+    pub fn read_all(answer: &[u8]) -> Vec<Ack> {
+        let begins =
+            |at: &usize| answer[*at..].starts_with(b"MSH") && (*at == 0 || matches!(answer[at - 1], b'\r' | b'\n'));
+        let starts: Vec<usize> = (0..answer.len()).filter(begins).chain([answer.len()]).collect();
+        starts.windows(2).filter_map(|pair| Ack::read(&answer[pair[0]..pair[1]])).collect()
+    }
+
     /// Whether the message was taken over: AA or CA.
     pub fn is_positive(&self) -> bool {
         matches!(self.code.as_str(), "AA" | "CA")

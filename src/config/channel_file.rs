@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -38,9 +39,16 @@ pub(super) struct Surroundings<'l> {
     pub secret_files: RefCell<Vec<PathBuf>>,
 }
 
-/// A channel, and where in its file things stand that only other files show to be faulty.
+/// A channel, and where in its file things stand that only other files show to be faulty. What is known of its listener is
+/// there also where the file has faults elsewhere.
 pub(super) struct Loaded {
-    pub channel: Channel,
+    pub name: String,
+    /// `None` where the file has faults.
+    pub channel: Option<Channel>,
+    pub address: Option<SocketAddr>,
+    pub limits: Option<Limits>,
+    /// It has no `accept`.
+    pub takes_all: bool,
     pub address_at: usize,
     pub max_message_at: usize,
     /// Whether the file says it, or the default holds.
@@ -56,10 +64,13 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
         return None;
     }
     let root = Reader::root(source, &keys::CHANNEL, &document.root);
+    let file_name = name;
     let name = value::name(name).map_err(|problem| source.fault(0, problem.what, "rename the file"));
     let description = root.text("description", value::any);
     let listening = root.one("listener");
-    let listener = listening.as_ref().and_then(listener);
+    let (address, limits) =
+        listening.as_ref().map_or((None, None), |table| (table.text("address", value::socket), limits(table)));
+    let listener = listening.as_ref().and_then(|table| listener(table, address, limits.as_ref()));
     let mut hashed: Vec<Arc<[u8]>> = vec![source.text.as_bytes().into()];
     let accept = root.one("accept").and_then(|table| filter(&table, around, &mut hashed));
     let repeat = root.one("repeat").and_then(|table| repeat(&table));
@@ -68,14 +79,12 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     if let (Some(destinations), Some(device)) = (&mut destinations.read, &device) {
         name_devices(destinations, &device.identification);
     }
+    let takes_all = accept.as_ref().is_some_and(Filter::is_empty);
+    let destinations_at = std::mem::take(&mut destinations.at);
     let listening = listening?;
     check_batch(&listening, listener.as_ref(), repeat.as_ref());
-    Some(Loaded {
-        address_at: listening.place("address"),
-        max_message_at: listening.place("max_message"),
-        max_message_is_written: listening.is_written("max_message"),
-        destinations_at: destinations.at,
-        channel: Channel {
+    let channel = || {
+        Some(Channel {
             name: name.ok()?.into(),
             description: description?,
             listener: listener?,
@@ -84,7 +93,18 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
             device: device?,
             destinations: destinations.read?,
             hash: hash(&hashed),
-        },
+        })
+    };
+    Some(Loaded {
+        name: file_name.to_owned(),
+        address,
+        limits,
+        takes_all,
+        address_at: listening.place("address"),
+        max_message_at: listening.place("max_message"),
+        max_message_is_written: listening.is_written("max_message"),
+        destinations_at,
+        channel: channel(),
     })
 }
 
@@ -94,9 +114,7 @@ fn hash(parts: &[Arc<[u8]>]) -> u64 {
     stable_hash(lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], &part[..]]))
 }
 
-fn listener(table: &Reader<'_>) -> Option<Listener> {
-    let address = table.text("address", value::socket);
-    let limits = limits(table);
+fn listener(table: &Reader<'_>, address: Option<SocketAddr>, limits: Option<&Limits>) -> Option<Listener> {
     let fixed = table.text("charset", |text| if text == "msh-18" { Ok(None) } else { charset(text).map(Some) });
     let charset_default = table.text("charset_default", charset);
     let processing_ids = table.texts("processing_ids", value::filled);
@@ -107,7 +125,7 @@ fn listener(table: &Reader<'_>) -> Option<Listener> {
     let profile = table.choice("conformance_profile", &[Profile::AsReceived, Profile::Strict]);
     let listener = Listener {
         address: address?,
-        limits: limits?,
+        limits: limits?.clone(),
         ack: ack?,
         batch: batch?,
         conformance: conformance?,

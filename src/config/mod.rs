@@ -171,7 +171,7 @@ pub fn load(file: Option<&Path>) -> Result<Config, Vec<Fault>> {
     faults.extend(sources.into_iter().flat_map(Source::into_faults));
     faults.extend(tables.into_faults());
     let channels: Option<Vec<Arc<Channel>>> =
-        channels.into_iter().map(|loaded| loaded.map(|loaded| Arc::new(loaded.channel))).collect();
+        channels.into_iter().map(|loaded| loaded?.channel.map(Arc::new)).collect();
     match (engine, codes, channels) {
         (Some(engine), Some(codes), Some(channels)) if faults.is_empty() => {
             let Engine { channels_dir, tables_dir, store, admin, limits, log } = engine;
@@ -245,8 +245,7 @@ fn check_together(engine_source: &Source, engine: Option<&Engine>, read: &[(Sour
         check_address(source, this, &loaded[..at]);
         check_directories(source, this, &mut directories);
         let Some(engine) = engine else { continue };
-        let listener = &this.channel.listener;
-        if overlap(listener.address, engine.admin) {
+        if this.address.is_some_and(|address| overlap(address, engine.admin)) {
             source.fault(this.address_at, "listener.address is the admin address", "listen on another port");
         }
         check_message_size(source, this, engine, engine_source);
@@ -256,7 +255,7 @@ fn check_together(engine_source: &Source, engine: Option<&Engine>, read: &[(Sour
 /// The largest message against what the engine holds of messages.
 fn check_message_size(source: &Source, this: &Loaded, engine: &Engine, engine_source: &Source) {
     let size = |bytes: usize| value::shown(bytes as u64);
-    let max = this.channel.listener.limits.frame_bytes_max;
+    let Some(max) = this.limits.as_ref().map(|limits| limits.frame_bytes_max) else { return };
     let default = if this.max_message_is_written { "" } else { ", its default" };
     let over = |bound: usize, told: String, key: &str| {
         if max > bound {
@@ -275,19 +274,20 @@ fn check_message_size(source: &Source, this: &Loaded, engine: &Engine, engine_so
 fn check_address(source: &Source, this: &Loaded, earlier: &[(&Source, &Loaded)]) {
     let earlier = || earlier.iter().map(|(_, other)| *other);
     if let Some(other) = earlier().find(|other| clash(other, this)) {
-        let what = format!("listener.address is shared with channel {}", other.channel.name);
+        let what = format!("listener.address is shared with channel {}", other.name);
         source.fault(this.address_at, what, "give both the same address and limits, or another port");
     }
-    let same_address = |other: &&Loaded| other.channel.listener.address == this.channel.listener.address;
-    if let Some(other) = earlier().filter(same_address).find(|other| other.channel.accept.is_empty()) {
-        let what = format!("channel {}, which comes first at this address, takes every message", other.channel.name);
+    let same_address = |other: &&Loaded| this.address.is_some() && other.address == this.address;
+    if let Some(other) = earlier().filter(same_address).find(|other| other.takes_all) {
+        let what = format!("channel {}, which comes first at this address, takes every message", other.name);
         source.fault(this.address_at, what, "give that one an `accept`, or listen on another port");
     }
 }
 
 /// Two destinations that write into one folder would number and mend each other's files.
 fn check_directories<'l>(source: &Source, this: &'l Loaded, taken: &mut Vec<&'l Path>) {
-    for (destination, at) in this.channel.destinations.iter().zip(&this.destinations_at) {
+    let destinations = this.channel.iter().flat_map(|channel| &channel.destinations);
+    for (destination, at) in destinations.zip(&this.destinations_at) {
         let Settings::File(file) = &destination.settings else { continue };
         if taken.contains(&file.directory.as_path()) {
             let what = format!("destination {}: another destination writes into the same directory", destination.name);
@@ -300,8 +300,13 @@ fn check_directories<'l>(source: &Source, this: &'l Loaded, taken: &mut Vec<&'l 
 /// Two channels that cannot both be served: the same address with different limits, or addresses that overlap without
 /// being the same.
 fn clash(one: &Loaded, other: &Loaded) -> bool {
-    let (one, other) = (&one.channel.listener, &other.channel.listener);
-    if one.address == other.address { one.limits != other.limits } else { overlap(one.address, other.address) }
+    match (one.address, other.address) {
+        (Some(this), Some(that)) if this == that => {
+            one.limits.as_ref().zip(other.limits.as_ref()).is_some_and(|(this, that)| this != that)
+        }
+        (Some(this), Some(that)) => overlap(this, that),
+        _ => false,
+    }
 }
 
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {

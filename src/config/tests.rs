@@ -275,6 +275,11 @@ fn channels_may_share_an_address_only_with_the_same_limits() {
     let differing = Folder::with(&[("cannula.toml", ""), ("channels/a.toml", &one), ("channels/b.toml", &other)]);
     let wanted = "channels/b.toml:2:11: listener.address is shared with channel a; give both the same address and limits, or another port";
     assert_eq!(differing.faults(), [wanted]);
+    // A fault elsewhere in the file hides none of the address.
+    let faulty = other.replace("max_connections", "conformance = \"maybe\"\nmax_connections");
+    let differing = Folder::with(&[("cannula.toml", ""), ("channels/a.toml", &one), ("channels/b.toml", &faulty)]);
+    let faults = differing.faults();
+    assert!(faults.len() == 2 && faults.contains(&wanted.to_owned()), "{faults:?}");
     let takes_all = [("cannula.toml", ""), ("channels/a.toml", &*with_lines("", "")), ("channels/b.toml", &*one)];
     assert!(Folder::with(&takes_all).faults()[0].contains("takes every message"));
     let admin = one.replace("2575", "8575");

@@ -65,10 +65,10 @@ impl SendArgs {
             let messages = if self.raw { vec![bytes] } else { messages_in(&bytes) };
             for (number, message) in (1u64..).zip(messages) {
                 let place = format!("{} {number}", file.display());
-                match client.send(&message).await {
-                    Ok(ack) => {
-                        all_positive &= ack.is_positive();
-                        show_ack(json, &place, &ack);
+                match client.send_batch(&message).await {
+                    Ok(acks) => {
+                        all_positive &= acks.iter().all(Ack::is_positive);
+                        acks.iter().for_each(|ack| show_ack(json, &place, ack));
                     }
                     Err(none) => {
                         all_positive = false;
