@@ -115,6 +115,9 @@ pub(super) fn known(engine: &Engine, channel: Option<&str>, destination: Option<
     Err(Problem::not_found("no such channel or destination; GET /api/channels lists them"))
 }
 
+const NOTHING_TO_PARK: &str =
+    "nothing to park: no message is held, and none is waiting for another attempt after one that failed";
+
 pub(super) async fn steer(
     State(engine): Shared,
     Path((channel, destination, action)): Path<(String, String, String)>,
@@ -132,7 +135,10 @@ pub(super) async fn steer(
     let done = match action.as_str() {
         "pause" => engine.delivery.pause(&channel, &destination).await,
         "resume" => engine.delivery.resume(&channel, &destination).await,
-        "park" => engine.delivery.park(&channel, &destination).await,
+        "park" => match engine.delivery.park(&channel, &destination).await {
+            Ok(false) => return Err(Problem::new(StatusCode::CONFLICT, NOTHING_TO_PARK)),
+            parked => parked.map(drop),
+        },
         _ => engine.delivery.retry(&channel, &destination).await,
     };
     done.map(|()| StatusCode::NO_CONTENT.into_response()).map_err(Problem::not_found)

@@ -218,6 +218,13 @@ impl Board {
         self.lanes().troubled.values().any(|trouble| *trouble == Trouble::Held)
     }
 
+    /// Whether a lane stands at a message that a person can park: a refused one, or one that did not get through.
+    pub(super) fn stands(&self) -> bool {
+        let can_be_parked =
+            |trouble: &Trouble| matches!(trouble, Trouble::Held | Trouble::Refused | Trouble::Unreached);
+        self.lanes().troubled.values().any(can_be_parked)
+    }
+
     /// The lane does nothing more until the engine is started again.
     pub(super) fn ended(&self, lane: u16, reason: &str) {
         let mut lanes = self.lanes();

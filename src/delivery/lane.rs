@@ -444,7 +444,7 @@ impl Lane {
         };
         self.backoff.reset();
         match stuck.filter(|_| parked) {
-            Some(stuck) => self.park(stuck).await,
+            Some(stuck) => self.park(stuck.by_a_person()).await,
             None => Next::Go,
         }
     }
@@ -462,7 +462,7 @@ impl Lane {
             Err(_) => return Next::Go,
         };
         self.board.released(self.id.lane);
-        if parks == parks_before { Next::Go } else { self.park(stuck).await }
+        if parks == parks_before { Next::Go } else { self.park(stuck.by_a_person()).await }
     }
 
     async fn park(&mut self, Stuck { entry, id, reason }: Stuck) -> Next {
@@ -482,6 +482,11 @@ impl Control {
 impl Stuck {
     fn at(waiting: &Waiting, reason: String) -> Stuck {
         Stuck { entry: waiting.entry, id: waiting.id, reason }
+    }
+
+    /// What made it stand made no dead letter of it.
+    fn by_a_person(self) -> Stuck {
+        Stuck { reason: format!("parked by a person; its last attempt: {}", self.reason), ..self }
     }
 }
 

@@ -197,14 +197,19 @@ impl Delivery {
     }
 
     /// Parks the message each held lane stands at as a dead letter, and goes on with the next. Where no lane is held,
-    /// parks those whose last attempt did not get through: the way past a message its receiver fails on each time.
-    pub async fn park(&self, channel: &str, destination: &str) -> Result<(), String> {
+    /// parks those whose last attempt did not get through: the way past a message its receiver fails on each time. False
+    /// where there is neither.
+    pub async fn park(&self, channel: &str, destination: &str) -> Result<bool, String> {
         let key = (Arc::from(channel), Arc::from(destination));
-        let held = self.lines().by_key.get(&key).is_some_and(|line| line.board.holds());
-        self.control(channel, destination, |control| match held {
-            true => control.parks += 1,
-            false => control.parks_waiting += 1,
-        })
+        let seen = self.lines().by_key.get(&key).map(|line| (line.board.holds(), line.board.stands()));
+        let (held, stands) = seen.unwrap_or((false, true));
+        if stands {
+            self.control(channel, destination, |control| match held {
+                true => control.parks += 1,
+                false => control.parks_waiting += 1,
+            })?;
+        }
+        Ok(stands)
     }
 
     /// Ends what waits for a destination that is no longer configured: as dead letters, or `discard`ed. Answers how many

@@ -44,6 +44,9 @@ async fn a_paused_destination_keeps_its_messages_over_a_restart_until_it_is_resu
     site.start();
     assert_eq!(waiting(&site), 1);
     assert_eq!(site.json("/api/channels/pumps")["destinations"][0]["state"], "paused");
+    let (status, why) = site.post("/api/channels/pumps/destinations/legacy/park");
+    assert!(status == 409 && why.contains("nothing to park"), "{status} {why}");
+    assert_eq!(site.post("/api/channels/pumps/destinations/legcy/park").0, 404);
     assert_eq!(site.post("/api/channels/pumps/destinations/legacy/resume").0, 204);
     tokio::task::block_in_place(|| site.drained());
     assert_eq!(sink.account().unnamed, 1);

@@ -137,7 +137,7 @@ async fn a_held_lane_stands_until_retried_or_parked_and_stops_no_other() {
 
     delivery.park("pumps", "ehr").await.unwrap();
     assert_eq!(calls.next().await.id(), 2);
-    assert_eq!(shelf.outcomes()[1], (1, "dead 422 2".into()));
+    assert_eq!(shelf.outcomes()[1], (1, "dead parked by a person; its last attempt: 422 2".into()));
     assert_eq!(status(&delivery).state, "running");
 }
 
@@ -149,16 +149,17 @@ async fn a_message_that_never_gets_through_is_parked_by_the_operator_and_the_lan
         let (receiver, mut calls) = receiver();
         delivery.apply(vec![configured("ehr", 1, service(receiver, 7))]).unwrap();
         // Before anything is stuck: of no message.
-        delivery.park("pumps", "ehr").await.unwrap();
+        assert_eq!(delivery.park("pumps", "ehr").await, Ok(false));
+        assert!(delivery.park("pumps", "erh").await.is_err());
         shelf.put("ehr", 0, 1..=3);
         calls.next().await.answer(poison.clone());
         let again = calls.next().await;
-        delivery.park("pumps", "ehr").await.unwrap();
+        assert_eq!(delivery.park("pumps", "ehr").await, Ok(true));
         at_rest().await;
         assert!(shelf.outcomes().is_empty(), "its attempt may still get through");
         again.answer(poison.clone());
         let next = calls.next().await;
-        assert_eq!(shelf.outcomes(), [(1, "dead down 2".into())]);
+        assert_eq!(shelf.outcomes(), [(1, "dead parked by a person; its last attempt: down 2".into())]);
         let up = delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]);
         assert_eq!((next.id(), status(&delivery).state.as_str(), up.get()), (2, "running", 1));
         next.answer(poison);
@@ -183,7 +184,10 @@ async fn a_park_for_a_held_lane_leaves_alone_what_only_waits() {
     delivery.park("pumps", "ehr").await.unwrap();
     calls.next().await.accept();
     shelf.until_settled(2).await;
-    assert_eq!(shelf.outcomes(), [(1, "dead 422 1".into()), (2, "accepted AA 2".into())]);
+    assert_eq!(
+        shelf.outcomes(),
+        [(1, "dead parked by a person; its last attempt: 422 1".into()), (2, "accepted AA 2".into())]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -294,7 +294,10 @@ impl World {
                 (format!("resume {destination}"), async move { delivery.resume("pumps", destination).await }.boxed())
             }
             3 => (format!("retry {destination}"), async move { delivery.retry("pumps", destination).await }.boxed()),
-            4 => (format!("park {destination}"), async move { delivery.park("pumps", destination).await }.boxed()),
+            4 => (
+                format!("park {destination}"),
+                async move { delivery.park("pumps", destination).await.map(drop) }.boxed(),
+            ),
             5..7 => {
                 let Some(entry) = account.pick_dead(|among| dice.roll(among)) else { return };
                 let discard = dice.one_in(3);
