@@ -42,6 +42,7 @@ pub(super) enum MessagesAction {
     /// One message's history, and its content with --raw (which is audited)
     Show {
         /// Message id, as listed
+        #[arg(value_parser = super::number)]
         id: u64,
         /// Print the message as received
         #[arg(long)]
@@ -71,11 +72,13 @@ pub(super) enum DeadAction {
     /// Put a dead letter at the end of its lane again
     Retry {
         /// Entry, as listed
+        #[arg(value_parser = super::number)]
         entry: u64,
     },
     /// Give a dead letter up; this is recorded
     Discard {
         /// Entry, as listed
+        #[arg(value_parser = super::number)]
         entry: u64,
     },
     /// Make dead letters of all that waits for a destination that is no longer configured

@@ -69,10 +69,7 @@ pub(super) fn check(common: &Common, schema: bool) -> Outcome {
 
 pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
     let config = common.load()?;
-    let channel = config.channels.iter().find(|channel| *channel.name == *args.channel).ok_or_else(|| {
-        let names: Vec<&str> = config.channels.iter().map(|channel| &*channel.name).collect();
-        Failure::Failed(format!("no channel {:?}; there are {}", args.channel, names.join(", ")))
-    })?;
+    let channel = channel_of(&config, &args.channel)?;
     if let Some(name) = &args.destination
         && !channel.destinations.iter().any(|destination| *destination.name == **name)
     {
@@ -202,17 +199,43 @@ fn json_of(tried: &Tried) -> Value {
     }
 }
 
-pub(super) fn explain(common: &Common, file: &Path) -> Outcome {
+fn channel_of<'c>(config: &'c config::Config, name: &str) -> Result<&'c Channel, Failure> {
+    let found = config.channels.iter().find(|channel| *channel.name == *name);
+    found.map(|channel| &**channel).ok_or_else(|| {
+        let names: Vec<&str> = config.channels.iter().map(|channel| &*channel.name).collect();
+        Failure::Failed(format!("no channel {name:?}; there are {}", names.join(", ")))
+    })
+}
+
+pub(super) fn explain(common: &Common, file: &Path, channel: Option<&str>) -> Outcome {
     // Without a configuration the built-in codes explain as well; one that was named must be right.
-    let nomenclature = match common.load() {
-        Ok(config) => config.nomenclature,
-        Err(fault) if common.config.is_some() => return Err(fault),
-        Err(_) => pcd::Nomenclature::built_in(),
+    let config = match common.load() {
+        Ok(config) => Some(config),
+        Err(fault) if common.config.is_some() || channel.is_some() => return Err(fault),
+        Err(_) => None,
     };
-    let explanation = pcd::explain(&read_message(file)?, &nomenclature);
+    let nomenclature = config.as_ref().map_or_else(pcd::Nomenclature::built_in, |config| config.nomenclature.clone());
+    let channel = channel.zip(config.as_ref()).map(|(name, config)| channel_of(config, name)).transpose()?;
+    let message = read_message(file)?;
+    let message = match channel.map(|channel| &channel.listener) {
+        Some(listener) => message
+            .read_as(listener.charset, listener.charset_default)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?,
+        None => message,
+    };
+    let devices = channel.map(|channel| channel.device.identification.device_keys(&message));
+    let explanation = pcd::explain(&message, &nomenclature);
     if common.json {
+        let mut explanation = serde_json::to_value(&explanation)?;
+        if let Some(devices) = devices {
+            explanation["devices"] = json!(devices);
+        }
         println!("{}", serde_json::to_string_pretty(&explanation)?);
     } else {
+        if let Some((channel, devices)) = channel.zip(devices) {
+            let devices = if devices.is_empty() { "no device".to_owned() } else { devices.join(", ") };
+            println!("Channel {} reads it as from {devices}.\n", channel.name);
+        }
         print!("{explanation}");
     }
     Ok(())

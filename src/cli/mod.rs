@@ -68,6 +68,9 @@ enum Command {
     Explain {
         /// HL7 v2 file; segments may end in CR, LF or CRLF
         file: PathBuf,
+        /// Read it as this channel would: its character set, and its rules of which places name the device
+        #[arg(long)]
+        channel: Option<String>,
     },
     /// List, show or export messages received, from the running engine
     #[command(after_help = "Example: cannula messages list --channel bedside-pumps --state dead")]
@@ -197,7 +200,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Run => run::run(common),
         Command::Check { schema } => files::check(common, schema),
         Command::Try(args) => files::try_message(common, &args),
-        Command::Explain { file } => files::explain(common, &file),
+        Command::Explain { file, channel } => files::explain(common, &file, channel.as_deref()),
         Command::Messages { action } => api::messages(common, action),
         Command::Dead { action } => api::dead(common, action),
         Command::Owed { action } => owed::owed(common, action),
@@ -217,6 +220,11 @@ impl Common {
     fn load(&self) -> Result<Config, Failure> {
         config::load(self.config.as_deref()).map_err(Failure::Configuration)
     }
+}
+
+/// The number of something that a command lists.
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is the number in the first column of the list: give that".to_owned())
 }
 
 fn count(n: impl TryInto<u64>, what: &str) -> String {

@@ -19,6 +19,7 @@ pub(super) enum OwedAction {
     /// Give an owed ACK up; this is recorded
     Discard {
         /// Entry, as listed
+        #[arg(value_parser = super::number)]
         entry: u64,
     },
 }

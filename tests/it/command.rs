@@ -84,3 +84,29 @@ fn every_command_has_help_with_an_example() {
 fn an_unknown_option_is_exit_64() {
     assert_eq!(Site::new(&[]).command(&["check", "--fast"]).0, 64);
 }
+
+#[test]
+fn what_is_no_number_of_a_list_is_told_where_the_numbers_are() {
+    let site = Site::new(&[]);
+    for command in [["dead", "retry"], ["dead", "discard"], ["owed", "discard"], ["messages", "show"]] {
+        let (code, _, error) = site.command(&[command[0], command[1], "abc"]);
+        assert!(code != 0 && error.contains("first column of the list"), "{command:?}: {code} {error}");
+    }
+}
+
+#[test]
+fn explain_reads_as_the_channel_that_is_named() {
+    let channel = "[listener]\naddress = \"LISTENER\"\n[device]\nidentity = [\"obx-18-eui64\"]\n";
+    let site = Site::new(&[("pumps", channel)]);
+    let message = "MSH|^~\\&|GW|W|||20260105101112+0000||ORU^R01|1|P|2.6\rOBR|1||1|1^X^MDC\rOBX|1||69985^MDC_DEV_PUMP_INFUS_MDS^MDC|1.0.0.0|||||||X|||||||X1^^0A00A1FFFE100001^EUI-64\r";
+    std::fs::write(site.path("one.hl7"), message).unwrap();
+    let (code, plain, _) = site.command(&["explain", "one.hl7"]);
+    assert!(code == 0 && !plain.contains("reads it as from"), "{plain}");
+    let (code, told, fault) = site.command(&["explain", "one.hl7", "--channel", "pumps"]);
+    assert!(code == 0 && told.starts_with("Channel pumps reads it as from 0A00A1FFFE100001"), "{told}{fault}");
+    let (code, json, _) = site.command(&["explain", "one.hl7", "--channel", "pumps", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, &json["devices"][0]), (0, &"0A00A1FFFE100001".into()));
+    let (code, _, fault) = site.command(&["explain", "one.hl7", "--channel", "pmps"]);
+    assert!(code == 1 && fault.contains("there are pumps"), "{fault}");
+}
