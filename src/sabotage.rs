@@ -45,8 +45,12 @@ pub enum CrashPoint {
     AfterAppendBeforeSync,
     /// A batch with messages is durable and nobody was answered.
     AfterSyncBeforeAck,
+    /// A message of a batch was given to the store, the rest of it was not. Passed once for each.
+    DuringBatch,
     /// The answers are written to a sender's connection.
     AfterAck,
+    /// An owed application ACK is written to its sender's connection and that is not recorded.
+    AfterOwedAck,
     /// A receiver took a message and that is not recorded.
     AfterSendBeforeSettle,
     /// A checkpoint is written and not durable.
@@ -79,11 +83,13 @@ impl Fault {
 
 impl CrashPoint {
     /// Each by its name in `CANNULA_CRASH_POINT`.
-    pub const NAMES: [(&str, CrashPoint); 11] = [
+    pub const NAMES: [(&str, CrashPoint); 13] = [
         ("before-append", CrashPoint::BeforeAppend),
         ("after-append-before-sync", CrashPoint::AfterAppendBeforeSync),
         ("after-sync-before-ack", CrashPoint::AfterSyncBeforeAck),
+        ("during-batch", CrashPoint::DuringBatch),
         ("after-ack", CrashPoint::AfterAck),
+        ("after-owed-ack", CrashPoint::AfterOwedAck),
         ("after-send-before-settle", CrashPoint::AfterSendBeforeSettle),
         ("during-checkpoint", CrashPoint::DuringCheckpoint),
         ("before-release", CrashPoint::BeforeRelease),

@@ -174,7 +174,10 @@ impl Shared {
         match &part.state {
             State::Declined(declined) => self.decline(declined, &part.message),
             State::Failed { channel, asked, fault } => self.not_stored(fault, channel, &header, asked),
-            State::Stored { channel, asked, after: None, appended } => self.accept(appended, channel, &header, asked),
+            State::Stored { channel, asked, after: None, appended } => {
+                self.sender_heard(channel, &header, peer);
+                self.accept(appended, channel, &header, asked)
+            }
             State::Stored { channel, asked, after: Some(after), appended } => {
                 let outlet = self.outlets().get(&peer).cloned();
                 let (outlet, bytes) = (outlet.as_ref(), &*part.message);

@@ -357,7 +357,10 @@ impl Shared {
         let Taken { channel, asked, mut after, mut outcome } = taken;
         loop {
             let fault = match (outcome.await, &after) {
-                (Ok(appended), None) => return self.accept(&appended, &channel, &header, &asked),
+                (Ok(appended), None) => {
+                    self.sender_heard(&channel, &header, peer);
+                    return self.accept(&appended, &channel, &header, &asked);
+                }
                 (Ok(appended), Some(after)) => {
                     let outlet = self.outlets().get(&peer).cloned();
                     let (outlet, bytes) = (outlet.as_ref(), &*frame);
@@ -392,6 +395,14 @@ impl Shared {
             if next >= deadline || self.store.health() != Err(StoreError::Full) {
                 return;
             }
+        }
+    }
+
+    /// What is owed to the sender of a message that is owed nothing itself goes by its connection too.
+    fn sender_heard(&self, channel: &Arc<str>, header: &Header<'_>, peer: SocketAddr) {
+        if self.owed.owes() {
+            let outlet = self.outlets().get(&peer).cloned();
+            self.owed.met(channel, header, outlet.as_ref());
         }
     }
 

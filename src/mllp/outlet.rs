@@ -49,6 +49,13 @@ impl Outlet {
         Some(receipt)
     }
 
+    /// The same, once there is room for it; `None` where the connection ends first.
+    pub async fn send_in_turn(&self, message: Bytes) -> Option<Written> {
+        let (written, receipt) = oneshot::channel();
+        self.0.send(Late { message, written }).await.ok()?;
+        Some(receipt)
+    }
+
     /// The connection has not ended.
     pub fn is_open(&self) -> bool {
         !self.0.is_closed()

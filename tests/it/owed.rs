@@ -190,6 +190,34 @@ async fn owed_application_acks_survive_a_crash_and_are_sent_when_their_sender_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_is_owed_goes_at_once_and_in_order_when_the_sender_is_back_with_whatever_it_asks() {
+    const MESSAGES: u32 = 300;
+    let sink = sink(&[]).await;
+    let mut site = Site::new(&[("pumps", &channel(&sink, ""))]);
+    site.start();
+    steer(&site, "pause");
+    let mut gateway = Gateway::connect(site.listener);
+    for number in 1..=MESSAGES {
+        gateway.send(&message(&number.to_string(), "AL", "AL"));
+        assert_eq!(gateway.ack().code, "CA");
+    }
+    drop(gateway);
+    steer(&site, "resume");
+    tokio::task::block_in_place(|| site.drained());
+    let begun = Instant::now();
+    let mut gateway = Gateway::connect(site.listener);
+    gateway.send(&message("BACK", "AL", "NE"));
+    let acks: Vec<Ack> = (0..=MESSAGES).map(|_| gateway.ack()).collect();
+    let took = begun.elapsed();
+    let application: Vec<&str> = acks.iter().filter(|ack| ack.code == "AA").map(|ack| &*ack.control_id).collect();
+    let due: Vec<String> = (1..=MESSAGES).map(|number| number.to_string()).collect();
+    assert_eq!(application, due);
+    // Not a part of them at each look at what is left.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    until(&site, "nothing is owed any more", || owed(&site).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_ack_goes_to_the_ack_address_while_its_sender_has_no_connection() {
     let (sink, listener) = (sink(&[]).await, TcpListener::bind("127.0.0.1:0").unwrap());
     let address = format!("ack_address = \"{}\"", listener.local_addr().unwrap());

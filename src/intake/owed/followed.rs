@@ -1,13 +1,13 @@
 //! Messages followed to the end of their deliveries.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use memchr::memchr2;
 use sha2::{Digest, Sha256};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Load, Outcome, Owed, PAGE};
+use super::{Outcome, Owed, PAGE};
 use crate::{
     hl7::Header,
     intake::{
@@ -43,10 +43,33 @@ pub(super) struct Owing {
     /// MSH of its message.
     pub header: Bytes,
     pub asked: Asked,
-    /// What it says, and since when it could be sent.
-    pub due: Option<(Outcome, Instant)>,
+    /// Once it could be sent.
+    pub due: Option<Due>,
     /// It was given to a connection.
     pub sending: bool,
+}
+
+/// What an ACK says, and since when it could be sent.
+pub(super) struct Due {
+    pub outcome: Outcome,
+    since: Instant,
+    /// How long it was due before this run of the engine knew of it.
+    before: Duration,
+}
+
+impl Due {
+    pub fn now(outcome: Outcome) -> Due {
+        Due { outcome, since: Instant::now(), before: Duration::ZERO }
+    }
+
+    /// Due since so long, as the wall clock tells.
+    fn since(outcome: Outcome, before: Duration) -> Due {
+        Due { before, ..Due::now(outcome) }
+    }
+
+    pub fn age(&self) -> Duration {
+        self.before + self.since.elapsed()
+    }
 }
 
 /// Who sent a message: its channel and a hash of MSH-3 and MSH-4, by which its next connection is known.
@@ -54,6 +77,10 @@ pub(super) struct Owing {
 pub(super) struct SenderId(Arc<str>, [u8; 32]);
 
 impl SenderId {
+    pub fn channel(&self) -> &Arc<str> {
+        &self.0
+    }
+
     pub fn of(channel: &Arc<str>, header: &Header<'_>) -> SenderId {
         let mut hasher = Sha256::new();
         for field in [header.field(3), header.field(4)] {
@@ -98,15 +125,19 @@ impl Followed {
 
     /// State and code for a list.
     pub fn shown(&self) -> (&'static str, Option<&'static str>) {
-        let Some((owing, (outcome, _))) = self.owing.as_ref().and_then(|owing| Some((owing, owing.due.as_ref()?)))
-        else {
+        let Some((owing, due)) = self.owing.as_ref().and_then(|owing| Some((owing, owing.due.as_ref()?))) else {
             return ("delivering", None);
         };
-        let code = owing.asked.application_code(outcome).map(|code| code.as_str());
+        let code = owing.asked.application_code(&due.outcome).map(|code| code.as_str());
         (if owing.sending { "sending" } else { "unsent" }, code)
     }
 
-    fn id(&self) -> u64 {
+    /// It may wait in the store instead: nobody waits for it, and it is not on its way.
+    pub fn may_wait(&self) -> bool {
+        self.waiters.is_empty() && self.owing.as_ref().is_some_and(|owing| !owing.sending)
+    }
+
+    pub fn id(&self) -> u64 {
         self.stored.sequence().as_u64()
     }
 }
@@ -129,7 +160,7 @@ impl Owed {
     pub fn ended(self: &Arc<Owed>, lane: &LaneId, entry: Sequence, settlement: &Settlement) {
         let entry = entry.as_u64();
         let mut inner = self.inner();
-        let Some((_, followed)) = inner.followed.range_mut(..entry).next_back() else { return };
+        let Some(followed) = inner.book.before_entry(entry) else { return };
         let Some(place) = followed.pending.iter().position(|(_, pending)| *pending == entry) else { return };
         followed.pending.swap_remove(place);
         if let Settlement::Dead { reason, .. } = settlement {
@@ -143,19 +174,7 @@ impl Owed {
     /// Follows a message from now on; what ended before it was followed is found in the store.
     pub(super) fn follow(self: &Arc<Owed>, followed: Followed) {
         let (id, pending) = (followed.id(), followed.pending.clone());
-        {
-            let mut inner = self.inner();
-            match inner.followed.get_mut(&id) {
-                Some(known) => {
-                    known.waiters.extend(followed.waiters);
-                    known.owing = known.owing.take().or(followed.owing);
-                }
-                None => {
-                    inner.loads.entry(followed.channel.clone()).or_default().add(&followed);
-                    inner.followed.insert(id, followed);
-                }
-            }
-        }
+        self.inner().book.follow(followed);
         let gone: Vec<u64> =
             pending.into_iter().filter(|(lane, entry)| !self.waits(lane, *entry)).map(|(_, entry)| entry).collect();
         self.gone(id, &gone);
@@ -165,7 +184,7 @@ impl Owed {
     /// These deliveries of a message have ended; nobody said how.
     fn gone(&self, id: u64, gone: &[u64]) {
         let mut inner = self.inner();
-        let Some(followed) = inner.followed.get_mut(&id) else { return };
+        let Some(followed) = inner.book.get_mut(id) else { return };
         let before = followed.pending.len();
         followed.pending.retain(|(_, entry)| !gone.contains(entry));
         followed.unseen |= followed.pending.len() < before;
@@ -173,49 +192,51 @@ impl Owed {
 
     /// Goes on with a message once its deliveries have ended.
     fn see_to(self: &Arc<Owed>, id: u64) {
-        let mut inner = self.inner();
-        let Some(followed) = inner.followed.get_mut(&id).filter(|followed| followed.pending.is_empty()) else { return };
+        let inner = self.inner();
+        let Some(followed) = inner.book.get(id).filter(|followed| followed.pending.is_empty()) else { return };
         if followed.owing.as_ref().is_some_and(|owing| owing.due.is_some()) {
             return;
         }
         if !followed.unseen {
             let outcome = followed.refused.clone().map_or(Ok(()), Err);
             drop(inner);
-            return self.conclude(id, &outcome);
+            return self.conclude(id, Due::now(outcome));
         }
         drop(inner);
         let owed = self.clone();
         tokio::spawn(async move {
             // Where the store cannot be read now, the next sweep asks again.
-            if let Ok((_, Some(outcome))) = owed.look(id).await {
-                owed.conclude(id, &outcome);
+            if let Ok((_, Some(due))) = owed.look(id).await {
+                owed.conclude(id, due);
             }
         });
     }
 
-    fn conclude(self: &Arc<Owed>, id: u64, outcome: &Outcome) {
-        let mut inner = self.inner();
-        let Some(followed) = inner.followed.get_mut(&id) else { return };
-        for waiter in std::mem::take(&mut followed.waiters) {
-            // Its connection may have ended.
-            let _ = waiter.send(outcome.clone());
-        }
-        match &mut followed.owing {
-            Some(owing) => {
-                owing.due.get_or_insert_with(|| (outcome.clone(), Instant::now()));
-                drop(inner);
-                self.dispatch(id);
+    fn conclude(self: &Arc<Owed>, id: u64, due: Due) {
+        {
+            let mut inner = self.inner();
+            let Some(followed) = inner.book.get_mut(id) else { return };
+            for waiter in std::mem::take(&mut followed.waiters) {
+                // Its connection may have ended.
+                let _ = waiter.send(due.outcome.clone());
             }
-            None => drop(inner.followed.remove(&id)),
+            if followed.owing.is_none() {
+                return drop(inner.book.forget(id));
+            }
+            inner.book.becomes_due(id, due);
         }
+        self.send_or_end(id);
     }
 
     /// Deliveries not ended, and, where there are none, what became of the message.
-    async fn look(&self, id: u64) -> Result<(Looked, Option<Outcome>), StoreError> {
+    async fn look(&self, id: u64) -> Result<(Looked, Option<Due>), StoreError> {
         let kept = self.store.read(Sequence::from_u64(id)).await?;
         let pending = self.pending_of(&kept);
-        let outcome = pending.is_empty().then(|| outcome_of(&kept));
-        Ok((Looked { kept, pending }, outcome))
+        let due = pending.is_empty().then(|| {
+            let age = self.clock.now().duration_since(ended_at(&kept));
+            Due::since(outcome_of(&kept), age.try_into().unwrap_or_default())
+        });
+        Ok((Looked { kept, pending }, due))
     }
 
     /// Which of its own entries still wait: a message's entries are numbered behind it, one for each route.
@@ -248,7 +269,7 @@ impl Owed {
         let pending = match appended {
             Appended::New(_) => after.pending(channel, id),
             Appended::Repeat(_) => match self.look(id).await.ok()? {
-                (_, Some(outcome)) => return Some(outcome),
+                (_, Some(due)) => return Some(due.outcome),
                 (looked, None) => looked.pending,
             },
         };
@@ -281,18 +302,10 @@ impl Owed {
     pub(super) fn look_again(self: &Arc<Owed>) {
         let looked_at: Vec<(u64, Vec<(LaneId, u64)>)> = {
             let mut inner = self.inner();
-            for followed in inner.followed.values_mut() {
-                followed.waiters.retain(|waiter| !waiter.is_closed());
-            }
-            inner.followed.retain(|_, followed| followed.owing.is_some() || !followed.waiters.is_empty());
-            let mut loads: HashMap<Arc<str>, Load> = HashMap::new();
-            for followed in inner.followed.values() {
-                loads.entry(followed.channel.clone()).or_default().add(followed);
-            }
-            inner.loads = loads;
-            let undue = |followed: &&Followed| followed.owing.as_ref().is_none_or(|owing| owing.due.is_none());
-            let undue = inner.followed.values().filter(undue);
-            undue.map(|followed| (followed.id(), followed.pending.clone())).collect()
+            inner.book.forget_waits();
+            let undue = |followed: &Followed| followed.owing.as_ref().is_none_or(|owing| owing.due.is_none());
+            let undue = inner.book.iter().filter(|(_, followed)| undue(followed));
+            undue.map(|(id, followed)| (id, followed.pending.clone())).collect()
         };
         for (id, pending) in looked_at {
             let gone = pending.iter().filter(|(lane, entry)| !self.waits(lane, *entry));
@@ -302,45 +315,94 @@ impl Owed {
         }
     }
 
-    /// Follows what the store says is owed and nobody follows: after a restart, or what was beyond the bound.
-    pub(super) async fn adopt_all(self: &Arc<Owed>) {
+    /// Notes what the store says is owed and the book does not know of: after a restart, what was beyond all bounds, and what
+    /// was stored while its connection ended.
+    pub(super) async fn note_unknown(self: &Arc<Owed>) {
         'lanes: for lane in self.lanes() {
-            let mut from = Sequence::from_u64(0);
+            let mut from = self.inner().noted.get(&lane.channel).copied().unwrap_or_default();
             loop {
-                let page = self.store.queued(&lane, from, PAGE);
-                let Some(last) = page.last() else { break };
-                from = Sequence::from_u64(last.entry.as_u64() + 1);
+                let page = self.store.queued(&lane, Sequence::from_u64(from), PAGE);
+                if page.is_empty() {
+                    break;
+                }
                 for queued in page {
-                    if self.inner().is_at_bound(&lane.channel) {
+                    if !self.note(&lane, queued).await {
                         continue 'lanes;
                     }
-                    self.adopt(&lane, queued).await;
+                    from = queued.entry.as_u64() + 1;
+                    self.inner().noted.insert(lane.channel.clone(), from);
                 }
             }
         }
     }
 
-    async fn adopt(self: &Arc<Owed>, lane: &LaneId, queued: Queued) {
-        let (id, entry) = (queued.id.as_u64(), queued.entry.as_u64());
-        if self.inner().followed.contains_key(&id) {
-            return;
+    /// False where it is to be noted later: it cannot be read now, or there is no room to remember it.
+    async fn note(&self, lane: &LaneId, queued: Queued) -> bool {
+        let id = queued.id.as_u64();
+        let is_followed = |inner: &super::Inner| inner.book.get(id).is_some_and(|followed| followed.owing.is_some());
+        if is_followed(&self.inner()) {
+            return true;
         }
-        // What cannot be read now is asked for again by the next sweep.
-        let Ok((looked, outcome)) = self.look(id).await else { return };
-        let Looked { kept, pending } = looked;
+        if !self.inner().book.has_room_to_wait() {
+            return false;
+        }
+        let kept = match self.store.read(queued.id).await {
+            Ok(kept) => kept,
+            Err(fault) => return fault == StoreError::NotFound,
+        };
+        let sender = SenderId::of(&lane.channel, &Header::read(&kept.message).0);
+        let mut inner = self.inner();
+        inner.book.knows(id, &sender) || inner.book.wait(id, &sender)
+    }
+
+    /// Follows what waits in the store, as far as there is room, and sends what of it is due.
+    pub(super) async fn adopt_waiting(self: &Arc<Owed>) {
+        let waiting = self.inner().with_waiting();
+        for sender in waiting {
+            while let Some(id) = self.next_with_room(&sender) {
+                if !self.adopt(&sender, id).await {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn next_with_room(&self, sender: &SenderId) -> Option<u64> {
+        let mut inner = self.inner();
+        let id = inner.book.next_waiting(sender)?;
+        inner.make_room(sender).then_some(id)
+    }
+
+    /// False where it cannot be read now.
+    async fn adopt(self: &Arc<Owed>, sender: &SenderId, id: u64) -> bool {
+        let lane = LaneId::to_sender(sender.channel().clone());
+        let queued = self.store.queued(&lane, Sequence::from_u64(id), 1);
+        let Some(entry) = queued.first().filter(|queued| queued.id.as_u64() == id).map(|queued| queued.entry.as_u64())
+        else {
+            self.inner().book.waits_no_more(id, sender);
+            return true;
+        };
+        let (Looked { kept, pending }, due) = match self.look(id).await {
+            Ok(looked) => looked,
+            Err(_) => return false,
+        };
         let (header, _) = Header::read(&kept.message);
         let owing = Owing {
             entry,
-            sender: SenderId::of(&lane.channel, &header),
+            sender: sender.clone(),
             header: header_line(&kept.message),
             asked: Asked::of(&header).0,
-            due: outcome.map(|outcome| (outcome, Instant::now())),
+            due,
             sending: false,
         };
-        if self.waits(lane, entry) {
-            let new = Followed::new(lane.channel.clone(), kept.stored());
-            self.follow(Followed { pending, owing: Some(owing), ..new });
+        let new = Followed::new(lane.channel.clone(), kept.stored());
+        self.follow(Followed { pending, owing: Some(owing), ..new });
+        // It may have been given up while it was read.
+        if !self.waits(&lane, entry) {
+            self.inner().book.forget(id);
         }
+        self.send_or_end(id);
+        true
     }
 }
 
@@ -359,4 +421,14 @@ fn outcome_of(kept: &Kept) -> Outcome {
     let said = kept.events.iter().rev().filter(of_it).find(|event| event.what == "dead");
     let reason = said.map_or("given up by an operator", |event| event.detail.as_str());
     Err(refusal(&delivery.destination, reason))
+}
+
+/// When the last delivery of such a message ended.
+fn ended_at(kept: &Kept) -> jiff::Timestamp {
+    let is_end = |event: &&crate::store::Event| {
+        matches!(event.what.as_str(), "accepted" | "dead" | "discarded")
+            && event.destination.as_deref() != Some(TO_SENDER)
+    };
+    let ends = kept.events.iter().filter(is_end).filter(|event| event.destination.is_some());
+    ends.map(|event| event.at).max().unwrap_or(kept.summary.received_at)
 }

@@ -6,19 +6,24 @@
 //! once, answered by what became of the first.
 //!
 //! What must never happen: AA before every destination took the message; an owed ACK forgotten over a crash; a delivery, or
-//! another message's answer, that waits for an ACK to be sent. What is followed in memory is bounded; the store has the rest.
+//! another message's answer, that waits for an ACK to be sent. A sender's ACKs that are due go one behind the other, in the order
+//! its messages were received, as soon as it is heard. What is followed in memory is bounded; the store has the rest.
 
+mod book;
 mod followed;
 mod sending;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde::Serialize;
-use tokio::time::{Instant, interval, timeout};
+use tokio::{
+    sync::Notify,
+    time::{interval, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -31,6 +36,7 @@ use crate::{
     mllp::server::{Answer, Outlet},
     store::{Appended, LaneId, Received, Route, Sequence, Store, StoreError, TO_SENDER},
 };
+use book::{Book, Load};
 use followed::{Followed, Owing, SenderId, header_line};
 
 /// Messages with an owed ACK followed in memory, a share for each channel; those beyond wait in the store for room.
@@ -55,46 +61,58 @@ pub struct Owed {
     clock: Clock,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
+    /// There may be room for what waits in the store.
+    room: Notify,
     stopping: CancellationToken,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// By message.
-    followed: BTreeMap<u64, Followed>,
-    /// How many by channel, those gone since the last sweep included.
-    loads: HashMap<Arc<str>, Load>,
-    senders: HashMap<SenderId, Outlet>,
+    book: Book,
+    /// The newest connection of each sender.
+    outlets: HashMap<SenderId, Outlet>,
+    /// Connections to which what is due is being written.
+    draining: HashMap<SenderId, Outlet>,
     channels: HashMap<Arc<str>, AckWhen>,
     /// Channels whose `ack_address` is being called.
     calling: HashSet<Arc<str>>,
+    /// Entries of each channel before this one are in the book.
+    noted: HashMap<Arc<str>, u64>,
     /// Channels shown in the metrics.
     shown: HashSet<Arc<str>>,
 }
 
-/// Messages followed, and bytes of their headers.
-#[derive(Default)]
-struct Load {
-    messages: usize,
-    bytes: usize,
-}
-
-impl Load {
-    fn add(&mut self, followed: &Followed) {
-        self.messages += 1;
-        self.bytes += followed.bytes();
-    }
-}
-
 impl Inner {
-    /// What else a channel owes waits in the store. One whose destination is away leaves the other channels their share.
-    fn is_at_bound(&self, channel: &str) -> bool {
+    /// Whether another message of the sender can be followed. What else is owed waits in the store. A channel whose
+    /// destination is away leaves the other channels their share, a sender that is away the others of its channel.
+    fn make_room(&mut self, sender: &SenderId) -> bool {
         let answering = self.channels.iter().filter(|(_, ack)| matches!(ack, AckWhen::Delivered { .. }));
-        let others = answering.map(|(name, _)| name).chain(self.loads.keys()).filter(|name| &***name != channel);
-        let shares = 1 + others.collect::<HashSet<_>>().len();
-        let load = self.loads.get(channel);
-        load.is_some_and(|load| load.messages >= FOLLOWED_MAX / shares || load.bytes >= FOLLOWED_BYTES_MAX / shares)
+        let mut sharing: HashSet<&Arc<str>> = answering.map(|(name, _)| name).chain(self.book.channels()).collect();
+        sharing.insert(sender.channel());
+        let share = Load::share_of(sharing.len());
+        let Inner { book, outlets, channels, .. } = self;
+        book.make_room(sender, share, |one| is_reachable(one, outlets, channels))
     }
+
+    /// Whether a message that is new is followed; one behind others of its sender that wait for room waits too.
+    fn admits(&mut self, id: u64, sender: &SenderId) -> bool {
+        let admitted = self.book.next_waiting(sender).is_none() && self.make_room(sender);
+        if !admitted {
+            // Where there is no room to remember it either, it is found in the store later.
+            self.book.wait(id, sender);
+        }
+        admitted
+    }
+
+    fn with_waiting(&self) -> Vec<SenderId> {
+        self.book.with_waiting(|one| is_reachable(one, &self.outlets, &self.channels))
+    }
+}
+
+/// Whether an ACK could be sent now.
+fn is_reachable(sender: &SenderId, outlets: &HashMap<SenderId, Outlet>, channels: &HashMap<Arc<str>, AckWhen>) -> bool {
+    let has_address = matches!(channels.get(sender.channel()), Some(AckWhen::Delivered { address: Some(_), .. }));
+    has_address || outlets.get(sender).is_some_and(Outlet::is_open)
 }
 
 /// One owed application ACK, as shown.
@@ -151,7 +169,8 @@ impl After {
 impl Owed {
     /// Follows nothing before `watch` runs or a message comes.
     pub fn new(store: Arc<dyn Store>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Owed> {
-        Arc::new(Owed { store, clock, metrics, inner: Mutex::default(), stopping: CancellationToken::new() })
+        let (room, stopping) = (Notify::new(), CancellationToken::new());
+        Arc::new(Owed { store, clock, metrics, inner: Mutex::default(), room, stopping })
     }
 
     /// The channels in force: how long their ACKs are owed, and where to.
@@ -169,6 +188,7 @@ impl Owed {
                 biased;
                 () = self.stopping.cancelled() => return,
                 _ = ticks.tick() => self.sweep().await,
+                () = self.room.notified() => self.adopt_waiting().await,
             }
         }
     }
@@ -187,9 +207,7 @@ impl Owed {
         accepted: Answer,
     ) -> Answer {
         let Message { channel, header, asked, .. } = message;
-        if let Some(outlet) = message.outlet {
-            self.met(SenderId::of(channel, header), outlet);
-        }
+        self.met(channel, header, message.outlet);
         if !asked.waits_for_application() {
             self.owe(appended, after, message);
             return accepted;
@@ -225,7 +243,7 @@ impl Owed {
         found.truncate(limit);
         let inner = self.inner();
         let shown = |(channel, queued): (Arc<str>, crate::store::Queued)| {
-            let followed = inner.followed.get(&queued.id.as_u64());
+            let followed = inner.book.get(queued.id.as_u64());
             let (state, code) = followed.map_or(("queued", None), Followed::shown);
             OwedAck { entry: queued.entry, id: queued.id, channel, received_at: queued.received_at, state, code }
         };
@@ -241,7 +259,7 @@ impl Owed {
         let found = self.lanes().find_map(|lane| holds(&lane).map(|id| (lane, id)));
         let (lane, id) = found.ok_or(StoreError::NotFound)?;
         self.give_up(&lane, entry, "discarded by a person").await?;
-        self.inner().followed.remove(&id.as_u64());
+        self.inner().book.forget(id.as_u64());
         Ok(())
     }
 
@@ -281,19 +299,19 @@ impl Owed {
 
     async fn sweep(self: &Arc<Owed>) {
         self.look_again();
-        self.adopt_all().await;
+        self.note_unknown().await;
+        self.adopt_waiting().await;
         self.give_up_old().await;
-        let ready: Vec<u64> = {
+        let due = {
             let mut inner = self.inner();
-            inner.senders.retain(|_, outlet| outlet.is_open());
-            inner.followed.iter().filter(|(_, followed)| followed.is_due()).map(|(id, _)| *id).collect()
+            inner.outlets.retain(|_, outlet| outlet.is_open());
+            inner.book.with_due()
         };
-        ready.into_iter().for_each(|id| self.dispatch(id));
+        due.iter().for_each(|sender| self.send_due(sender));
     }
 
     /// Ends ACKs that were due for longer than they are owed.
     async fn give_up_old(self: &Arc<Owed>) {
-        let now = Instant::now();
         let old: Vec<(u64, LaneId, u64)> = {
             let inner = self.inner();
             let is_old = |followed: &Followed| {
@@ -302,18 +320,18 @@ impl Owed {
                     _ => KEEP_OF_NOBODY,
                 };
                 let owing = followed.owing.as_ref().filter(|owing| !owing.sending)?;
-                let since = owing.due.as_ref()?.1;
-                (now.duration_since(since) > keep).then_some(owing.entry)
+                (owing.due.as_ref()?.age() > keep).then_some(owing.entry)
             };
-            let old = inner.followed.iter().filter_map(|(id, followed)| {
-                Some((*id, LaneId::to_sender(followed.channel.clone()), is_old(followed)?))
+            let old = inner.book.iter().filter_map(|(id, followed)| {
+                Some((id, LaneId::to_sender(followed.channel.clone()), is_old(followed)?))
             });
             old.take(PAGE).collect()
         };
         for (id, lane, entry) in old {
             if self.give_up(&lane, Sequence::from_u64(entry), "its sender did not come back in time").await.is_ok() {
                 info!(channel = %lane.channel, id, "an application ACK was owed too long and is given up");
-                self.inner().followed.remove(&id);
+                self.inner().book.forget(id);
+                self.room.notify_one();
             }
         }
     }
@@ -351,13 +369,16 @@ impl Owed {
         let entry = id + 1 + after.deliveries.len() as u64;
         let lane = LaneId::to_sender(message.channel.clone());
         match appended {
-            Appended::New(_) if self.inner().is_at_bound(message.channel) => {
-                warn_of_bound(message.channel);
-            }
             Appended::New(_) => {
                 let pending = after.pending(message.channel, id);
-                let owing = Some(message.owing(entry));
-                self.follow(Followed { pending, owing, ..Followed::new(message.channel.clone(), stored.clone()) });
+                let owing = message.owing(entry);
+                if !self.inner().admits(id, &owing.sender) {
+                    self.metrics.limits_hit.with_label_values(&[&**message.channel, "owed_acks"]).inc();
+                    warn_of_bound(message.channel);
+                    return self.room.notify_one();
+                }
+                let new = Followed::new(message.channel.clone(), stored.clone());
+                self.follow(Followed { pending, owing: Some(owing), ..new });
             }
             // Its ACK comes when it is due, by the connection its sender has now.
             Appended::Repeat(_) if stored.resends().is_none() && self.waits(&lane, entry) => {}
@@ -387,21 +408,107 @@ fn warn_of_bound(channel: &Arc<str>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
     use super::*;
+    use crate::store::{Kept, MemoryStore, SearchKeys, Settlement, State, Summary};
+
+    /// A message of a sender that is owed an ACK, not due yet.
+    pub(super) fn followed(channel: &str, application: &str, id: u64) -> Followed {
+        let summary = Summary {
+            id: Sequence::from_u64(id),
+            channel: channel.into(),
+            received_at: jiff::Timestamp::UNIX_EPOCH,
+            bytes: 0,
+            ack: None,
+            state: State::Waiting,
+            deliveries: Vec::new(),
+        };
+        let kept = Kept { summary, message: bytes::Bytes::new(), events: Vec::new(), findings: Vec::new() };
+        let line = format!("MSH|^~\\&|{application}|W|||||ORU^R01|{id}|P|2.6|||AL|AL\r");
+        let (header, _) = Header::read(line.as_bytes());
+        let owing = Owing {
+            entry: id + 1,
+            sender: SenderId::of(&channel.into(), &header),
+            header: header_line(line.as_bytes()),
+            asked: Asked::of(&header).0,
+            due: None,
+            sending: false,
+        };
+        Followed { owing: Some(owing), ..Followed::new(channel.into(), kept.stored()) }
+    }
+
+    pub(super) fn sender(channel: &str, application: &str) -> SenderId {
+        let line = format!("MSH|^~\\&|{application}|W|\r");
+        SenderId::of(&channel.into(), &Header::read(line.as_bytes()).0)
+    }
 
     #[test]
-    fn a_channel_that_owes_without_end_leaves_the_others_their_share() {
+    fn channels_that_answer_when_a_message_is_stored_have_no_share() {
         let delivered = AckWhen::Delivered { timeout: Duration::ZERO, keep: Duration::from_secs(60), address: None };
         let channels = [("dead", delivered.clone()), ("sound", delivered), ("plain", AckWhen::Stored)];
         let channels = channels.map(|(name, ack)| (Arc::from(name), ack)).into();
         let mut inner = Inner { channels, ..Inner::default() };
-        inner.loads.insert("dead".into(), Load { messages: FOLLOWED_MAX / 2 - 1, bytes: 0 });
-        assert!(!inner.is_at_bound("dead"), "the channel that answers when a message is stored has no share");
-        inner.loads.insert("dead".into(), Load { messages: FOLLOWED_MAX / 2, bytes: 0 });
-        assert!(inner.is_at_bound("dead") && !inner.is_at_bound("sound"));
-        inner.loads.insert("sound".into(), Load { messages: 1, bytes: FOLLOWED_BYTES_MAX / 2 });
-        assert!(inner.is_at_bound("sound"), "a few messages with headers of megabytes are enough");
+        let mut followed_count = 0;
+        while inner.make_room(&sender("dead", "A")) {
+            inner.book.follow(followed("dead", "A", followed_count * 10));
+            followed_count += 1;
+        }
+        assert_eq!(followed_count as usize, FOLLOWED_MAX / 2);
+        assert!(inner.make_room(&sender("sound", "A")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_an_ack_was_due_before_a_restart_counts() {
+        const KEEP: i64 = 3_600;
+        for (due_for, left) in [(KEEP / 2, 1), (KEEP * 2, 0)] {
+            let second = Arc::new(AtomicI64::new(1_800_000_000));
+            let told = second.clone();
+            let clock = Clock::of(move || jiff::Timestamp::from_second(told.load(Relaxed)).unwrap());
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
+            let (ehr, sender) = (LaneId { destination: "ehr".into(), ..to_sender() }, to_sender());
+            store.append(owed_message(clock.now())).await.unwrap();
+            // Received long before: an ACK is due since its last delivery.
+            second.fetch_add(KEEP * 3, Relaxed);
+            let entry = store.queued(&ehr, Sequence::from_u64(0), 1)[0].entry;
+            store.settle(&ehr, entry, Settlement::Dead { reason: "refused".into(), attempts: 1 }).await.unwrap();
+            second.fetch_add(due_for, Relaxed);
+            let owed = Owed::new(store.clone(), clock, Arc::new(Metrics::new().unwrap()));
+            let (timeout, keep) = (Duration::ZERO, Duration::from_secs(KEEP as u64));
+            owed.inner().channels = [("pumps".into(), AckWhen::Delivered { timeout, keep, address: None })].into();
+            owed.sweep().await;
+            assert_eq!(store.queued(&sender, Sequence::from_u64(0), 10).len(), left, "due for {due_for} s");
+        }
+    }
+
+    fn to_sender() -> LaneId {
+        LaneId::to_sender("pumps".into())
+    }
+
+    fn owed_message(at: jiff::Timestamp) -> Received {
+        let message = bytes::Bytes::from_static(b"MSH|^~\\&|GW|W|||20260314||ORU^R01|1|P|2.6|||AL|AL\r");
+        let routes = ["ehr", TO_SENDER].map(|destination| Route { destination: destination.into(), lane: 0 });
+        Received {
+            channel: "pumps".into(),
+            at,
+            message,
+            routes: routes.into(),
+            repeat: None,
+            ack: None,
+            keys: SearchKeys::default(),
+            findings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_new_message_waits_behind_those_of_its_sender_that_wait() {
+        let mut inner = Inner::default();
+        let to = sender("pumps", "GW");
+        inner.book.wait(10, &to);
+        assert!(!inner.admits(20, &to));
+        assert_eq!(inner.book.next_waiting(&to), Some(10));
+        assert!(inner.admits(30, &sender("pumps", "OTHER")));
     }
 }

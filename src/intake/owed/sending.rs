@@ -1,4 +1,7 @@
 //! Due ACKs on their way: by the connection their sender has now, else by its `ack_address`.
+//!
+//! What must never happen: a sender's later ACK is written before an earlier one that is as due. So one task at a time
+//! writes to a connection, each ACK once the one before it was given to the socket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +15,7 @@ use crate::{
     hl7::{Header, ack::Code},
     intake::reply,
     mllp::{client, server::Outlet},
+    sabotage::{self, CrashPoint},
     store::{LaneId, Receipt, Sequence, Settlement, StoreError},
 };
 
@@ -21,87 +25,121 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const NOT_ASKED: &str = "not asked for";
 
 /// A due ACK, ready to be written; `None` of the two where none is wanted for what happened.
-struct Due {
+struct Ready {
     channel: Arc<str>,
-    sender: SenderId,
     entry: u64,
     written: Option<(Bytes, Code)>,
 }
 
 impl Owed {
+    /// Whether anything is owed to anybody.
+    pub(in crate::intake) fn owes(&self) -> bool {
+        !self.inner().book.is_empty()
+    }
+
     /// A sender is heard over this connection: from now on its ACKs go there, those that could not be sent too.
-    pub(super) fn met(self: &Arc<Owed>, sender: SenderId, outlet: &Outlet) {
-        let mut inner = self.inner();
-        if inner.senders.get(&sender).is_some_and(|known| known.leads_where(outlet)) {
-            return;
+    pub(in crate::intake) fn met(self: &Arc<Owed>, channel: &Arc<str>, header: &Header<'_>, outlet: Option<&Outlet>) {
+        let Some(outlet) = outlet else { return };
+        let sender = SenderId::of(channel, header);
+        {
+            let mut inner = self.inner();
+            if inner.outlets.get(&sender).is_some_and(|known| known.leads_where(outlet)) {
+                return;
+            }
+            if inner.outlets.len() >= SENDERS_MAX {
+                inner.outlets.retain(|_, outlet| outlet.is_open());
+            }
+            if inner.outlets.len() >= SENDERS_MAX {
+                return;
+            }
+            inner.outlets.insert(sender.clone(), outlet.clone());
+            if inner.book.next_waiting(&sender).is_some() {
+                self.room.notify_one();
+            }
         }
-        if inner.senders.len() >= SENDERS_MAX {
-            inner.senders.retain(|_, outlet| outlet.is_open());
-        }
-        if inner.senders.len() >= SENDERS_MAX {
-            return;
-        }
-        inner.senders.insert(sender.clone(), outlet.clone());
-        let is_its = |owing: &super::Owing| owing.sender == sender;
-        let due = inner.followed.iter().filter(|(_, followed)| followed.is_due());
-        let due = due.filter(|(_, followed)| followed.owing.as_ref().is_some_and(is_its));
-        let due: Vec<u64> = due.map(|(id, _)| *id).collect();
-        drop(inner);
-        due.into_iter().for_each(|id| self.dispatch(id));
+        self.send_due(&sender);
     }
 
-    /// Sends a due ACK if there is a way.
-    pub(super) fn dispatch(self: &Arc<Owed>, id: u64) {
-        let Some(due) = self.due(id) else { return };
-        let Some((message, code)) = due.written.clone() else {
-            return self.end(id, due, NOT_ASKED.to_owned(), None);
-        };
+    /// Sends a due ACK in its turn, if there is a way; ends one that its sender does not want.
+    pub(super) fn send_or_end(self: &Arc<Owed>, id: u64) {
+        let Some(ready) = self.ready(id) else { return };
+        if ready.written.is_none() {
+            return self.end(id, ready, NOT_ASKED.to_owned(), None);
+        }
+        let sender = self.inner().book.get(id).and_then(|followed| Some(followed.owing.as_ref()?.sender.clone()));
+        sender.iter().for_each(|sender| self.send_due(sender));
+    }
+
+    /// Begins to send what is due to a sender, unless that goes on already.
+    pub(super) fn send_due(self: &Arc<Owed>, sender: &SenderId) {
         let mut inner = self.inner();
-        let outlet = inner.senders.get(&due.sender).filter(|outlet| outlet.is_open()).cloned();
-        let Some(outlet) = outlet else {
-            let address = match inner.channels.get(&due.channel) {
-                Some(AckWhen::Delivered { address: Some(address), .. }) => address.clone(),
-                _ => return,
+        if inner.book.next_due(sender).is_none() {
+            return;
+        }
+        let Some(outlet) = inner.outlets.get(sender).filter(|outlet| outlet.is_open()).cloned() else {
+            drop(inner);
+            return self.call_for(sender.channel());
+        };
+        if inner.draining.get(sender).is_some_and(|known| known.leads_where(&outlet)) {
+            return;
+        }
+        inner.draining.insert(sender.clone(), outlet.clone());
+        drop(inner);
+        let (owed, sender) = (self.clone(), sender.clone());
+        tokio::spawn(async move { owed.drain(&sender, &outlet).await });
+    }
+
+    /// Writes what is due to a sender, in order, until nothing is or it has another connection.
+    async fn drain(self: Arc<Owed>, sender: &SenderId, outlet: &Outlet) {
+        while let Some(id) = self.take_next(sender, outlet) {
+            let Some(ready) = self.ready(id) else { continue };
+            let Some((message, code)) = ready.written.clone() else {
+                self.end(id, ready, NOT_ASKED.to_owned(), None);
+                continue;
             };
-            if inner.calling.insert(due.channel.clone()) {
-                let (owed, channel) = (self.clone(), due.channel);
-                tokio::spawn(async move { owed.call(channel, address).await });
+            let written = outlet.send_in_turn(message.clone()).await;
+            let sent = match written {
+                Some(written) => written.await.is_ok(),
+                None => false,
+            };
+            match sent {
+                true => {
+                    sabotage::crash_at(CrashPoint::AfterOwedAck);
+                    self.end(id, ready, code.as_str().to_owned(), Some((message, code)));
+                }
+                false => drop(self.inner().book.came_back(id)),
             }
-            return;
-        };
-        let Some(owing) = inner.followed.get_mut(&id).and_then(|followed| followed.owing.as_mut()) else { return };
-        let written = if owing.sending { None } else { outlet.send(message.clone()) };
-        let Some(written) = written else { return };
-        owing.sending = true;
-        drop(inner);
-        let owed = self.clone();
-        tokio::spawn(async move {
-            match written.await {
-                Ok(()) => owed.end(id, due, code.as_str().to_owned(), Some((message, code))),
-                Err(_) => owed.unsent(id),
-            }
-        });
+        }
+        // It may have come back by another connection meanwhile.
+        self.send_due(sender);
     }
 
-    fn due(&self, id: u64) -> Option<Due> {
+    /// The next one to be written to this connection, which is noted as on its way.
+    fn take_next(&self, sender: &SenderId, outlet: &Outlet) -> Option<u64> {
+        let mut inner = self.inner();
+        if !inner.draining.get(sender).is_some_and(|known| known.leads_where(outlet)) {
+            return None;
+        }
+        let Some(id) = inner.book.next_due(sender).filter(|_| outlet.is_open()) else {
+            inner.draining.remove(sender);
+            return None;
+        };
+        inner.book.goes(id);
+        Some(id)
+    }
+
+    fn ready(&self, id: u64) -> Option<Ready> {
         let inner = self.inner();
-        let followed = inner.followed.get(&id)?;
-        let owing = followed.owing.as_ref().filter(|owing| !owing.sending)?;
-        let outcome: &Outcome = &owing.due.as_ref()?.0;
+        let followed = inner.book.get(id)?;
+        let owing = followed.owing.as_ref()?;
+        let outcome: &Outcome = &owing.due.as_ref()?.outcome;
         let (header, _) = Header::read(&owing.header);
         let written = reply::application(&followed.stored, outcome, &header, &owing.asked, self.clock.now());
-        Some(Due { channel: followed.channel.clone(), sender: owing.sender.clone(), entry: owing.entry, written })
-    }
-
-    /// The connection ended first: it is tried again by the sender's next one.
-    fn unsent(&self, id: u64) {
-        if let Some(owing) = self.inner().followed.get_mut(&id).and_then(|followed| followed.owing.as_mut()) {
-            owing.sending = false;
-        }
+        Some(Ready { channel: followed.channel.clone(), entry: owing.entry, written })
     }
 
     /// Notes that the ACK was sent. Where that cannot be written down it is sent again, which its sender can tell by MSA-2.
-    fn end(self: &Arc<Owed>, id: u64, due: Due, answer: String, sent: Option<(Bytes, Code)>) {
+    fn end(self: &Arc<Owed>, id: u64, due: Ready, answer: String, sent: Option<(Bytes, Code)>) {
         if let Some((_, code)) = &sent {
             self.metrics.acks_sent.with_label_values(&[&*due.channel, code.as_str()]).inc();
         }
@@ -109,21 +147,33 @@ impl Owed {
         let sent_sha256 = Sha256::digest(&bytes).into();
         let receipt =
             Receipt { sent_sha256, configuration: 0, answer, attempts: 1, at: self.clock.now(), episodes: vec![] };
-        if let Some(owing) = self.inner().followed.get_mut(&id).and_then(|followed| followed.owing.as_mut()) {
-            owing.sending = true;
-        }
+        self.inner().book.goes(id);
         let lane = LaneId::to_sender(due.channel);
         let settled = self.store.settle(&lane, Sequence::from_u64(due.entry), Settlement::Accepted(receipt));
         let owed = self.clone();
         tokio::spawn(async move {
             match settled.await {
-                Ok(()) | Err(StoreError::NotFound) => drop(owed.inner().followed.remove(&id)),
+                Ok(()) | Err(StoreError::NotFound) => {
+                    owed.inner().book.forget(id);
+                    owed.room.notify_one();
+                }
                 Err(fault) => {
                     debug!(channel = %lane.channel, id, %fault, "an application ACK is not noted as sent yet");
-                    owed.unsent(id);
+                    owed.inner().book.came_back(id);
                 }
             }
         });
+    }
+
+    /// Calls the channel's `ack_address`, if it has one.
+    fn call_for(self: &Arc<Owed>, channel: &Arc<str>) {
+        let mut inner = self.inner();
+        let Some(AckWhen::Delivered { address: Some(address), .. }) = inner.channels.get(channel) else { return };
+        let address = address.clone();
+        if inner.calling.insert(channel.clone()) {
+            let (owed, channel) = (self.clone(), channel.clone());
+            tokio::spawn(async move { owed.call(channel, address).await });
+        }
     }
 
     /// Sends what is due to senders of the channel without a connection to their `ack_address`, over one connection of ours.
@@ -140,10 +190,14 @@ impl Owed {
         let mut after = 0;
         while let Some(id) = self.next_unreached(channel, after) {
             after = id;
-            let Some(due) = self.due(id) else { continue };
-            let Some((message, code)) = due.written.clone() else { continue };
-            client.tell(&message, CALL_TIMEOUT).await.map_err(|error| error.to_string())?;
-            self.end(id, due, code.as_str().to_owned(), Some((message, code)));
+            let Some(ready) = self.ready(id) else { continue };
+            let Some((message, code)) = ready.written.clone() else { continue };
+            self.inner().book.goes(id);
+            if let Err(error) = client.tell(&message, CALL_TIMEOUT).await {
+                self.inner().book.came_back(id);
+                return Err(error.to_string());
+            }
+            self.end(id, ready, code.as_str().to_owned(), Some((message, code)));
         }
         Ok(())
     }
@@ -151,12 +205,11 @@ impl Owed {
     /// The next message after `after` whose due ACK has no connection to go by.
     fn next_unreached(&self, channel: &Arc<str>, after: u64) -> Option<u64> {
         let inner = self.inner();
-        let mut later = inner.followed.range(after + 1..);
-        let unreached = |sender: &SenderId| inner.senders.get(sender).is_none_or(|outlet| !outlet.is_open());
+        let unreached = |sender: &SenderId| inner.outlets.get(sender).is_none_or(|outlet| !outlet.is_open());
         let fits = |followed: &super::Followed| {
             let owing = followed.owing.as_ref();
             followed.channel == *channel && followed.is_due() && owing.is_some_and(|owing| unreached(&owing.sender))
         };
-        later.find(|(_, followed)| fits(followed)).map(|(id, _)| *id)
+        inner.book.after(after).find(|(_, followed)| fits(followed)).map(|(id, _)| id)
     }
 }
