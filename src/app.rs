@@ -377,6 +377,7 @@ impl Parts {
         let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), self.metrics.clone());
         let (devices, owed, hold) = (self.devices.clone(), self.owed.clone(), self.settings.limits.hold_when_full);
         let intake = Intake::new(group, store, clock, metrics, devices, owed, hold);
+        intake.set_batch_bytes_max(self.settings.limits.in_flight_bytes / 2);
         intake.set_conformity(self.conformity.clone());
         let bound = Server::bind(address, limits, intake.clone(), self.in_flight.clone(), self.metrics.clone());
         let bound = bound.map_err(|error| StartError::Listen { address, key, error })?;

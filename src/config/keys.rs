@@ -145,7 +145,7 @@ pub(super) static LIMITS: Table = Table {
             "max_in_flight",
             Text("size"),
             Optional,
-            "Memory for messages read and not yet answered, over all listeners; at least the largest `max_message`. Not written: a quarter of `memory`.",
+            "Memory for messages read and not yet answered, over all listeners; at least the largest `max_message`. Each message of a batch counts 2 KiB more than its bytes. Not written: a quarter of `memory`.",
         ),
         key("drain_timeout", Text("duration"), Is("30s"), "How long a stop waits for what was begun."),
         key(
@@ -240,7 +240,7 @@ pub(super) static LISTENER: Table = Table {
             "ack_keep",
             Text("duration"),
             Is("24h"),
-            "With `ack = \"delivered\"`, for a sender that had its accept ACK: how long an application ACK that is due and cannot be sent is owed.",
+            "With `ack = \"delivered\"`, for a sender that had its accept ACK: how long an application ACK that is due and cannot be sent is owed; over a restart by the wall clock.",
         ),
         key(
             "ack_address",
@@ -252,7 +252,7 @@ pub(super) static LISTENER: Table = Table {
             "batch",
             Flag,
             Is("false"),
-            "Takes frames that hold a batch (FHS, BHS, messages, BTS, FTS): each message goes its own way, and one batch of ACKs answers. A batch cut short or with a wrong count is refused whole (AE 102). `false`: batches are refused (AR 200). Repeats must be told.",
+            "Takes frames that hold a batch (FHS, BHS, messages, BTS, FTS): each message goes its own way, and one batch of ACKs answers. A batch cut short or with a wrong count is refused whole (AE 102), as is one of more than 10,000 messages (AE 198) or of more than fit half of `limits.max_in_flight` with 2 KiB counted for each beside its bytes (AE 104). `false`: batches are refused (AR 200). Repeats must be told.",
         ),
         key(
             "conformance",

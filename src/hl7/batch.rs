@@ -11,6 +11,17 @@ use super::{Header, Time};
 /// Messages of one frame.
 pub const MESSAGES_MAX: usize = 10_000;
 
+/// Bytes of memory a message of a batch takes beside its own, until it is answered: measured, and rounded up.
+pub const MESSAGE_OVERHEAD: usize = 2 * 1024;
+
+/// Bytes of memory a frame that [is a batch](is_batch) takes until it is answered, which are many times its own where its
+/// messages are small. Beyond the messages that are taken at all it takes no more: it is refused.
+pub fn memory(frame: &[u8]) -> usize {
+    let begins = |at: usize| at == 0 || matches!(frame[at - 1], b'\r' | b'\n');
+    let messages = memchr::memmem::find_iter(frame, b"MSH").filter(|at| begins(*at)).take(MESSAGES_MAX).count();
+    frame.len() + messages * MESSAGE_OVERHEAD
+}
+
 /// What a frame with a batch header holds.
 pub struct Batches {
     /// FHS, where there is one.
@@ -297,6 +308,14 @@ mod tests {
         assert!(is_batch(&frame));
         let batches = Batches::split(&frame)?;
         Ok(batches.messages().map(|message| String::from_utf8(message.to_vec()).unwrap().replace('\r', " ")).collect())
+    }
+
+    #[test]
+    fn small_messages_take_more_memory_than_their_bytes() {
+        let frame = |messages: usize| format!("BHS|^~\\&|\r{}BTS|\r", "MSH|^~\\&|MSH\r".repeat(messages));
+        assert_eq!(memory(frame(3).as_bytes()), frame(3).len() + 3 * MESSAGE_OVERHEAD);
+        let most = MESSAGES_MAX * MESSAGE_OVERHEAD;
+        assert_eq!(memory(frame(MESSAGES_MAX + 5).as_bytes()), frame(MESSAGES_MAX + 5).len() + most);
     }
 
     const TWO: [&str; 2] = ["MSH|^~\\&|1 PID|1 ", "MSH|^~\\&|2 OBX|1 "];

@@ -19,11 +19,13 @@ use super::{
     Declined, Judged, Shared, Taken, closes, hold::Turn, owed, owed::After, refusal::Refusal, reply::Asked, unstored,
 };
 use crate::{
+    channel::Channel,
     hl7::{
-        Header,
-        batch::{self, Batches},
+        Header, Message,
+        batch::{self, BatchError, Batches},
     },
     mllp::server::Answer,
+    sabotage::{self, CrashPoint},
     store::{Appended, StoreError},
 };
 
@@ -86,29 +88,49 @@ impl Shared {
 
     /// Gives the store all that is taken, once it is known that the batch is.
     fn take_batch(&self, frame: &Bytes, at: Timestamp, turn: &Turn) -> Result<TakenBatch, Refusal> {
-        let refusal =
-            |error: batch::BatchError| Refusal::error("batch", error.code(), error.location(), &error.to_string());
-        let batches = Batches::split(frame).map_err(refusal)?;
+        let batches = self.split(frame)?;
         let _routing = self.routing.read().unwrap_or_else(PoisonError::into_inner);
-        let judged: Vec<_> =
-            batches.messages().map(|message| (message.clone(), self.judge(message, at, true))).collect();
-        let strays = judged.iter().filter_map(|(_, judged)| judged.as_ref().ok());
-        if strays.into_iter().any(|judged| !self.takes_batches(&judged.received.channel)) {
+        let channels = self.channels.load();
+        if batches.messages().any(|message| self.is_stray(&channels, message)) {
             let text = "a message in it is for a channel that takes no batches: send each in a frame of its own";
             return Err(Refusal::reject("batch", 200, "", text));
         }
-        let mut taken = TakenBatch { batches, parts: Vec::new(), outcomes: Vec::new() };
-        for (message, judged) in judged {
-            let (state, outcome) = given(self.hand_over(judged).map(|taken| taken.looked_at(turn)));
-            taken.parts.push(Part { message, state });
-            taken.outcomes.push(outcome);
+        let (mut parts, mut outcomes) = (Vec::new(), Vec::new());
+        for message in batches.messages() {
+            let taken = self.hand_over(self.judge(message, at, true));
+            sabotage::crash_at(CrashPoint::DuringBatch);
+            let (state, outcome) = given(taken.map(|taken| taken.looked_at(turn)));
+            parts.push(Part { message: message.clone(), state });
+            outcomes.push(outcome);
         }
-        Ok(taken)
+        Ok(TakenBatch { batches, parts, outcomes })
     }
 
-    fn takes_batches(&self, channel: &str) -> bool {
-        let channels = self.channels.load();
-        channels.iter().any(|known| *known.name == *channel && known.listener.batch)
+    /// Proves the batch whole, and small enough for the memory there is.
+    fn split(&self, frame: &Bytes) -> Result<Batches, Refusal> {
+        let limit = |limit: &str| self.metrics.limits_hit.with_label_values(&[&*self.first_channel(), limit]).inc();
+        if batch::memory(frame) > self.batch_bytes_max.load(Ordering::Relaxed) {
+            limit("batch_memory");
+            let text = "its messages take more memory than half of limits.max_in_flight: split it, or raise that";
+            return Err(Refusal::error("batch", 104, "", text));
+        }
+        Batches::split(frame).map_err(|error| {
+            if error == BatchError::TooMany {
+                limit("batch_messages");
+            }
+            Refusal::error("batch", error.code(), error.location(), &error.to_string())
+        })
+    }
+
+    /// Told before anything is noted of any of its messages: a batch that is refused has not been heard.
+    fn is_stray(&self, channels: &[Arc<Channel>], message: &Bytes) -> bool {
+        if channels.iter().all(|channel| channel.listener.batch) {
+            return false;
+        }
+        let (Ok(parsed), (header, None)) = (Message::parse(message.clone()), Header::read(message)) else {
+            return false;
+        };
+        self.channel_for(channels, &parsed, &header).is_ok_and(|channel| !channel.listener.batch)
     }
 
     fn hand_over(&self, judged: Result<Judged, Box<Declined>>) -> Result<Taken, Box<Declined>> {

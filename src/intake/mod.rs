@@ -18,7 +18,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -36,7 +36,7 @@ use crate::{
     channel::{Channel, FilterError},
     clock::Clock,
     devices::Devices,
-    hl7::{Header, Message},
+    hl7::{Header, Message, batch::memory as batch_memory},
     metrics::Metrics,
     mllp::server::{Answer, FrameHandler, Outlet},
     pcd,
@@ -75,6 +75,8 @@ struct Shared {
     outlets: Mutex<HashMap<SocketAddr, Outlet>>,
     conformity: ArcSwap<Conformity>,
     hold_when_full: Duration,
+    /// What a batch may take of memory.
+    batch_bytes_max: AtomicUsize,
     /// Negative answers made, for their own control ids.
     refused: AtomicU64,
     /// When a fault was last seen, by channel and fault.
@@ -151,6 +153,7 @@ impl Intake {
             outlets: Mutex::default(),
             conformity: ArcSwap::default(),
             hold_when_full,
+            batch_bytes_max: AtomicUsize::new(usize::MAX),
             refused: AtomicU64::new(0),
             seen: Mutex::default(),
         };
@@ -160,6 +163,11 @@ impl Intake {
     /// Judges by this from the next message on, and notes there what each sender breaks; until then by the built-in codes.
     pub fn set_conformity(&self, conformity: Arc<Conformity>) {
         self.shared.conformity.store(conformity);
+    }
+
+    /// Refuses batches that take more memory, which is that of small messages rather than their bytes.
+    pub fn set_batch_bytes_max(&self, bytes: usize) {
+        self.shared.batch_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
     /// Replaces the channels from the next message on; connections stay. When this returns the store has been given
@@ -201,6 +209,10 @@ impl FrameHandler for Intake {
             }
             Err(declined) => Box::pin(ready(shared.decline(&declined, &frame))),
         }
+    }
+
+    fn weight(&self, frame: &[u8]) -> usize {
+        if self.shared.is_batch(frame) { batch_memory(frame) } else { frame.len() }
     }
 
     fn opened(&self, peer: SocketAddr, outlet: Outlet) {

@@ -59,6 +59,13 @@ pub(super) struct Connection {
     pub(super) stop: CancellationToken,
 }
 
+impl Limits {
+    /// How long a frame that holds a part of the budget may wait for more of it.
+    fn patience(&self) -> Duration {
+        if self.frame_timeout.is_zero() { BUDGET_TIMEOUT } else { self.frame_timeout }
+    }
+}
+
 /// Counts what happens to a connection under its channel's name.
 pub(super) struct Counters {
     pub(super) metrics: Arc<Metrics>,
@@ -293,9 +300,8 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         let limits = &self.connection.limits;
         let Some(capacity) = self.reader.capacity_wanted(limits.frame_bytes_max) else { return Some(()) };
         if capacity > FREE_BYTES {
-            let limit = if limits.frame_timeout.is_zero() { BUDGET_TIMEOUT } else { limits.frame_timeout };
             let share = self.reader.share.take();
-            self.reader.share = Some(self.connection.in_flight.grow(share, capacity, limit).await?);
+            self.reader.share = Some(self.connection.in_flight.grow(share, capacity, limits.patience()).await?);
         }
         self.reader.move_to(capacity);
         Some(())
@@ -371,9 +377,17 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         match decoded {
             Decoded::Frame(content) => {
                 let content = self.reader.unpinned(content);
+                let weight = handler.weight(&content);
+                // What takes more than its bytes leaves the half for whole frames to those that do not.
                 let share = match self.reader.share.take() {
-                    Some(share) => share,
-                    None => in_flight.take(content.len()).await.ok_or(End::Broken)?,
+                    None if weight <= content.len() => in_flight.take(weight).await.ok_or(End::Broken)?,
+                    share => {
+                        let grown = in_flight.grow(share, weight, self.connection.limits.patience()).await;
+                        grown.ok_or_else(|| {
+                            counters.limit("in_flight_bytes");
+                            End::Ours
+                        })?
+                    }
                 };
                 let place = place.await?;
                 if self.progress.is_closing() {

@@ -101,6 +101,10 @@ pub trait FrameHandler: Send + Sync + 'static {
     /// the outcome. `received` is when the last byte was read. Of one connection's futures only the first unanswered one
     /// is driven to its end: a later one is first polled when all before it have answered.
     fn frame(&self, peer: SocketAddr, frame: Bytes, received: Instant) -> BoxFuture<'static, Answer>;
+    /// Bytes of memory the frame takes until it is answered, which it waits for before it is handed on. Called for each frame.
+    fn weight(&self, frame: &[u8]) -> usize {
+        frame.len()
+    }
     /// A frame over the limit, of which `head` was kept: the NAK due, if any.
     fn oversized(&self, peer: SocketAddr, head: Bytes) -> Answer;
     /// Name of the channel for metrics of this connection before any message is known (the first channel of the address).

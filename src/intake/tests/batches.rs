@@ -1,6 +1,7 @@
 //! Frames that hold a batch.
 
 use super::*;
+use crate::devices::DeviceQuery;
 
 fn taking_batches() -> Channel {
     let mut channel = channel("pumps", &["ORU^R01", "ORU^R40", "RGV^O15"]);
@@ -155,11 +156,44 @@ async fn a_batch_with_a_message_for_a_channel_that_takes_none_is_refused_whole()
     batches.accept = Filter::new(vec![Condition::new(path("MSH-9"), &["ORU^R01".to_owned()])], None);
     let channels = vec![Arc::new(batches), Arc::new(channel("others", &["ORU^R40"]))];
     let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
-    let intake = intake(channels, Arc::new(store.clone()), Clock::system(), metrics, HOLD);
+    let devices = Arc::new(Devices::default());
+    let intake = {
+        let (store, clock): (Arc<dyn Store>, _) = (Arc::new(store.clone()), Clock::system());
+        let owed = Owed::new(store.clone(), clock.clone(), metrics.clone());
+        Intake::new(channels, store, clock, metrics.clone(), devices.clone(), owed, HOLD)
+    };
     let peer = "10.0.0.1:5000".parse().unwrap();
     let stray = message("B2").replacen("ORU^R01^ORU_R01", "ORU^R40^ORU_R40", 1);
     let answer = intake.frame(peer, batch(&[message("B1"), stray], "2").into(), Instant::now()).await;
     let reply = Reply::read(&answer.messages[0]);
     assert_eq!((reply.code.as_str(), reply.error.as_deref()), ("AR", Some("200")));
     assert_eq!(store.stats().messages, 0);
+    let (heard, _) = devices.page(&DeviceQuery { limit: 10, ..DeviceQuery::default() });
+    assert_eq!(heard, [], "what is refused whole has not been heard");
+    assert!(!metrics.text().unwrap().contains("cannula_unassociated_total{"));
+}
+
+#[tokio::test]
+async fn a_batch_is_weighed_by_its_messages_and_refused_where_they_take_more_memory_than_there_is() {
+    let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
+    let channels = vec![Arc::new(taking_batches())];
+    let intake = intake(channels, Arc::new(store.clone()), Clock::system(), metrics.clone(), HOLD);
+    let frame = |count: usize| batch(&vec![message("B"); count], "");
+    let weight = intake.weight(frame(10).as_bytes());
+    assert!(weight > frame(10).len() + 10 * 1024, "{weight}");
+    assert_eq!(intake.weight(message("B").as_bytes()), message("B").len());
+    intake.set_batch_bytes_max(weight);
+    let peer = "10.0.0.1:5000".parse().unwrap();
+    let answer = intake.frame(peer, frame(11).into(), Instant::now()).await;
+    let reply = Reply::read(&answer.messages[0]);
+    assert_eq!((reply.code.as_str(), reply.error.as_deref(), answer.close), ("AE", Some("104"), false));
+    assert!(String::from_utf8_lossy(&answer.messages[0]).contains("split it"));
+    assert_eq!(metrics.limits_hit.with_label_values(&["pumps", "batch_memory"]).get(), 1);
+    assert_eq!(store.stats().messages, 0);
+    let answer = intake.frame(peer, frame(10).into(), Instant::now()).await;
+    assert_eq!(acks(&answer.messages[0]).len(), 10);
+    intake.set_batch_bytes_max(usize::MAX);
+    let answer = intake.frame(peer, frame(10_001).into(), Instant::now()).await;
+    assert_eq!(Reply::read(&answer.messages[0]).error.as_deref(), Some("198"));
+    assert_eq!(metrics.limits_hit.with_label_values(&["pumps", "batch_messages"]).get(), 1);
 }
