@@ -6,6 +6,8 @@ mod api;
 mod command;
 mod conform;
 mod crash;
+#[cfg(feature = "sabotage")]
+mod crash_points;
 mod devices;
 mod drain;
 mod engine;
