@@ -101,3 +101,25 @@ fn a_damaged_file_of_devices_keeps_no_engine_from_starting() {
     assert!(ids(&site.json("/api/devices")).is_empty());
     assert!(site.log().contains("learned anew"), "{}", site.log());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file_of_devices_keeps_no_engine_from_starting_and_devices_are_learned_anew() {
+    let mut site = Site::new(&[("pumps", channel())]);
+    site.start();
+    send(&site, [(0, 1), (1, 1)]).await;
+    let path = site.path("store/devices.bin");
+    for damage in [|bytes: &mut Vec<u8>| bytes.truncate(9), |bytes: &mut Vec<u8>| bytes[20] ^= 1, |bytes| bytes.clear()]
+    {
+        assert_eq!(tokio::task::block_in_place(|| site.terminate()), 0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() > 40, "it is written at a stop");
+        damage(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::remove_file(site.path("log")).unwrap();
+        site.start();
+        assert!(site.log().contains("learned anew"), "{}", site.log());
+        assert_eq!(ids(&site.json("/api/devices")), [0; 0]);
+        send(&site, [(1, 2), (2, 1)]).await;
+        assert_eq!(ids(&site.json("/api/devices")), [1, 2]);
+    }
+}
