@@ -393,6 +393,53 @@ mod tests {
         }
     }
 
+    /// A number below `limit`, from a state that goes on.
+    fn chance(state: &mut u64, limit: u64) -> u64 {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 11) % limit
+    }
+
+    /// Numbers lost and gaps in the books of a gateway that numbers for its devices, and as told. One message a minute each.
+    fn lost_and_told(seed: u64) -> [(u64, u64); 2] {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let devices = 2 + chance(&mut state, 24);
+        let often = 30 + chance(&mut state, 200);
+        // Of each device: messages still to be lost, and minutes until it may lose again.
+        let mut losing = vec![(0u64, 0u64); devices as usize];
+        let (mut counter, mut n, mut was_lost) = (Counter::new(number("1"), Some(1), "D", 0), 1, false);
+        let (mut lost, mut seen) = ((0, 0), (0, 0));
+        for (minute, device) in (0..400).flat_map(|minute| (0..devices).map(move |device| (minute, device))) {
+            let (left, rest) = &mut losing[device as usize];
+            let begins = (26..260).contains(&minute) && *rest == 0 && chance(&mut state, often) == 0;
+            if begins {
+                let few = chance(&mut state, 2) == 0;
+                *left = if few { 1 + chance(&mut state, 2) } else { 8 + chance(&mut state, 23) };
+                *rest = 150;
+            }
+            (n, *rest) = (n + 1, rest.saturating_sub(1));
+            let (is_lost, now) = (*left > 0, minute as i64 * 60_000 + device as i64 * 2_000);
+            *left = left.saturating_sub(1);
+            match is_lost {
+                true => lost = (lost.0 + 1, lost.1 + u64::from(!was_lost)),
+                false => assert_eq!(counter.take(number(&n.to_string()), by("D", n), now), Step::Usual),
+            }
+            was_lost = is_lost;
+            let (gaps, missing) = told(&mut counter, now);
+            seen = (seen.0 + missing, seen.1 + gaps);
+        }
+        [lost, seen]
+    }
+
+    #[test]
+    fn whatever_the_devices_behind_a_gateway_lose_is_told_and_nothing_else() {
+        for seed in 1..=300 {
+            let [lost, told] = lost_and_told(seed);
+            assert_eq!(told, lost, "seed {seed}");
+        }
+    }
+
     #[test]
     fn what_is_missing_when_a_counter_is_set_anew_is_told() {
         let mut counter = counted();
