@@ -108,8 +108,8 @@ async fn a_damaged_file_of_devices_keeps_no_engine_from_starting_and_devices_are
     site.start();
     send(&site, [(0, 1), (1, 1)]).await;
     let path = site.path("store/devices.bin");
-    for damage in [|bytes: &mut Vec<u8>| bytes.truncate(9), |bytes: &mut Vec<u8>| bytes[20] ^= 1, |bytes| bytes.clear()]
-    {
+    let damages: [fn(&mut Vec<u8>); 3] = [|bytes| bytes.truncate(9), |bytes| bytes[20] ^= 1, Vec::clear];
+    for damage in damages {
         assert_eq!(tokio::task::block_in_place(|| site.terminate()), 0);
         let mut bytes = std::fs::read(&path).unwrap();
         assert!(bytes.len() > 40, "it is written at a stop");
