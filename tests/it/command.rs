@@ -96,7 +96,7 @@ fn what_is_no_number_of_a_list_is_told_where_the_numbers_are() {
 
 #[test]
 fn explain_reads_as_the_channel_that_is_named() {
-    let channel = "[listener]\naddress = \"LISTENER\"\n[device]\nidentity = [\"obx-18-eui64\"]\n";
+    let channel = "[listener]\naddress = \"LISTENER\"\n[device]\nidentity = [\"obx-18-eui64\"]\n[[destination]]\nname = \"out\"\ntype = \"file\"\ndirectory = \".\"\n";
     let site = Site::new(&[("pumps", channel)]);
     let message = "MSH|^~\\&|GW|W|||20260105101112+0000||ORU^R01|1|P|2.6\rOBR|1||1|1^X^MDC\rOBX|1||69985^MDC_DEV_PUMP_INFUS_MDS^MDC|1.0.0.0|||||||X|||||||X1^^0A00A1FFFE100001^EUI-64\r";
     std::fs::write(site.path("one.hl7"), message).unwrap();
@@ -106,7 +106,7 @@ fn explain_reads_as_the_channel_that_is_named() {
     assert!(code == 0 && told.starts_with("Channel pumps reads it as from 0A00A1FFFE100001"), "{told}{fault}");
     let (code, json, _) = site.command(&["explain", "one.hl7", "--channel", "pumps", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((code, &json["devices"][0]), (0, &"0A00A1FFFE100001".into()));
+    assert_eq!((code, &json["devices"][0]), (0, &"0A00A1FFFE100001/X1".into()));
     let (code, _, fault) = site.command(&["explain", "one.hl7", "--channel", "pmps"]);
     assert!(code == 1 && fault.contains("there are pumps"), "{fault}");
 }

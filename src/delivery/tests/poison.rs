@@ -153,7 +153,11 @@ async fn a_refused_message_is_sent_again_as_often_as_configured_before_it_is_par
         }
         calls.next().await.accept();
         shelf.until_settled(3).await;
-        let ends = ["accepted AA 2", "dead parked by a person; its last attempt: 422 3", "accepted AA 1"];
+        let dead = match on_reject {
+            OnReject::Park => "dead 422 3",
+            OnReject::Hold => "dead parked by a person; its last attempt: 422 3",
+        };
+        let ends = ["accepted AA 2", dead, "accepted AA 1"];
         assert_eq!(shelf.outcomes(), (1..).zip(ends.map(str::to_owned)).collect::<Vec<_>>());
     }
 }
