@@ -529,7 +529,7 @@ fn read_both(text: &str) {
     let tables = Tables::open(Path::new("no such folder"));
     let around = Surroundings { base: Path::new(""), tables: &tables, secret_files: Default::default() };
     let source = Source::new(Path::new("x.toml"), text.to_owned());
-    let read = channel_file::read(&source, "x", &around).is_some();
+    let read = channel_file::read(&source, "x", &around).is_some_and(|loaded| loaded.channel.is_some());
     let faults = source.into_faults();
     assert!(read || !faults.is_empty(), "neither a channel nor a fault");
     let lines = text.lines().count().max(1) + 1;

@@ -311,7 +311,7 @@ mod tests {
         }
         assert!(!book.make_room(&here, share, |one| *one == here), "there is nobody else left to give way");
         let away = sender("pumps", "AWAY");
-        assert_eq!(book.with_waiting(|_| true), [away.clone()]);
+        assert_eq!(book.with_waiting(|_| true), std::slice::from_ref(&away));
         for n in 0..20 {
             assert_eq!(book.next_waiting(&away), Some(n * 10));
             book.waits_no_more(n * 10, &away);
