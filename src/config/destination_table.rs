@@ -12,7 +12,7 @@ use super::{
 use crate::{
     channel::{Destination, OnReject, Order},
     destination::{FileLayout, FileSettings, MllpSettings, Settings},
-    translate::{DeviceDetail, PcdToFhir, Plan},
+    translate::{Alerts, DeviceDetail, Infusions, PcdToFhir, Plan},
 };
 
 /// The destinations of a channel, and where in the file each has its directory or begins.
@@ -64,11 +64,13 @@ fn read(
         let remedy = "set lanes = 1, or order = \"device\"";
         table.problem("lanes", Problem::new("strict order has one lane", remedy));
     }
+    let plan = plan?;
+    check_episodes(table, &plan, &order, lanes);
     let (retry_first, retry_max, retry_refused) = retry?;
     Some(Destination {
         name: name?.into(),
         settings: settings?,
-        plan: plan?,
+        plan,
         filter: filter?,
         order,
         lanes,
@@ -190,6 +192,8 @@ fn pcd_to_fhir(table: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<A
     let systems = identifier_systems(table);
     let device_detail = table.choice("device_detail", &[DeviceDetail::Device, DeviceDetail::IdentifierOnly]);
     let value_in_identity = table.choice("identity", &[false, true]);
+    let infusions = infusions(table);
+    let alerts = table.choice("alerts", &[Alerts::Observation, Alerts::Final, Alerts::Refuse]);
     Some(PcdToFhir {
         nomenclature: codes?.nomenclature,
         identification: Arc::default(),
@@ -198,7 +202,34 @@ fn pcd_to_fhir(table: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<A
         identifier_systems: systems?,
         device_detail: device_detail?,
         value_in_identity: value_in_identity?,
+        infusions: infusions?,
+        alerts: alerts?,
     })
+}
+
+fn infusions(table: &Reader<'_>) -> Option<Infusions> {
+    let written = table.choice("pump_events", &[true, false]);
+    let rate_segments = table.choice("rate_change", &[true, false]);
+    let kvo_segments = table.choice("kvo", &[true, false]);
+    let require_drug = table.flag("require_drug");
+    let pause_max = table.text("pause_max", value::some_duration);
+    Some(Infusions {
+        written: written?,
+        rate_segments: rate_segments?,
+        kvo_segments: kvo_segments?,
+        require_drug: require_drug?,
+        pause_max: pause_max?,
+    })
+}
+
+/// What is told over several messages must come in order: through one lane, or by what names its device or patient.
+fn check_episodes(table: &Reader<'_>, plan: &Plan, order: &Order, lanes: u16) {
+    let Plan::PcdToFhir(mapping) = plan else { return };
+    let remembers = mapping.infusions.written || mapping.alerts != Alerts::Refuse;
+    if remembers && lanes > 1 && matches!(order, Order::Path(_)) {
+        let remedy = "write order = \"device\", or lanes = 1, or in [destination.fhir] pump_events = \"observations\" and alerts = \"refuse\"";
+        table.problem("order", Problem::new("pump events and alerts of one device would pass each other", remedy));
+    }
 }
 
 fn identifier_systems(table: &Reader<'_>) -> Option<BTreeMap<String, String>> {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod described;
+mod episodes;
 
 use std::{fs, path::Path, time::Duration};
 

@@ -41,6 +41,10 @@ pub const OWN_OBSERVATION: &str = "urn:oid:2.25.33860127091860855215259041035990
 pub const OWN_DEVICE: &str = "urn:oid:2.25.338601270918608552152590410359901626790.2";
 /// Our own tags of messages, by which a Provenance is written once.
 pub const OWN_MESSAGE: &str = "urn:oid:2.25.338601270918608552152590410359901626790.3";
+/// Our own identifiers of administrations: SHA-256 over pump, source, patient, order and start.
+pub const OWN_ADMINISTRATION: &str = "urn:oid:2.25.338601270918608552152590410359901626790.10";
+/// Our own codes, for what has none elsewhere: `device-alert`, and the words of IHE's enumerations for alerts.
+pub const OWN_CODES: &str = "urn:oid:2.25.338601270918608552152590410359901626790.11";
 /// RxNorm.
 pub const RXNORM: &str = "http://www.nlm.nih.gov/research/umls/rxnorm";
 /// meta.security: how confidential a message is (MSH-8).

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::{
-    Coded, Kind, Role, Row,
+    Coded, Kind, Nomenclature, Report, Role, Row,
     event::{Attribute, EntityId, Moment, Named, Quantity, Reading, enumeration},
     report::Nth,
 };
@@ -167,10 +167,15 @@ pub struct Alert {
     pub at: Option<Moment>,
     /// Index of its group in the report.
     #[serde(skip)]
-    pub(super) group: usize,
+    pub group: usize,
 }
 
 impl Alert {
+    /// The alerts of a report.
+    pub fn of<'m>(report: &Report<'m>, codes: &'m Nomenclature) -> Vec<Alert> {
+        Alert::all(Reading { report, codes })
+    }
+
     /// Every alert of a message, in each OBR group that tells of one, else what the first group holds. The framework allows
     /// one; a second must not be lost for that.
     pub(super) fn all(reading: Reading<'_, '_>) -> Vec<Alert> {

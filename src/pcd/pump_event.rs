@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::{
-    Containment, Role, Row,
+    Containment, Nomenclature, Report, Role, Row,
     event::{Attribute, EntityId, Moment, Named, Quantity, Reading, enumeration, squeezed},
 };
 
@@ -125,13 +125,18 @@ pub struct PumpEvent {
     pub further: Vec<Named>,
     /// Index of its group in the report.
     #[serde(skip)]
-    pub(super) group: usize,
+    pub group: usize,
 }
 
 /// From when on an event is told as sent late.
 pub(super) const LATE_AFTER_SECONDS: i64 = 60;
 
 impl PumpEvent {
+    /// The event of a report; none where no row tells one.
+    pub fn of<'m>(report: &Report<'m>, codes: &'m Nomenclature) -> Option<PumpEvent> {
+        PumpEvent::read(Reading { report, codes })
+    }
+
     /// The event of a message; none where no row tells one.
     pub(super) fn read(reading: Reading<'_, '_>) -> Option<PumpEvent> {
         let mut rows = reading.report.rows.iter().filter(|row| EVT_COND.is(row));

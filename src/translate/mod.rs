@@ -12,7 +12,7 @@ mod unmapped;
 pub use episode::{CHANGES_MAX, EpisodeChange, NOTE_BYTES_MAX, Recall, Remembered, nothing_remembered};
 pub use unmapped::{Unmapped, UnmappedCode, rows_to_fill_in};
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -59,6 +59,10 @@ pub struct PcdToFhir {
     /// Two values of one place, code and time are two observations, not one sent twice. A correction then does not find
     /// what it corrects.
     pub value_in_identity: bool,
+    /// What becomes of pump events (PCD-10).
+    pub infusions: Infusions,
+    /// What becomes of alerts (PCD-04).
+    pub alerts: Alerts,
 }
 
 impl PcdToFhir {
@@ -72,8 +76,43 @@ impl PcdToFhir {
             identifier_systems: BTreeMap::new(),
             device_detail: DeviceDetail::Device,
             value_in_identity: false,
+            infusions: Infusions::default(),
+            alerts: Alerts::Observation,
         }
     }
+}
+
+/// What becomes of pump events (PCD-10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Infusions {
+    /// They are MedicationAdministrations; otherwise Observations of what the pump shows at the event.
+    pub written: bool,
+    /// A new rate makes a new MedicationAdministration, part of the first; otherwise it changes the rate of the one there is.
+    pub rate_segments: bool,
+    /// What keeps the vein open after an infusion is a MedicationAdministration of its own; otherwise it is left out.
+    pub kvo_segments: bool,
+    /// Events of a pump that names no drug are Observations.
+    pub require_drug: bool,
+    /// An infusion paused for longer was stopped: what starts then is another.
+    pub pause_max: Duration,
+}
+
+impl Default for Infusions {
+    fn default() -> Infusions {
+        let pause_max = Duration::from_secs(24 * 3600);
+        Infusions { written: true, rate_segments: true, kvo_segments: true, require_drug: false, pause_max }
+    }
+}
+
+/// What becomes of alerts (PCD-04).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alerts {
+    /// One Observation an alert, `preliminary` until it is over.
+    Observation,
+    /// The same, `final` throughout.
+    Final,
+    /// A dead letter.
+    Refuse,
 }
 
 /// How much is written beside the observations.
@@ -112,6 +151,12 @@ pub struct Translated {
 }
 
 impl Translated {
+    /// Of a message that says nothing the destination is to be told, and yet something to remember.
+    fn remembered(episodes: Vec<EpisodeChange>) -> Translated {
+        let format = Format::FhirBundle;
+        Translated { body: Bytes::new(), format, unmapped: Vec::new(), origins: Vec::new(), episodes }
+    }
+
     /// Whether there is something to send.
     pub fn is_sent(&self) -> bool {
         !self.body.is_empty()

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{Trace, TranslateError, Translation, Unmapped, refuse, time};
 use crate::fhir::{
-    Bundle, Device, Entry, Identifier, Observation, Provenance, Reference, Request, Resource, Text, fingerprint,
-    systems, token_query, urn_uuid,
+    Bundle, Device, Entry, Identifier, MedicationAdministration, Observation, Provenance, Reference, Request, Resource,
+    Text, fingerprint, systems, token_query, urn_uuid,
 };
 
 /// How the server shall take an observation.
@@ -142,6 +142,16 @@ impl<'a> Output<'a> {
         let prefix = format!("entry[{entry}].");
         self.origins.retain(|(element, _)| !element.starts_with(&prefix));
         self.attribute(trace, entry);
+    }
+
+    /// Adds an administration, in the place of what the server has of it.
+    pub(super) fn administration(&mut self, administration: MedicationAdministration<'a>, trace: Trace) {
+        let (system, value) = token(&administration.identifier.first().cloned().unwrap_or_default());
+        self.attribute(trace, self.entries.len());
+        let full_url = urn_uuid(["MedicationAdministration", &system, &value]);
+        let request = Request::replace("MedicationAdministration", &token_query("identifier", &system, &value));
+        let resource = Resource::MedicationAdministration(Box::new(administration));
+        self.entries.push(Entry { full_url, resource, request });
     }
 
     pub(super) fn provenance(&mut self, provenance: Provenance<'a>, value: &str) {

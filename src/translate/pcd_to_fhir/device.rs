@@ -84,6 +84,11 @@ impl<'a> Devices<'a> {
         format!("{}/{}", translation.sender, label.unwrap_or_default())
     }
 
+    /// The device that a row describes, if it is known: as part of a name, and to refer to.
+    pub(super) fn at(&self, row: usize) -> Option<(&str, Reference<'a>)> {
+        self.known.get(&row).map(|known| (known.key.as_str(), known.reference.clone()))
+    }
+
     fn nearest(&self, translation: &Translation<'a>, row: &Row<'a>) -> Option<&Known<'a>> {
         std::iter::successors(row.parent, |&up| translation.report.rows[up].parent).find_map(|up| self.known.get(&up))
     }

@@ -1,15 +1,19 @@
-//! IHE PCD device reports (PCD-01, and the pump events of PCD-10) as one FHIR R4 transaction.
+//! IHE PCD device reports (PCD-01), pump events (PCD-10) and alerts (PCD-04), each as one FHIR R4 transaction.
 //!
 //! Every OBX that holds an observation becomes an Observation, or part of one, of the patient the message names; never
 //! of another, and never of nobody. Sending the same observation again, in the same message or in a new one, names it by
 //! the same identifier, so that the server keeps one. Follows HL7 uv-pocd first, HL7 v2-to-fhir second.
 //!
-//! Alerts (PCD-04) are refused: one is told over several messages, and an Observation made of a single one would stand
-//! in the record as if the alarm had never ended.
+//! What is told over several messages, a pump's infusion (`administration`) or an alert (`alert`), becomes resources that
+//! are updated in their place, by what the destination remembers of it.
 
+mod administration;
+mod alert;
 mod bundle;
 mod concept;
 mod device;
+mod infusion;
+mod memory;
 mod observation;
 mod outcome;
 mod patient;
@@ -22,11 +26,13 @@ mod value;
 
 use std::fmt::Display;
 
-use super::{Context, DeviceDetail, Format, PcdToFhir, Recall, TranslateError, Translated, Unmapped};
+use super::{
+    Alerts, Context, DeviceDetail, EpisodeChange, Format, PcdToFhir, Recall, TranslateError, Translated, Unmapped,
+};
 use crate::{
     fhir::{self, Coding, Meta, Text, systems},
     hl7::Message,
-    pcd::{self, Nth, Place, Report, Role},
+    pcd::{self, Nth, Place, PumpEvent, Report, Role},
 };
 
 use self::{bundle::Output, device::Devices, patient::Patient};
@@ -36,29 +42,56 @@ pub(super) fn apply(
     settings: &PcdToFhir,
     message: &Message,
     context: Context,
-    _recall: &Recall<'_>,
+    recall: &Recall<'_>,
 ) -> Result<Option<Translated>, TranslateError> {
     let report = Report::read(message, &settings.nomenclature);
     check_kind(&report)?;
+    if report.is_alert() {
+        return alert::apply(settings, &report, context, recall);
+    }
+    if let Some(event) = pump_event(settings, &report) {
+        return administration::apply(settings, &report, &event, context, recall);
+    }
     if !report.rows.iter().any(|row| matches!(row.role, Role::Metric | Role::Facet)) {
         return Ok(None);
     }
     let patient = patient::of(settings, &report)?;
     let translation = Translation::new(settings, &report, patient);
     let mut output = Output::new(context.origins);
-    let unmapped = translation.patient.authority.iter();
-    output.unmapped.extend(unmapped.map(|name| Unmapped::new("identifier_systems", name, "", "")));
     let devices = Devices::of(&translation, &mut output);
     observation::write_all(&translation, &devices, &mut output)?;
     if !output.holds_observations() {
         return Ok(None);
     }
-    if settings.device_detail == DeviceDetail::Device {
-        provenance::write(&translation, context, &mut output);
+    finish(&translation, context, output, Vec::new()).map(Some)
+}
+
+/// The transaction, with the Provenance of what is in it, and what is to be remembered with it.
+fn finish<'a>(
+    translation: &Translation<'a>,
+    context: Context,
+    mut output: Output<'a>,
+    episodes: Vec<EpisodeChange>,
+) -> Result<Translated, TranslateError> {
+    if let Some(name) = &translation.patient.authority {
+        output.unmapped.insert(0, Unmapped::new("identifier_systems", name, "", ""));
     }
-    let body = output.transaction(&translation)?;
+    if translation.settings.device_detail == DeviceDetail::Device {
+        provenance::write(translation, context, &mut output);
+    }
+    let body = output.transaction(translation)?;
     let (unmapped, origins) = (output.unmapped, output.origins);
-    Ok(Some(Translated { body, format: Format::FhirBundle, unmapped, origins, episodes: Vec::new() }))
+    Ok(Translated { body, format: Format::FhirBundle, unmapped, origins, episodes })
+}
+
+/// The event of a message that is to be told as what was administered.
+fn pump_event(settings: &PcdToFhir, report: &Report<'_>) -> Option<PumpEvent> {
+    let infusions = &settings.infusions;
+    if !infusions.written || report.message.msh().field(9).component(2).raw() != b"R42" {
+        return None;
+    }
+    let event = PumpEvent::of(report, &settings.nomenclature)?;
+    (event.infusion.drug.is_some() || !infusions.require_drug).then_some(event)
 }
 
 /// What all parts of one translation look at.
@@ -118,12 +151,9 @@ fn check_kind(report: &Report<'_>) -> Result<(), TranslateError> {
     let msh = report.message.msh();
     let refuse_kind = |what: &str| Err(TranslateError::new("MSH-9", what));
     match (msh.field(9).component(1).raw(), msh.field(9).component(2).raw()) {
-        _ if report.is_alert() => refuse_kind(
-            "pcd-to-fhir does not translate alerts; keep them from this destination with `where = { \"MSH-9.2\" = [\"R01\", \"R42\"] }` and send them on as v2",
-        ),
-        (b"ORU", b"R01" | b"R42") => Ok(()),
+        (b"ORU", b"R01" | b"R40" | b"R42") => Ok(()),
         _ => refuse_kind(
-            "pcd-to-fhir translates ORU^R01 and ORU^R42 only; keep other messages from this destination with `where = { \"MSH-9.1\" = \"ORU\" }`",
+            "pcd-to-fhir translates ORU^R01, ORU^R40 and ORU^R42 only; keep other messages from this destination with `where = { \"MSH-9.1\" = \"ORU\" }`",
         ),
     }
 }

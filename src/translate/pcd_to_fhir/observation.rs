@@ -13,7 +13,7 @@ use crate::{
         Annotation, CodeableConcept, Coding, Component, Identifier, Observation, Reference, ReferenceRange, Value,
         fingerprint, systems,
     },
-    pcd::{Coded, Loinc, Place, Role, Row},
+    pcd::{Coded, Loinc, Nth, Place, Role, Row},
 };
 
 /// Adds an Observation for every row that is one.
@@ -262,21 +262,27 @@ fn notes<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Vec<Annotation<'a>
 /// OBR-2, the order: of what kind it is, only the ordering system knows. A gateway that repeats its own number there
 /// names no order.
 fn based_on<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Vec<Reference<'a>> {
-    let Some(request) = translation.report.group(row).request else { return Vec::new() };
+    let request = translation.report.group(row).request;
+    let placer = request.and_then(|request| order(translation, request));
+    placer.map(|placer| Reference::logical(None, placer)).into_iter().collect()
+}
+
+/// OBR-2.
+pub(super) fn order<'a>(translation: &Translation<'a>, request: Nth<'a>) -> Option<Identifier<'a>> {
     let placer = request.field(2).first();
     let part = |n| translation.text(placer.component(n).raw());
     let value = part(1);
     if value.is_empty() || value == "\"\"" || request.raw(2) == request.raw(3) {
-        return Vec::new();
+        return None;
     }
     let named = !(part(2).is_empty() && part(3).is_empty());
     let system = named.then(|| patient::system_of(translation.settings, &part(2), &part(3), &part(4))).flatten();
     let kind = Some(Coding::of(systems::IDENTIFIER_TYPE, "PLAC").into());
-    vec![Reference::logical(None, Identifier { kind, system: system.map(Into::into), value })]
+    Some(Identifier { kind, system: system.map(Into::into), value })
 }
 
 /// PV1-19, by identifier alone: that the record knows the visit is not for a device to ensure.
-fn encounter<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Option<Reference<'a>> {
+pub(super) fn encounter<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Option<Reference<'a>> {
     let visit = translation.report.group(row).visit?.field(19).first();
     let value = translation.text(visit.component(1).raw());
     if value.is_empty() || value == "\"\"" {

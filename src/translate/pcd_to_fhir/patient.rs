@@ -28,6 +28,11 @@ impl Patient {
         Patient { system, value, reference, authority: None }
     }
 
+    /// For what is of no patient.
+    pub(super) fn nobody() -> Patient {
+        Patient { system: String::new(), value: String::new(), reference: String::new(), authority: None }
+    }
+
     /// The same name always makes the same system, and no two names one.
     fn of_authority(name: String, value: String) -> Patient {
         let system = fhir::urn_uuid(["assigning authority", &name]);
@@ -67,7 +72,7 @@ pub(super) fn system_of(settings: &PcdToFhir, namespace: &str, universal: &str, 
     })
 }
 
-fn identify(settings: &PcdToFhir, message: &Message, pid: Nth<'_>) -> Result<Patient, TranslateError> {
+pub(super) fn identify(settings: &PcdToFhir, message: &Message, pid: Nth<'_>) -> Result<Patient, TranslateError> {
     let mut candidates: Vec<(u8, Patient)> = Vec::new();
     let mut sent = false;
     for repetition in pid.field(3).repetitions() {
@@ -116,7 +121,8 @@ fn rank(kind: &str) -> Option<u8> {
     }
 }
 
-const NO_PID: &str = "no PID before the observations; associate the device with a patient and send the message again";
+pub(super) const NO_PID: &str =
+    "no PID before the observations; associate the device with a patient and send the message again";
 const TWO: &str = "the message has observations of two patients; ask the sender for one message for each";
 const NO_IDENTIFIER: &str =
     "no patient identifier; associate the device with a patient at the gateway and send the message again";

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod episodes;
 mod messages;
 mod r4;
 
@@ -536,11 +537,14 @@ fn a_waveform_without_a_rate_is_refused() {
 }
 
 #[test]
-fn alerts_and_other_messages_are_refused_with_what_to_do() {
-    let alert = report(&[SYS]).replace("ORU^R01", "ORU^R40");
-    assert!(refusal(&alert).starts_with("MSH-9: pcd-to-fhir does not translate alerts"));
+fn other_messages_and_where_asked_for_alerts_are_refused_with_what_to_do() {
+    let mut settings = settings();
+    settings.alerts = Alerts::Refuse;
     let facet = "OBX|2|ST|68481^MDC_ATTR_EVENT_PHASE^MDC|1.1.1.1.3|start||||||F";
-    assert!(refusal(&report(&[facet])).starts_with("MSH-9: pcd-to-fhir does not translate alerts"));
+    for alert in [report(&[SYS]).replace("ORU^R01", "ORU^R40"), report(&[facet])] {
+        let error = translate_with(&settings, &alert).unwrap_err().to_string();
+        assert!(error.starts_with("MSH-9: alerts are refused by this destination"), "{error}");
+    }
     assert!(refusal(&report(&[SYS]).replace("ORU^R01^ORU_R01", "ADT^A01")).starts_with("MSH-9: "));
 }
 

@@ -16,6 +16,9 @@ pub(super) fn check_r4(bundle: &Value) {
         entries.iter().map(|entry| format!("{}{}", entry["request"]["ifNoneExist"], entry["request"]["url"])).collect();
     assert_eq!(identities.len(), entries.len(), "no two entries name one resource");
     check_references(bundle, &full_urls);
+    for entry in entries.iter().filter(|entry| entry["resource"]["resourceType"] == "MedicationAdministration") {
+        check_administration(&entry["resource"]);
+    }
     for observation in observations(bundle) {
         check_observation(observation);
     }
@@ -29,9 +32,28 @@ fn check_observation(observation: &Value) {
         assert!(value + absent == 1 || !holder["component"].is_null(), "vs-2: a value, a reason or components");
         assert!(holder["code"]["coding"].is_array() || holder["code"]["text"].is_string());
     }
-    assert!(observation["subject"]["reference"].as_str().unwrap().starts_with("Patient?identifier="));
+    let subject = &observation["subject"];
+    let of_patient = subject["reference"].as_str().is_some_and(|to| to.starts_with("Patient?identifier="));
+    // An alert of nobody's is its device's.
+    let alert = observation["category"][0]["coding"][0]["code"] == "device-alert";
+    assert!(of_patient || alert && *subject == observation["device"] && !subject.is_null());
     assert!(observation["effectiveDateTime"].is_string() != observation["effectivePeriod"].is_object());
     assert!(STATUSES.contains(&observation["status"].as_str().unwrap()));
+}
+
+fn check_administration(administration: &Value) {
+    const STATUSES: [&str; 5] = ["in-progress", "on-hold", "completed", "stopped", "unknown"];
+    assert!(STATUSES.contains(&administration["status"].as_str().unwrap()));
+    assert!(administration["subject"]["reference"].as_str().unwrap().starts_with("Patient?identifier="));
+    let medication = &administration["medicationCodeableConcept"];
+    assert!(medication["coding"].is_array() || medication["text"].is_string());
+    let period = administration["effectivePeriod"].as_object().unwrap();
+    let time = |name: &str| period.get(name).map(|time| time.as_str().unwrap().parse::<jiff::Timestamp>());
+    if let (Some(Ok(start)), Some(Ok(end))) = (time("start"), time("end")) {
+        assert!(start <= end, "per-1");
+    }
+    let dosage = &administration["dosage"];
+    assert!(dosage.is_null() || dosage["dose"].is_object() || dosage["rateQuantity"].is_object(), "mad-1");
 }
 
 const STATUSES: &[&str] =

@@ -1,0 +1,166 @@
+//! Alerts (PCD-04): one Observation for each, from its first message to its last, updated in its place by its identifier.
+//!
+//! What must never happen: an alert that ended is told as active again by a message that came late, or one that begins
+//! writes over an earlier one because its sender uses a number again. An alert is of the device where its message names no
+//! patient. A record is no alarm system: what it shows is for information, never the primary alarm.
+
+mod content;
+mod standing;
+
+use super::{
+    Alerts, Context, Devices, Output, PcdToFhir, Recall, TranslateError, Translated, Translation,
+    administration::{is_named, when},
+    bundle::Write,
+    finish, memory, observation, patient, refuse,
+};
+use crate::{
+    fhir::{Identifier, Observation, Reference, fingerprint, systems},
+    pcd::{Alert, EntityId, Nth, Phase, Report, Role, is_no_identifier},
+};
+
+use self::{
+    content::{category, code, components, interpretation, value},
+    standing::{Standing, Told},
+};
+
+/// The transaction for the alerts of a message; `None` where it tells of none, or of nothing new.
+pub(super) fn apply(
+    settings: &PcdToFhir,
+    report: &Report<'_>,
+    context: Context,
+    recall: &Recall<'_>,
+) -> Result<Option<Translated>, TranslateError> {
+    if settings.alerts == Alerts::Refuse {
+        return Err(refuse("MSH-9", REFUSED));
+    }
+    let alerts = Alert::of(report, &settings.nomenclature);
+    let alerts: Vec<Alert> = alerts.into_iter().filter(|alert| !alert.is_watchdog()).collect();
+    let Some(first) = alerts.first() else { return Ok(None) };
+    let pid = report.groups[first.group].patient.filter(|pid| names_a_patient(report, *pid));
+    let known = pid.map(|pid| patient::identify(settings, report.message, pid)).transpose()?;
+    let of_patient = known.is_some();
+    let translation = Translation::new(settings, report, known.unwrap_or_else(patient::Patient::nobody));
+    let mut output = Output::new(context.origins);
+    let devices = Devices::of(&translation, &mut output);
+    let mut changes = Vec::new();
+    for alert in &alerts {
+        let source = Source::of(&translation, &devices, alert)?;
+        let at = alert.at.as_ref().ok_or_else(|| refuse("OBR-7", NO_TIME))?;
+        let told = Told::of(alert, when(&translation, at)?);
+        let name = source.name(alert);
+        let Some(now) = standing::tell(memory::read(recall, &name), &told) else { continue };
+        changes.push(memory::write(&name, &now, !now.over));
+        let subject = of_patient.then(|| Reference::to(translation.patient.reference.clone()));
+        let subject =
+            subject.or_else(|| source.reference.clone().filter(is_named)).ok_or_else(|| refuse("PID", NOBODY))?;
+        write(&translation, &source, alert, (&now, subject, pid), &mut output);
+    }
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    finish(&translation, context, output, changes).map(Some)
+}
+
+/// A visit or account number is no patient's.
+fn names_a_patient(report: &Report<'_>, pid: Nth<'_>) -> bool {
+    pid.field(3).repetitions().any(|id| {
+        let text = |n| report.message.text(id.component(n).raw());
+        !is_no_identifier(text(1).trim()) && !matches!(text(5).trim(), "VN" | "AN")
+    })
+}
+
+/// What an alert is of.
+struct Source<'a> {
+    key: String,
+    reference: Option<Reference<'a>>,
+    /// A row of its group.
+    row: usize,
+}
+
+impl<'a> Source<'a> {
+    fn of(translation: &Translation<'a>, devices: &Devices<'a>, alert: &Alert) -> Result<Source<'a>, TranslateError> {
+        let rows = &translation.report.rows;
+        let own = || (0..rows.len()).filter(|at| rows[*at].group == alert.group);
+        let mut told = own().filter(|at| !matches!(rows[*at].role, Role::Device(_)));
+        let identified = |at: &usize| devices.reference(translation, &rows[*at]).is_some();
+        let row = told.clone().find(identified).or_else(|| told.next()).or_else(|| own().next());
+        let row = row.ok_or_else(|| refuse("OBX", NO_ROWS))?;
+        let (key, reference) = (devices.key(translation, &rows[row]), devices.reference(translation, &rows[row]));
+        Ok(Source { key, reference, row })
+    }
+
+    /// What it is remembered by. Its sender's number, by its first part: the others are left out as often as not.
+    fn name(&self, alert: &Alert) -> Vec<u8> {
+        memory::name("alert", &[&self.key, &instance(alert)])
+    }
+}
+
+/// The alert's own name; of one without, what it is of.
+fn instance(alert: &Alert) -> String {
+    let what = || format!("{} {}", alert.event.code, alert.event.name);
+    alert.instance.as_ref().map(EntityId::text).map_or_else(what, str::to_owned)
+}
+
+fn write<'a>(
+    translation: &Translation<'a>,
+    source: &Source<'a>,
+    alert: &Alert,
+    (now, subject, pid): (&Standing, Reference<'a>, Option<Nth<'a>>),
+    output: &mut Output<'a>,
+) {
+    let row = &translation.report.rows[source.row];
+    let name = fingerprint(["alert", &source.key, &instance(alert), &now.first.to_string()]);
+    let identifier = Identifier { kind: None, system: Some(systems::OWN_OBSERVATION.into()), value: name.into() };
+    let (effective_date_time, effective_period) = now.effective();
+    let is_final = now.over || now.once || translation.settings.alerts == Alerts::Final;
+    let trace = sources(translation, alert, pid, output);
+    let observation = Observation {
+        resource_type: "Observation",
+        meta: translation.meta(),
+        identifier: vec![identifier],
+        status: if is_final { "final" } else { "preliminary" },
+        category: vec![category()],
+        code: code(translation, alert),
+        subject: Some(subject),
+        encounter: observation::encounter(translation, row),
+        effective_date_time,
+        effective_period,
+        value: value(alert),
+        interpretation: interpretation(alert),
+        device: source.reference.clone(),
+        component: components(translation, alert),
+        ..Observation::default()
+    };
+    output.observation(observation, Write::Replace, trace);
+}
+
+fn sources(translation: &Translation<'_>, alert: &Alert, pid: Option<Nth<'_>>, output: &Output<'_>) -> super::Trace {
+    let mut trace = output.trace();
+    pid.into_iter().for_each(|pid| trace.note("subject", pid.place(3)));
+    let report = translation.report;
+    let find = |code, refid: &[u8]| report.rows.iter().find(|row| row.group == alert.group && row.is(code, refid));
+    let event = find(196_616, b"MDC_EVT_ALARM").or_else(|| report.rows.iter().find(|row| row.group == alert.group));
+    if let Some(event) = event {
+        trace.note("code", event.place_of(if event.is(196_616, b"MDC_EVT_ALARM") { 5 } else { 3 }));
+        let own = (!event.obx.raw(14).is_empty()).then(|| event.place_of(14));
+        let at = own.or_else(|| report.groups[alert.group].request.map(|request| request.place(7)));
+        at.into_iter().for_each(|at| trace.note("effective", at));
+    }
+    let facets: [(&str, u32, &[u8]); 2] =
+        [("status", 68_481, b"MDC_ATTR_EVENT_PHASE"), ("valueCodeableConcept", 68_482, b"MDC_ATTR_ALARM_STATE")];
+    for (element, code, refid) in facets {
+        find(code, refid).into_iter().for_each(|row| trace.note(element, row.place_of(5)));
+    }
+    trace
+}
+
+/// Whether a phase says that the condition is gone.
+fn ends(phase: &Phase) -> bool {
+    matches!(phase, Phase::End | Phase::Stop | Phase::Reset)
+}
+
+const REFUSED: &str = "alerts are refused by this destination; keep them from it with `where = { \"MSH-9.2\" = [\"R01\", \"R42\"] }`, \
+                       or set alerts = \"observation\" in [destination.fhir]";
+const NO_TIME: &str = "the alert has no time in OBX-14 or OBR-7; ask the sender to fill one of them";
+const NO_ROWS: &str = "the message tells of no alert; ask the sender to say what it is of";
+const NOBODY: &str = "the alert names neither a patient nor a device; ask the sender to identify one of them";

@@ -1,0 +1,110 @@
+//! How an alert stands, told phase by phase (IHE PCD TF-2 B.8.5): a state machine without FHIR.
+//!
+//! Messages count in the order of the times they tell. One that is older than what was told last says nothing any more; an
+//! alert that is over stays so, and what begins under its number afterwards is another.
+
+use serde::{Deserialize, Serialize};
+
+use super::{super::infusion::When, ends};
+use crate::{
+    fhir::Period,
+    pcd::{AlarmState, Alert, Phase},
+};
+
+/// What a message tells of an alert.
+pub(super) struct Told {
+    at: When,
+    /// It begins, and the message says when.
+    starts: bool,
+    /// Its condition is there.
+    is_active: bool,
+    ends: bool,
+    /// No end will be told.
+    once: bool,
+    /// It has no duration.
+    moment: bool,
+    /// The condition may be gone; its signal stays until someone resets it.
+    latched: bool,
+}
+
+/// What is remembered of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Standing {
+    /// When it was first told: part of its name.
+    pub first: i64,
+    last: When,
+    /// `None` where the first message was lost.
+    pub start: Option<When>,
+    pub end: Option<When>,
+    /// Condition and signal are gone.
+    pub over: bool,
+    /// No end will be told.
+    pub once: bool,
+    moment: bool,
+}
+
+impl Told {
+    pub fn of(alert: &Alert, at: When) -> Told {
+        let phase = alert.phase.as_ref();
+        let is = |wanted: &Phase| phase == Some(wanted);
+        let gone = matches!(alert.state, Some(AlarmState::Inactive | AlarmState::Off));
+        let moment = is(&Phase::Tpoint);
+        Told {
+            at,
+            starts: is(&Phase::Start) || is(&Phase::StartOnly) || moment,
+            is_active: phase.is_some_and(Phase::is_initial) || alert.state == Some(AlarmState::Active),
+            ends: phase.is_some_and(ends) || gone && !phase.is_some_and(Phase::is_initial),
+            once: is(&Phase::StartOnly),
+            moment,
+            latched: alert.state == Some(AlarmState::Latched),
+        }
+    }
+}
+
+/// How the alert stands now; `None` where the message says nothing any more.
+pub(super) fn tell(before: Option<Standing>, told: &Told) -> Option<Standing> {
+    let Some(before) = before else { return Some(Standing::first(told)) };
+    if told.at.at < before.last.at {
+        return None;
+    }
+    let later = told.at.at > before.last.at;
+    if before.over && told.is_active && !told.ends {
+        // What is told again of the moment it ended is late; what is told of a later one is another alert.
+        return later.then(|| Standing::first(told));
+    }
+    Some(before.goes_on(told))
+}
+
+impl Standing {
+    fn first(told: &Told) -> Standing {
+        let at = &told.at;
+        Standing {
+            first: at.at,
+            last: at.clone(),
+            start: told.starts.then(|| at.clone()),
+            end: told.ends.then(|| at.clone()),
+            over: told.ends && !told.latched || told.moment,
+            once: told.once,
+            moment: told.moment,
+        }
+    }
+
+    fn goes_on(mut self, told: &Told) -> Standing {
+        self.last = told.at.clone();
+        if told.ends {
+            self.end.get_or_insert_with(|| told.at.clone());
+            self.over |= !told.latched;
+        }
+        self
+    }
+
+    /// effectiveDateTime or effectivePeriod: of an alert whose start was lost only when it was seen, or until when.
+    pub fn effective(&self) -> (Option<String>, Option<Period>) {
+        let text = |when: &Option<When>| when.as_ref().map(|when| when.text.clone());
+        match (&self.start, &self.end) {
+            (Some(start), None) if self.moment => (Some(start.text.clone()), None),
+            (None, None) => (Some(self.last.text.clone()), None),
+            _ => (None, Some(Period { start: text(&self.start), end: text(&self.end) })),
+        }
+    }
+}

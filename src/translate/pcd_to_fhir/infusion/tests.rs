@@ -1,0 +1,332 @@
+//! The state machine against what a pump does to it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const RULES: Rules = Rules { rate_segments: true, kvo_segments: true, pause_max_nanoseconds: 1_000 };
+
+fn ml(value: &str) -> Option<Amount> {
+    Amount::of(value, "mL")
+}
+
+fn rate(value: &str) -> Option<Amount> {
+    Amount::of(value, "mL/h")
+}
+
+fn at(at: i64) -> When {
+    When { at, text: format!("t{at}") }
+}
+
+fn drug(code: &str) -> Programme {
+    Programme { order: None, drug: vec![(None, Some(code.to_owned()), None)], words: Some(code.to_owned()) }
+}
+
+fn event(happened: Happened, time: i64) -> Event {
+    Event {
+        happened,
+        at: at(time),
+        mode: Mode::Usual,
+        programme: drug("Dopamine"),
+        rate: None,
+        run_volume: None,
+        counter: None,
+        to_be_infused: None,
+        reason: None,
+        clock: 0,
+    }
+}
+
+fn start(time: i64, at_rate: &str) -> Event {
+    Event { rate: rate(at_rate), ..event(Happened::Started, time) }
+}
+
+fn stop(time: i64, volume: &str) -> Event {
+    Event { run_volume: ml(volume), ..event(Happened::Stopped, time) }
+}
+
+fn complete(time: i64, volume: &str) -> Event {
+    Event { run_volume: ml(volume), ..event(Happened::Completed, time) }
+}
+
+/// A record that takes what is written, and what is remembered beside it.
+#[derive(Default, Clone, PartialEq, Debug)]
+struct Record {
+    remembered: Option<Infusion>,
+    /// By names of infusion and segment.
+    written: BTreeMap<(i64, Option<i64>), Written>,
+}
+
+impl Record {
+    fn of(events: &[Event]) -> Record {
+        Record::by(RULES, events)
+    }
+
+    fn by(rules: Rules, events: &[Event]) -> Record {
+        let mut record = Record::default();
+        events.iter().for_each(|event| record.take(event, rules));
+        record
+    }
+
+    fn take(&mut self, event: &Event, rules: Rules) {
+        let before = self.remembered.clone();
+        let told = tell(before.clone(), event, rules);
+        assert_eq!(told, tell(before.clone(), event, rules), "the same each time");
+        if let Some(now) = told.now {
+            assert!(before.is_none_or(|before| before.clock != now.clock || before.last <= now.last));
+            self.remembered = Some(now);
+        }
+        for written in told.written {
+            let over = |segment: &Segment| matches!(segment.run, Run::Completed | Run::Stopped);
+            let name = (written.infusion, written.segment.name);
+            if let Some(known) = self.written.insert(name, written.clone()) {
+                assert!(!over(&known.segment) || over(&written.segment), "it was over and goes on again: {known:?}");
+            }
+        }
+    }
+
+    /// Start, end, how it stands and dose of each segment.
+    fn told(&self) -> Vec<(Option<i64>, Option<i64>, Run, String)> {
+        let time = |when: &Option<When>| when.as_ref().map(|when| when.at);
+        let line = |Written { segment, .. }: &Written| {
+            let dose = segment.dose.as_ref().map_or("", |dose| &dose.value);
+            (time(&segment.start), time(&segment.end), segment.run, dose.to_owned())
+        };
+        self.written.values().map(line).collect()
+    }
+}
+
+fn told(lines: &[(i64, i64, Run, &str)]) -> Vec<(Option<i64>, Option<i64>, Run, String)> {
+    let time = |time: i64| (time > 0).then_some(time);
+    lines.iter().map(|(start, end, run, dose)| (time(*start), time(*end), *run, (*dose).to_owned())).collect()
+}
+
+#[test]
+fn a_pause_is_no_end_and_a_restart_goes_on_with_what_was_given() {
+    let held = Event { reason: Some("occlusion".into()), ..stop(2, "10.5") };
+    let mut record = Record::of(&[start(1, "20"), held]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "10.5")]));
+    assert_eq!(record.written[&(1, None)].segment.reason.as_deref(), Some("occlusion"));
+    record.take(&start(3, "20.0"), RULES);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Running, "10.5")]));
+    assert_eq!(record.written[&(1, None)].segment.reason, None);
+    record.take(&complete(4, "4.25"), RULES);
+    assert_eq!(record.told(), told(&[(1, 4, Run::Completed, "14.75")]));
+}
+
+#[test]
+fn a_new_rate_is_a_new_segment_that_begins_where_the_last_one_ended() {
+    let events = [start(1, "20"), stop(5, "10"), start(6, "25"), complete(9, "7")];
+    let record = Record::of(&events);
+    assert_eq!(record.told(), told(&[(1, 5, Run::Completed, "10"), (6, 9, Run::Completed, "7")]));
+    assert!(record.written.keys().all(|(infusion, _)| *infusion == 1));
+    let record = Record::by(Rules { rate_segments: false, ..RULES }, &events);
+    assert_eq!(record.told(), told(&[(1, 9, Run::Completed, "17")]));
+    assert_eq!(record.written[&(1, None)].segment.rate, rate("25"));
+    // Told without a stop, by a change or by another start.
+    for change in [Happened::Changed, Happened::Started] {
+        let record = Record::of(&[start(1, "20"), Event { happened: change, ..start(6, "25") }]);
+        assert_eq!(record.told(), told(&[(1, 6, Run::Completed, ""), (6, 0, Run::Running, "")]), "{change:?}");
+    }
+    assert_eq!(Record::of(&[start(1, "20"), Event { happened: Happened::Changed, ..start(2, "20") }]).told().len(), 1);
+}
+
+#[test]
+fn what_keeps_the_vein_open_is_no_part_of_what_was_complete() {
+    let kvo = Event { mode: Mode::Kvo, ..start(5, "1") };
+    let events = [start(1, "20"), complete(4, "50"), kvo.clone(), stop(7, "0.5"), start(8, "20")];
+    let lines = [(1, 4, Run::Completed, "50"), (5, 7, Run::Completed, "0.5"), (8, 0, Run::Running, "")];
+    assert_eq!(Record::of(&events).told(), told(&lines));
+    let record = Record::by(Rules { kvo_segments: false, ..RULES }, &events[..4]);
+    assert_eq!(record.told(), told(&[(1, 4, Run::Completed, "50")]));
+    // That it was complete was lost.
+    let record = Record::of(&[start(1, "20"), kvo]);
+    assert_eq!(record.told(), told(&[(1, 5, Run::Completed, ""), (5, 0, Run::Running, "")]));
+}
+
+#[test]
+fn a_cleared_programme_is_complete_if_all_of_it_was_given_else_stopped() {
+    let begun = Event { to_be_infused: ml("17.0"), ..start(1, "20") };
+    let cleared = event(Happened::Cleared, 9);
+    for (last, run) in [("7", Run::Completed), ("6.9", Run::Stopped)] {
+        let record = Record::of(&[begun.clone(), stop(5, "10"), start(6, "25"), stop(8, last), cleared.clone()]);
+        assert_eq!(record.told(), told(&[(1, 5, Run::Completed, "10"), (6, 8, run, last)]), "ended when it was paused");
+    }
+    let record = Record::of(&[begun, cleared.clone(), start(10, "20")]);
+    assert_eq!(record.told(), told(&[(1, 9, Run::Stopped, ""), (10, 0, Run::Running, "")]));
+    assert_eq!(Record::of(&[cleared]), Record::default());
+}
+
+#[test]
+fn a_dose_never_falls_because_counters_are_cleared() {
+    let counted = |event: Event, counter: &str| Event { counter: ml(counter), ..event };
+    let begun = counted(start(1, "20"), "100");
+    let only_counter = |event: Event, counter| counted(Event { run_volume: None, ..event }, counter);
+    let cleared = |reading| counted(event(Happened::CountersCleared, 3), reading);
+    for reading in ["0", "112"] {
+        let given = if reading == "0" { "13" } else { "15" };
+        let events =
+            [begun.clone(), only_counter(stop(2, ""), "110"), cleared(reading), only_counter(stop(4, ""), "3")];
+        assert_eq!(Record::of(&events).told(), told(&[(1, 0, Run::Held, given)]), "{reading}");
+    }
+    // That they were cleared was lost.
+    let record = Record::of(&[begun, only_counter(stop(2, ""), "110"), only_counter(stop(4, ""), "3")]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "13")]));
+    // The volume of a run, counted anew within it.
+    let record = Record::of(&[start(1, "20"), stop(2, "10"), stop(3, "4")]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "14")]));
+}
+
+#[test]
+fn a_bolus_is_a_segment_of_its_own_and_the_infusion_stays_as_it_was() {
+    let bolus = Event { mode: Mode::Bolus, ..start(3, "600") };
+    let events = [start(1, "20"), stop(2, "1"), bolus.clone(), complete(4, "5"), start(5, "20")];
+    let record = Record::of(&events);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Running, "1"), (3, 4, Run::Completed, "5")]));
+    assert_eq!(record.written[&(1, Some(3))].segment.mode, Mode::Bolus);
+    // Its end was lost: nobody knows how much of it was given.
+    let record = Record::of(&[start(1, "20"), bolus.clone(), start(5, "20")]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Running, ""), (3, 0, Run::Unknown, "")]));
+    // Alone.
+    let record = Record::of(&[bolus.clone(), stop(4, "2"), start(5, "20")]);
+    assert_eq!(record.told(), told(&[(3, 4, Run::Stopped, "2"), (5, 0, Run::Running, "")]));
+    let record = Record::of(&[bolus, start(5, "20")]);
+    assert_eq!(record.told(), told(&[(3, 0, Run::Unknown, ""), (5, 0, Run::Running, "")]));
+}
+
+#[test]
+fn what_comes_late_says_nothing_any_more() {
+    let events = [start(1, "20"), complete(9, "50"), stop(8, "49"), start(2, "30"), stop(10, "1"), complete(11, "2")];
+    assert_eq!(Record::of(&events).told(), told(&[(1, 9, Run::Completed, "50")]));
+    let told_again = Record::of(&[events[0].clone(), events[1].clone(), events[1].clone(), events[0].clone()]);
+    assert_eq!(told_again, Record::of(&events[..2]));
+}
+
+#[test]
+fn the_last_word_told_again_is_said_again() {
+    let before = Record::of(&[start(1, "20"), stop(2, "5")]).remembered;
+    let again = tell(before, &stop(2, "5"), RULES);
+    assert_eq!((again.now, again.written.len()), (None, 1));
+}
+
+#[test]
+fn a_lost_start_is_not_made_up() {
+    let mut record = Record::of(&[stop(5, "10")]);
+    assert_eq!(record.told(), told(&[(0, 0, Run::Held, "10")]));
+    record.take(&start(6, "20"), RULES);
+    assert_eq!(record.told(), told(&[(0, 5, Run::Completed, "10"), (6, 0, Run::Running, "")]));
+    assert_eq!(Record::of(&[complete(5, "10")]).told(), told(&[(0, 5, Run::Completed, "10")]));
+}
+
+#[test]
+fn another_drug_or_order_or_a_long_pause_ends_an_infusion() {
+    let others = [
+        Event { programme: drug("Heparin"), ..start(4, "20") },
+        Event { programme: Programme { order: Some((None, "B".into())), ..drug("Dopamine") }, ..start(4, "20") },
+        start(2000, "20"),
+    ];
+    for other in others {
+        let order = Some((None, "A".into()));
+        let begun = Event { programme: Programme { order, ..drug("Dopamine") }, ..start(1, "20") };
+        let record = Record::of(&[begun, stop(2, "1"), other.clone()]);
+        assert_eq!(record.told(), told(&[(1, 2, Run::Stopped, "1"), (other.at.at, 0, Run::Running, "")]));
+        assert_eq!(record.written[&(1, None)].programme.drug, drug("Dopamine").drug);
+    }
+    let unnamed = Event { programme: Programme::default(), ..start(4, "20") };
+    assert_eq!(
+        Record::of(&[start(1, "20"), stop(2, "1"), unnamed]).told().len(),
+        1,
+        "what it does not say does not differ"
+    );
+}
+
+#[test]
+fn a_run_whose_end_was_lost_is_known_to_the_counter_alone() {
+    let counted = |event: Event, counter: &str| Event { counter: ml(counter), ..event };
+    let record = Record::of(&[counted(start(1, "20"), "0"), start(3, "20"), counted(stop(5, "4"), "11")]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "11")]));
+    let record = Record::of(&[start(1, "20"), start(3, "20"), stop(5, "4")]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "")]), "no dose rather than too small a one");
+}
+
+#[test]
+fn a_clock_that_was_set_back_stops_no_infusion() {
+    let set = Event { clock: 1, ..stop(50, "9") };
+    let record = Record::of(&[start(100, "20"), set, Event { clock: 1, ..start(60, "20") }]);
+    assert_eq!(record.told(), told(&[(100, 0, Run::Running, "9")]));
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let happened = prop::sample::select(vec![
+        Happened::Started,
+        Happened::Started,
+        Happened::Stopped,
+        Happened::Stopped,
+        Happened::Completed,
+        Happened::Cleared,
+        Happened::CountersCleared,
+        Happened::Changed,
+    ]);
+    let mode = prop::sample::select(vec![Mode::Usual, Mode::Usual, Mode::Usual, Mode::Kvo, Mode::Bolus]);
+    let amount =
+        |unit: &'static str| prop::option::of((0_u32..40).prop_map(move |n| Amount::of(&n.to_string(), unit).unwrap()));
+    let named = prop::sample::select(vec!["Dopamine", "Dopamine", "Dopamine", "Heparin"]);
+    let numbers = (amount("mL/h"), amount("mL"), amount("mL"), amount("mL"));
+    (happened, mode, named, numbers).prop_map(|(happened, mode, name, (rate, run_volume, counter, to_be_infused))| {
+        Event { mode, programme: drug(name), rate, run_volume, counter, to_be_infused, ..event(happened, 0) }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Duplicates and whatever comes after a later event change nothing: what is left is as if the others had come alone,
+    /// in order. (That nothing goes back to an older state is asserted of every step.)
+    #[test]
+    fn whatever_is_repeated_or_late_ends_as_if_it_had_not_come(
+        events in prop::collection::vec(any_event(), 1..25),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 1..60),
+        rules in (any::<bool>(), any::<bool>(), 1_i64..300),
+    ) {
+        let (rate_segments, kvo_segments, pause_max_nanoseconds) = rules;
+        let rules = Rules { rate_segments, kvo_segments, pause_max_nanoseconds };
+        let timed = (1..).zip(events).map(|(n, event)| Event { at: at(n * 10), ..event });
+        let timed: Vec<Event> = timed.collect();
+        let delivered: Vec<Event> = order.iter().map(|index| index.get(&timed).clone()).collect();
+        let mut latest = 0;
+        let mut in_order = delivered.clone();
+        in_order.retain(|event| {
+            let newer = event.at.at > latest;
+            latest = latest.max(event.at.at);
+            newer
+        });
+        let remembered = |events: &[Event]| Record::by(rules, events);
+        let (all, alone) = (remembered(&delivered), remembered(&in_order));
+        let first = delivered.iter().position(|event| tell(None, event, rules).now.is_some());
+        // Before it is heard of there is nothing to be late for.
+        if first.is_none_or(|first| delivered[..first].iter().all(|event| event.at.at <= delivered[first].at.at)) {
+            prop_assert_eq!(all, alone);
+        }
+    }
+
+    /// Delivered in order, what was given is what the pump told for its runs.
+    #[test]
+    fn the_doses_of_an_infusion_are_the_volumes_of_its_runs(
+        runs in prop::collection::vec((0_u32..1000, 1_u32..4), 1..12),
+    ) {
+        let (mut events, mut sum) = (Vec::new(), Amount::zero());
+        for (n, (volume, run_rate)) in (0..).zip(&runs) {
+            let volume = format!("{}.{}", volume / 10, volume % 10);
+            sum = sum.plus(&ml(&volume).unwrap()).unwrap();
+            events.extend([start(n * 10 + 1, &run_rate.to_string()), stop(n * 10 + 5, &volume)]);
+        }
+        let record = Record::of(&events);
+        let doses = record.written.values().filter_map(|written| written.segment.dose.clone());
+        let given = doses.reduce(|one, two| one.plus(&two).unwrap()).unwrap();
+        prop_assert_eq!(given.compare(&sum), Some(std::cmp::Ordering::Equal));
+    }
+}
