@@ -27,6 +27,8 @@ fn translate(c: &mut Criterion) {
         b.iter(|| plan.apply(black_box(&message), traced, &nothing_remembered).expect("a bundle"))
     });
     c.bench_function("device keys, 22 OBX", |b| b.iter(|| pcd::device_keys(black_box(&message))));
+    let rules = pcd::tolerance::Rules::default();
+    c.bench_function("quirks of a clean message, 22 OBX", |b| b.iter(|| rules.met(black_box(&message))));
     let tables: Arc<Nomenclature> = Nomenclature::built_in();
     c.bench_function("containment tree, 22 OBX", |b| {
         b.iter(|| pcd::Report::read(black_box(&message), &tables).rows.len())

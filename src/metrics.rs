@@ -54,6 +54,8 @@ pub struct Metrics {
     pub nonconforming: IntCounterVec,
     /// `{channel,rule}`: messages that break a conformance rule; counted where `conformance` is not `off`.
     pub broken_rules: IntCounterVec,
+    /// `{channel,quirk}`: messages with a quirk of their sender.
+    pub quirks: IntCounterVec,
     /// `{channel,limit}`: a limit that bit, such as connections or frame_timeout.
     pub limits_hit: IntCounterVec,
     /// `{channel}`: open inbound connections.
@@ -121,6 +123,7 @@ impl Metrics {
             bad_frames: of_both("bad_frames_total", "reason", "Frames refused or unreadable.")?,
             nonconforming: of_both("nonconforming_total", "condition", NONCONFORMING)?,
             broken_rules: of_both("broken_rules_total", "rule", "Messages that break a conformance rule.")?,
+            quirks: of_both("quirks_total", "quirk", "Messages with a quirk of their sender.")?,
             limits_hit: of_both("limits_hit_total", "limit", "Limits that bit.")?,
             connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,
             waiting: gauges(&r, "waiting", "Messages waiting for delivery.", to)?,

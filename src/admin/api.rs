@@ -246,9 +246,14 @@ pub(super) async fn explain(State(engine): Shared, id: Named<u64>, headers: Head
     let id = named(id)?;
     let kept = engine.store.read(Sequence::from_u64(id)).await?;
     audited(&engine, "message.explain", &id.to_string()).await?;
-    let message = Message::parse(kept.message)
-        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let explanation = pcd::explain(&message, &engine.nomenclature.load());
+    let channels = engine.channels.load();
+    let channel = channels.iter().find(|channel| channel.name == kept.summary.channel);
+    let read = channel.map_or_else(|| Message::parse(kept.message.clone()), |own| own.read(kept.message.clone()));
+    let message = read.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    let mut explanation = pcd::explain(&message, &engine.nomenclature.load());
+    if let Some(channel) = channel {
+        explanation.quirks = channel.notes(kept.message);
+    }
     let as_text = headers.get("accept").is_some_and(|accept| accept == "text/plain");
     Ok(if as_text { explanation.to_string().into_response() } else { Json(explanation).into_response() })
 }

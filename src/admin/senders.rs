@@ -1,4 +1,4 @@
-//! `GET /api/conformance`: what each sender breaks since the engine started. Names of senders, never of patients.
+//! `GET /api/conformance`: what each sender breaks, and its quirks, since the engine started. Names of senders, never of patients.
 
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ pub(super) struct SendersQuery {
     channel: Option<String>,
     /// Only what breaks this rule.
     rule: Option<String>,
+    /// Only those with this quirk.
+    quirk: Option<String>,
     limit: Option<usize>,
     /// Senders passed over, in the order of their names.
     cursor: Option<usize>,
@@ -44,6 +46,10 @@ pub(super) async fn conformance(
     if let Some(wanted) = &query.rule {
         items.iter_mut().for_each(|sender| sender.rules.retain(|rule| rule.rule == wanted));
         items.retain(|sender| !sender.rules.is_empty());
+    }
+    if let Some(wanted) = &query.quirk {
+        items.iter_mut().for_each(|sender| sender.quirks.retain(|met| met.quirk.id() == wanted));
+        items.retain(|sender| !sender.quirks.is_empty());
     }
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let start = query.cursor.unwrap_or(0).min(items.len());

@@ -26,6 +26,21 @@ pub(super) fn answerable(body: Bytes) -> Result<Bytes, TranslateError> {
     Ok(asking.bytes())
 }
 
+/// The same of a message that goes out as received and is read otherwise. What of MSH is not what it is read as cannot be
+/// written: another field may stand there.
+pub(super) fn answerable_as_received(read: &Message) -> Result<Bytes, TranslateError> {
+    let (bytes, received) = (read.bytes(), read.received());
+    let (as_read, as_sent) = (Header::read(&bytes).0, Header::read(&received).0);
+    if [10, 15, 16].iter().all(|n| as_read.field(*n) == as_sent.field(*n)) {
+        return answerable(received);
+    }
+    if is_answered(&as_read) {
+        return Ok(received);
+    }
+    let what = "cannot ask the receiver for an ACK in a header that only repair makes readable: send what is read, by translate = \"repaired\"";
+    Err(TranslateError::new("MSH-15", what))
+}
+
 /// In original mode always; in enhanced mode where either acknowledgement is asked for always (HL7 v2.6 ch. 2.9.2 and
 /// 2.9.3, table 0155). `ER` and `SU` together leave a commit accepted and the application's error unanswered.
 fn is_answered(header: &Header<'_>) -> bool {
@@ -37,6 +52,22 @@ fn is_answered(header: &Header<'_>) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
+
+    #[test]
+    fn what_stands_where_msh_15_would_be_in_a_header_without_an_end_is_not_written_over() {
+        let glued = |asked: &str| {
+            let frame = Bytes::from(format!("MSH|^~\\&|GW||||2026||ORU^R01|7|P|2.6|||{asked}|NEPID|1||42^^^H\r"));
+            let short = Bytes::from_static(b"MSH|^~\\&|GW||||2026||ORU^R01|7|P|2.6PID|1||42^^^H\r");
+            let frame = if asked.is_empty() { short } else { frame };
+            let wanted = crate::hl7::repair::Misframed { glued: true, doubled: false };
+            crate::hl7::repair::mend(&frame, wanted, None).unwrap().unwrap()
+        };
+        for asked in ["", "AL"] {
+            let message = glued(asked);
+            assert_eq!(answerable_as_received(&message), Ok(message.received()), "{asked}");
+        }
+        assert!(answerable_as_received(&glued("ER")).is_err());
+    }
 
     #[test]
     fn only_a_message_that_might_not_be_answered_is_changed_and_only_in_msh_15() {

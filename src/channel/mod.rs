@@ -11,18 +11,23 @@ mod literal;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 pub use expression::{ARRAY_MAX, DEPTH_MAX, Expression, ExpressionError, OPERATIONS_MAX, TEXT_BYTES_MAX};
 pub use filter::{Condition, Filter};
 
-use asking::answerable;
+use asking::{answerable, answerable_as_received};
 
 use crate::{
     destination,
-    hl7::{Charset, Message, Path},
+    hl7::{Charset, Message, ParseError, Path},
     mllp::server::Limits,
-    pcd::{self, conformance::Profile},
+    pcd::{
+        self,
+        conformance::Profile,
+        tolerance::{Note, Tolerance},
+    },
     store::{Content, RepeatCheck, Route},
     translate::{Context, Format, Plan, Recall, TranslateError, Translated},
 };
@@ -41,6 +46,8 @@ pub struct Channel {
     pub repeat: Repeat,
     /// When one of its devices is silent.
     pub device: DeviceRules,
+    /// What is tolerated of its senders.
+    pub tolerance: Tolerance,
     /// In file order.
     pub destinations: Vec<Arc<Destination>>,
     /// Hash of the channel's file and of every table it uses: tells under which configuration a message was sent.
@@ -200,12 +207,12 @@ impl Channel {
         if self.accept.is_empty() {
             return Ok(true);
         }
-        self.accept.takes(&self.in_charset(message)).map_err(|why| self.failed(format!("accept.when: {why}")))
+        self.accept.takes(&self.view(message)).map_err(|why| self.failed(format!("accept.when: {why}")))
     }
 
     /// Destinations whose `where` and `when` take the message, and their lanes, in file order.
     pub fn route(&self, message: &Message) -> Result<Vec<Route>, FilterError> {
-        let message = &*self.in_charset(message);
+        let message = &*self.view(message);
         let mut routes = Vec::with_capacity(self.destinations.len());
         for destination in &self.destinations {
             let name = &destination.name;
@@ -259,13 +266,21 @@ impl Channel {
                 format!("there is no destination {destination:?} any more: put it back or discard the message"),
             ));
         };
-        let translated = match destination.plan.apply(&self.in_charset(message), context, recall)? {
+        let view = self.view(message);
+        let mut translated = match destination.plan.apply(&view, context, recall)? {
             Some(translated) if translated.is_sent() => translated,
             unsent => return Ok(unsent),
         };
+        if context.origins {
+            self.tell_repairs(message, &mut translated.origins);
+        }
         let awaits_answer =
             matches!(destination.settings, destination::Settings::Mllp(_)) && translated.format == Format::Hl7;
-        let body = if awaits_answer { answerable(translated.body)? } else { translated.body };
+        let body = match destination.plan {
+            _ if !awaits_answer => translated.body,
+            Plan::Unchanged if view.is_repaired() => answerable_as_received(&view)?,
+            _ => answerable(translated.body)?,
+        };
         Ok(Some(Translated { body, ..translated }))
     }
 
@@ -274,9 +289,51 @@ impl Channel {
         self.destinations.iter().find(|destination| &*destination.name == name)
     }
 
+    /// A frame or a stored message as this channel reads it: mended and repaired as far as its sender's rules say.
+    pub fn read(&self, received: Bytes) -> Result<Message, ParseError> {
+        let message = self.mended(received)?;
+        let view = self.view(&message);
+        let view = if let Cow::Owned(view) = view { Some(view) } else { None };
+        Ok(view.unwrap_or(message))
+    }
+
+    /// The quirks of a message as received, and what is read in their place.
+    pub fn notes(&self, received: Bytes) -> Vec<Note> {
+        let Ok(message) = self.mended(received) else { return Vec::new() };
+        self.tolerance.of(&message).notes(&self.in_charset(&message))
+    }
+
+    /// The message in a frame, before anything in its fields is repaired.
+    pub fn mended(&self, received: Bytes) -> Result<Message, ParseError> {
+        let mended = self.tolerance.mended(&received, self.listener.charset);
+        mended.unwrap_or_else(|| Message::parse(received))
+    }
+
+    /// The message as it is read here, by filters, devices and translation alike. What a message has been repaired to needs
+    /// no repair.
+    pub fn view<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
+        let read = self.in_charset(message);
+        match self.tolerance.of(message).repaired(&read) {
+            Some(repaired) => Cow::Owned(repaired),
+            None => read,
+        }
+    }
+
+    /// Says beside each element whose source was repaired what was read there and why.
+    fn tell_repairs(&self, message: &Message, origins: &mut [(String, String)]) {
+        let Ok(message) = self.mended(message.received()) else { return };
+        let told = self.tolerance.of(&message).repairs_told(&self.in_charset(&message));
+        for (_, source) in origins {
+            let of_source: Vec<_> = told.iter().filter(|(_, place, _)| place == source).collect();
+            let Some((.., read)) = of_source.last() else { continue };
+            let quirks: Vec<&str> = of_source.iter().map(|(quirk, ..)| quirk.id()).collect();
+            source.push_str(&format!(", read as {read} ({})", quirks.join(", ")));
+        }
+    }
+
     /// The message read in the set this channel's listener rules, so that text means the same at intake, in filters and
     /// when it is sent. One that cannot be indexed so, which intake refuses, stays as it was read.
-    pub fn in_charset<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
+    fn in_charset<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
         let Listener { charset: fixed, charset_default, .. } = self.listener;
         let wanted = fixed.or_else(|| message.msh().field(18).is_empty().then_some(charset_default));
         match wanted {

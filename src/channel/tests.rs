@@ -81,6 +81,7 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
             retransmission: Retransmission::Off,
         },
         device: DeviceRules::default(),
+        tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations,
         hash: 0,
     }

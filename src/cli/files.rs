@@ -15,8 +15,8 @@ use super::{Common, Failure, Outcome, count};
 use crate::{
     channel::{Channel, Destination},
     config, destination,
-    hl7::Message,
-    pcd,
+    hl7::{Message, ParseError},
+    pcd::{self, tolerance::Note},
     translate::{Context, Format, Remembered, TranslateError, Translated, Unmapped},
 };
 
@@ -75,16 +75,20 @@ pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
     {
         return Err(Failure::Failed(format!("channel {} has no destination {name:?}", channel.name)));
     }
-    let message = read_message(&args.file)?;
+    let received = read_file(&args.file)?;
+    let message = parsed(&args.file, channel.read(received.clone()))?;
+    let notes = channel.notes(received);
     let accepted = channel.accepts(&message)?;
-    let before = args.after.iter().map(|file| read_message(file)).collect::<Result<Vec<_>, _>>()?;
+    let before =
+        args.after.iter().map(|file| parsed(file, channel.read(read_file(file)?))).collect::<Result<Vec<_>, _>>()?;
     let outcomes = outcomes_of(channel, &before, &message, args.destination.as_deref())?;
     if args.body {
         print_body(&outcomes)
     } else if common.json {
-        print_json(accepted, &outcomes)
+        print_json(accepted, &outcomes, &notes)
     } else {
         print_text(channel, accepted, &outcomes);
+        notes.iter().for_each(|note| println!("-- quirk {note}"));
         Ok(())
     }
 }
@@ -173,10 +177,10 @@ fn print_translated(destination: &str, translated: &Translated) {
     }
 }
 
-fn print_json(accepted: bool, outcomes: &[Tried]) -> Outcome {
+fn print_json(accepted: bool, outcomes: &[Tried], notes: &[Note]) -> Outcome {
     let destinations: serde_json::Map<String, Value> =
         outcomes.iter().map(|tried| (tried.destination.clone(), json_of(tried))).collect();
-    println!("{:#}", json!({ "accepted": accepted, "destinations": destinations }));
+    println!("{:#}", json!({ "accepted": accepted, "destinations": destinations, "quirks": notes }));
     Ok(())
 }
 
@@ -216,15 +220,14 @@ pub(super) fn explain(common: &Common, file: &Path, channel: Option<&str>) -> Ou
     };
     let nomenclature = config.as_ref().map_or_else(pcd::Nomenclature::built_in, |config| config.nomenclature.clone());
     let channel = channel.zip(config.as_ref()).map(|(name, config)| channel_of(config, name)).transpose()?;
-    let message = read_message(file)?;
-    let message = match channel.map(|channel| &channel.listener) {
-        Some(listener) => message
-            .read_as(listener.charset, listener.charset_default)
-            .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?,
-        None => message,
-    };
+    let received = read_file(file)?;
+    let read = channel.map_or_else(|| Message::parse(received.clone()), |channel| channel.read(received.clone()));
+    let message = parsed(file, read)?;
     let devices = channel.map(|channel| channel.device.identification.device_keys(&message));
-    let explanation = pcd::explain(&message, &nomenclature);
+    let mut explanation = pcd::explain(&message, &nomenclature);
+    if let Some(channel) = channel {
+        explanation.quirks = channel.notes(received);
+    }
     if common.json {
         let mut explanation = serde_json::to_value(&explanation)?;
         if let Some(devices) = devices {
@@ -241,11 +244,14 @@ pub(super) fn explain(common: &Common, file: &Path, channel: Option<&str>) -> Ou
     Ok(())
 }
 
-fn read_message(file: &Path) -> Result<Message, Failure> {
-    let failed = |why: String| Failure::Failed(format!("{}: {why}", file.display()));
-    let bytes = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+fn read_file(file: &Path) -> Result<Bytes, Failure> {
+    let bytes = std::fs::read(file).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
     // A file saved from a capture may still have its MLLP frame around it.
     let content = bytes.strip_prefix(b"\x0b").unwrap_or(&bytes);
     let content = content.strip_suffix(b"\x1c\r").unwrap_or(content);
-    Message::parse(Bytes::copy_from_slice(content)).map_err(|error| failed(error.to_string()))
+    Ok(Bytes::copy_from_slice(content))
+}
+
+fn parsed(file: &Path, message: Result<Message, ParseError>) -> Result<Message, Failure> {
+    message.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))
 }

@@ -68,7 +68,7 @@ enum Command {
     Explain {
         /// HL7 v2 file; segments may end in CR, LF or CRLF
         file: PathBuf,
-        /// Read it as this channel would: its character set, and its rules of which places name the device
+        /// Read it as this channel would: its character set, what it tolerates of its senders, and its rules of which places name the device
         #[arg(long)]
         channel: Option<String>,
     },

@@ -1,4 +1,4 @@
-//! `conformance`: what each sender breaks, from the running engine.
+//! `conformance`: what each sender breaks, and its quirks, from the running engine.
 
 use clap::Args;
 use serde_json::Value;
@@ -13,6 +13,9 @@ pub(super) struct ConformanceArgs {
     /// Only this rule, such as A03
     #[arg(long)]
     rule: Option<String>,
+    /// Only this quirk, such as no_zone
+    #[arg(long)]
+    quirk: Option<String>,
     /// At most this many senders
     #[arg(long, default_value_t = 100)]
     limit: usize,
@@ -20,7 +23,7 @@ pub(super) struct ConformanceArgs {
 
 pub(super) fn conformance(common: &Common, args: &ConformanceArgs) -> Outcome {
     let api = Api::of(common)?;
-    let pairs = [("channel", &args.channel), ("rule", &args.rule)];
+    let pairs = [("channel", &args.channel), ("rule", &args.rule), ("quirk", &args.quirk)];
     let pairs = pairs.into_iter().filter_map(|(key, value)| value.clone().map(|value| (key, value))).collect();
     block_on(async {
         api.print(&api.list("/api/conformance", pairs, args.limit).await?, sender);
@@ -28,7 +31,7 @@ pub(super) fn conformance(common: &Common, args: &ConformanceArgs) -> Outcome {
     })
 }
 
-/// A sender, and a line for each rule it breaks.
+/// A sender, and a line for each rule it breaks and each quirk it has.
 fn sender(item: &Value) -> String {
     let text = |key: &str| item[key].as_str().unwrap_or("-").to_owned();
     let mut lines = vec![format!(
@@ -44,6 +47,12 @@ fn sender(item: &Value) -> String {
         let last = rule["last_seen"].as_str().unwrap_or("-");
         let messages = rule["messages"].as_u64().unwrap_or_default();
         lines.push(format!("{messages:>8}  {}, last {last}", finding(rule)));
+    }
+    for quirk in item["quirks"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let text = |key: &str| quirk[key].as_str().unwrap_or("-").to_owned();
+        let messages = quirk["messages"].as_u64().unwrap_or_default();
+        let (id, what, first, last) = (text("quirk"), text("what"), text("first_seen"), text("last_seen"));
+        lines.push(format!("{messages:>8}  {id}: {what} First {first}, last {last}"));
     }
     lines.join("\n")
 }
@@ -70,10 +79,15 @@ mod tests {
                 "rule": "A03", "severity": "error", "section": "TF-2 C.4", "what": "every time has a zone",
                 "messages": 2, "last_seen": "2026-03-02T00:00:00Z", "place": "OBX^4^14",
             }],
+            "quirks": [{
+                "quirk": "no_zone", "what": "A time of day without a zone.", "messages": 4,
+                "first_seen": "2026-03-01T00:00:00Z", "last_seen": "2026-03-03T00:00:00Z",
+            }],
         });
         let lines = [
             "GW^1^EUI-64 | 4W  pumps  2 of 9 messages break a rule since 2026-03-01T00:00:00Z",
             "       2  A03 error OBX^4^14: every time has a zone (TF-2 C.4), last 2026-03-02T00:00:00Z",
+            "       4  no_zone: A time of day without a zone. First 2026-03-01T00:00:00Z, last 2026-03-03T00:00:00Z",
         ];
         assert_eq!(sender(&item), lines.join("\n"));
     }

@@ -14,7 +14,7 @@ use super::{
     reader::{Reader, nearest},
     source::{Problem, Source},
     tables::Tables,
-    value,
+    tolerance_table, value,
 };
 use crate::{
     channel::{
@@ -75,6 +75,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     let accept = root.one("accept").and_then(|table| filter(&table, around, &mut hashed));
     let repeat = root.one("repeat").and_then(|table| repeat(&table));
     let device = root.one("device").and_then(|table| device(&table));
+    let tolerance = root.one("tolerance").and_then(|table| tolerance_table::read(&table));
     let mut destinations = destination_table::read_all(&root, around, &mut hashed);
     if let (Some(destinations), Some(device)) = (&mut destinations.read, &device) {
         name_devices(destinations, &device.identification);
@@ -91,6 +92,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
             accept: accept?,
             repeat: repeat?,
             device: device?,
+            tolerance: tolerance?,
             destinations: destinations.read?,
             hash: hash(&hashed),
         })
@@ -216,7 +218,7 @@ fn network(text: &str) -> Result<Network, Problem> {
     })
 }
 
-fn charset(text: &str) -> Result<Charset, Problem> {
+pub(super) fn charset(text: &str) -> Result<Charset, Problem> {
     Charset::from_label(text).ok_or_else(|| {
         Problem::new(
             format!("{text:?} is no known charset"),

@@ -131,6 +131,7 @@ fn retry(table: &Reader<'_>) -> Option<(Duration, Duration, u32)> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Translate {
     None,
+    Repaired,
     Steps,
     PcdToFhir,
 }
@@ -142,7 +143,8 @@ fn plan(
     hashed: &mut Vec<Arc<[u8]>>,
 ) -> Option<Plan> {
     let steps = steps_table::read_all(table, around, hashed);
-    let written = table.choice("translate", &[Translate::None, Translate::Steps, Translate::PcdToFhir]);
+    let written =
+        table.choice("translate", &[Translate::None, Translate::Repaired, Translate::Steps, Translate::PcdToFhir]);
     if table.has("translate") && written.is_none() {
         return None;
     }
@@ -155,6 +157,7 @@ fn plan(
     let mapping = table.one("fhir");
     match translate {
         Translate::None => Some(Plan::Unchanged),
+        Translate::Repaired => Some(Plan::Steps(Vec::new())),
         Translate::Steps => steps.map(Plan::Steps),
         Translate::PcdToFhir => pcd_to_fhir(&mapping?, around, hashed).map(Plan::PcdToFhir),
     }
@@ -163,16 +166,18 @@ fn plan(
 fn check_translate(table: &Reader<'_>, kind: Option<&str>, translate: Translate) {
     let Some(kind) = kind else { return };
     let mismatch = match (kind, translate, table.has("step")) {
-        ("fhir", Translate::None | Translate::Steps, _) => {
+        ("fhir", Translate::None | Translate::Repaired | Translate::Steps, _) => {
             ("a FHIR server takes no HL7 v2", "write translate = \"pcd-to-fhir\", or type = \"mllp\"")
         }
         ("mllp", Translate::PcdToFhir, _) => ("an MLLP receiver takes no FHIR", "write type = \"fhir\" and a url"),
         (_, Translate::PcdToFhir, true) => {
             ("steps before pcd-to-fhir are not supported by this version", "remove the steps or `translate`")
         }
-        (_, Translate::None, true) => ("there are steps, and \"none\" leaves them out", "write translate = \"steps\""),
+        (_, Translate::None | Translate::Repaired, true) => {
+            ("there are steps, and this leaves them out", "write translate = \"steps\"")
+        }
         (_, Translate::Steps, false) => ("there are no steps", "add a [[destination.step]] or remove `translate`"),
-        ("file", Translate::None | Translate::Steps, _) if table.has("fhir") => (
+        ("file", Translate::None | Translate::Repaired | Translate::Steps, _) if table.has("fhir") => (
             "[destination.fhir] says nothing without pcd-to-fhir",
             "write translate = \"pcd-to-fhir\", or remove the table",
         ),

@@ -3,6 +3,12 @@
 //! The reader takes only keys described here, the JSON schema is made from this, and a test holds docs/CONFIG.md
 //! against it, so the three cannot come apart.
 
+mod tolerance;
+
+pub(super) use tolerance::TOLERANCE;
+#[cfg(test)]
+pub(super) use tolerance::TOLERANCE_SENDER;
+
 use Absent::{Is, Optional, Required};
 use Kind::{Choice, Count, Flag, Map, One, Text, Texts};
 
@@ -173,6 +179,7 @@ pub(super) static CHANNEL: Table = Table {
             Optional,
             "How its devices are told, how often they report, and when one is silent.",
         ),
+        key("tolerance", One(&TOLERANCE), Optional, "Which quirks of its senders are accepted and which refused."),
         key("destination", Kind::Many(&DESTINATION), Required, "Where messages go, one table each."),
     ],
 };
@@ -418,9 +425,9 @@ pub(super) static DESTINATION: Table = Table {
         ),
         key(
             "translate",
-            Choice(&["none", "steps", "pcd-to-fhir"]),
+            Choice(&["none", "repaired", "steps", "pcd-to-fhir"]),
             Optional,
-            "How bodies are made: as received, by the steps below, or IHE PCD to FHIR R4. Without it: `steps` where there are steps, `pcd-to-fhir` for a FHIR server, else `none`.",
+            "How bodies are made: as received, as read where `[tolerance]` repairs, by the steps below, or IHE PCD to FHIR R4. Without it: `steps` where there are steps, `pcd-to-fhir` for a FHIR server, else `none`.",
         ),
         key("step", Kind::Many(&STEP), Optional, "Changes to the message, one verb a step, in order."),
         key(
@@ -568,7 +575,7 @@ pub(super) static FHIR_MAPPING: Table = Table {
             "default_offset",
             Text("offset such as +01:00"),
             Optional,
-            "Zone of times sent without one, where MSH-7 has none either; without it a message with such times becomes a dead letter.",
+            "Offset of times sent without a zone, where MSH-7 has none either, for this destination alone and without summer times: `zone` of `[tolerance]` comes first and is better. Without either, a message with such times becomes a dead letter.",
         ),
         key(
             "identifier_systems",

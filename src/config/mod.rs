@@ -17,6 +17,7 @@ mod secret;
 mod source;
 mod steps_table;
 mod tables;
+mod tolerance_table;
 mod value;
 mod watch;
 
@@ -322,3 +323,6 @@ mod device_tests;
 mod fhir_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tolerance_tests;

@@ -70,7 +70,7 @@ impl<'c> Samples<'c> {
         let file = format!("{name}{IN}");
         self.files.remove(&file);
         let Some(bytes) = self.read(&file) else { return };
-        let message = match Message::parse(with_cr(&bytes)) {
+        let message = match self.channel.read(with_cr(&bytes).into()) {
             Ok(message) => message,
             Err(error) => return self.fault(&file, error.segment.max(1), error.to_string(), "mend the sample"),
         };

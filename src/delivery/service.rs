@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use crate::{
     channel::{self, Channel, OnReject},
     destination,
-    hl7::Message,
+    hl7::{Message, ParseError},
     store::Waiting,
     translate::{Context, Recall, TranslateError, Translated, Unmapped},
 };
 
+type Read = dyn Fn(Bytes) -> Result<Message, ParseError> + Send + Sync;
 type Translate = dyn Fn(&Message, Context, &Recall<'_>) -> Result<Option<Translated>, TranslateError> + Send + Sync;
 
 /// Why a message could not be translated.
@@ -30,6 +33,7 @@ pub(super) struct Failure {
 pub(super) struct Service {
     pub(super) configuration: u64,
     pub(super) receiver: Arc<dyn destination::Destination>,
+    pub(super) read: Box<Read>,
     pub(super) translate: Box<Translate>,
     pub(super) retry_first: Duration,
     pub(super) retry_max: Duration,
@@ -43,10 +47,11 @@ impl Service {
         settings: &channel::Destination,
         receiver: Arc<dyn destination::Destination>,
     ) -> Service {
-        let (owner, name) = (channel.clone(), settings.name.clone());
+        let (owner, reader, name) = (channel.clone(), channel.clone(), settings.name.clone());
         Service {
             configuration: channel.hash,
             receiver,
+            read: Box::new(move |received| reader.read(received)),
             translate: Box::new(move |message, context, recall| owner.translate(&name, message, context, recall)),
             retry_first: settings.retry_first,
             retry_max: settings.retry_max,
@@ -59,7 +64,7 @@ impl Service {
     pub(super) fn translated(&self, waiting: &Waiting, recall: &Recall<'_>) -> Result<Option<Translated>, Failure> {
         let context = Context { id: waiting.id.as_u64(), received_at: waiting.received_at, origins: false };
         let translation = || {
-            let message = Message::parse(waiting.message.clone());
+            let message = (self.read)(waiting.message.clone());
             let message = message.map_err(|error| Failure::new(error.to_string(), Vec::new()))?;
             (self.translate)(&message, context, recall).map_err(|error| Failure::new(error.to_string(), error.unmapped))
         };

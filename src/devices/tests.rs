@@ -108,6 +108,7 @@ fn channel() -> Channel {
         accept: Filter::default(),
         repeat: Repeat { key: vec![], window: Duration::ZERO, retransmission: crate::channel::Retransmission::Off },
         device: DeviceRules::default(),
+        tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations: vec![],
         hash: 0,
     }

@@ -16,7 +16,7 @@ use super::{Message, escape::unescape_with};
 /// those sets leave to control codes no device sends, are the letters Windows gateways mean by them; they are never
 /// written. `ASCII` is seven bits and no more. `ISO IR87` is read as ISO-2022-JP; `ISO IR159` likewise, without the
 /// supplementary kanji of JIS X 0212, which are refused. `UNICODE` alone is UTF-8, which an MLLP frame can carry; UTF-16,
-/// UTF-32 and `CNS 11643-1992` are not supported.
+/// UTF-32 and `CNS 11643-1992` are not supported: docs/CONFIG.md has the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Charset {
     name: &'static str,
@@ -67,13 +67,18 @@ impl Charset {
     /// What a message is taken for where neither MSH-18 nor its channel says: it holds ASCII and tells other sets apart.
     pub const UTF_8: Charset = Charset { name: "UNICODE UTF-8", encoding: encoding_rs::UTF_8, seven_bit: false };
 
+    /// The names of table 0211 that are read.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        TABLE_0211.iter().map(|(name, _)| *name)
+    }
+
     /// The set that a name of table 0211 or a WHATWG label means; letter case and blanks around it do not matter.
     pub fn from_label(label: &str) -> Option<Charset> {
         let label = label.trim();
         if let Some((name, encoding)) = TABLE_0211.iter().find(|(name, _)| name.eq_ignore_ascii_case(label)) {
             return Some(Charset { name, encoding, seven_bit: *name == "ASCII" });
         }
-        if label.eq_ignore_ascii_case("us-ascii") || label.eq_ignore_ascii_case("ISO IR6") {
+        if ["us-ascii", "ISO IR6", "ISO IR006"].iter().any(|ascii| label.eq_ignore_ascii_case(ascii)) {
             return Charset::from_label("ASCII");
         }
         let encoding = Encoding::for_label_no_replacement(label.as_bytes())?;
@@ -92,6 +97,11 @@ impl Charset {
     /// Its name in table 0211, or the WHATWG name where it was asked for by one.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether it shifts between alphabets, which it does with ESC.
+    pub fn shifts(&self) -> bool {
+        self.encoding == encoding_rs::ISO_2022_JP
     }
 
     /// `raw` as text, if every byte is legal.
@@ -180,6 +190,21 @@ impl Message {
             Cow::Owned(text) => Cow::Owned(unescape_with(&text, &self.delimiters(), decode).into_owned()),
         }
     }
+}
+
+/// [`Charset::structure`] of an MSH, whose set is not known before its MSH-18 is found, in which a wide character in MSH-3 to
+/// MSH-6 may have a separator for its half: the reading by which MSH-18 names a set that is read so. `None` where no such
+/// reading is needed.
+pub(super) fn structure_of_msh(msh: &[u8], separator: u8) -> Option<Vec<u8>> {
+    if msh.is_ascii() && !msh.contains(&ESC) {
+        return None;
+    }
+    let readings = [hide_pairs(msh, false), hide_pairs(msh, true), hide_shifted(msh)];
+    readings.into_iter().find(|reading| {
+        let name = reading.split(|byte| *byte == separator).nth(17).and_then(|name| std::str::from_utf8(name).ok());
+        let sets = name.into_iter().flat_map(|name| name.split('~')).filter_map(Charset::from_label);
+        sets.into_iter().any(|set| set.structure(msh).as_ref() == Some(reading))
+    })
 }
 
 /// No delimiter and no line end.

@@ -95,6 +95,13 @@ pub fn rewrite(
     edit.splices.apply(message)
 }
 
+/// Puts other bytes (already escaped and encoded) in the place of these ranges, in order and apart. What is received stays
+/// what was received.
+pub fn replace(message: &Message, ranges: Vec<(Range<usize>, Vec<u8>)>) -> Result<Message, EditError> {
+    let edited = Splices(ranges).apply(message)?;
+    Ok(edited.repaired_from(message.received()))
+}
+
 /// The value a path means in one segment, all repetitions of a field together.
 fn whole_value<'m>(segment: Segment<'m>, path: &Path) -> &'m [u8] {
     if path.means_whole_field() {

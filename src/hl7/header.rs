@@ -3,7 +3,7 @@
 //!
 //! What must never happen: a message is answered in the name of another, so only MSH itself is read.
 
-use super::{Delimiters, ParseError, ParseErrorKind};
+use super::{Delimiters, ParseError, ParseErrorKind, charset::structure_of_msh};
 
 /// MSH as raw bytes. A field that was not sent is empty.
 #[derive(Clone, Copy, Default)]
@@ -44,8 +44,12 @@ impl<'m> Header<'m> {
         let mut header = Header { delimiters, ..Header::default() };
         let line = &msh[..memchr::memchr2(b'\r', b'\n', msh).unwrap_or(msh.len())];
         header.fields[1] = &line[3..4];
-        for (slot, field) in header.fields[2..].iter_mut().zip(line[4..].split(|byte| *byte == delimiters.field)) {
-            *slot = field;
+        let hidden = structure_of_msh(line, delimiters.field);
+        let structure = hidden.as_deref().unwrap_or(line);
+        let mut start = 4;
+        for (slot, field) in header.fields[2..].iter_mut().zip(structure[4..].split(|byte| *byte == delimiters.field)) {
+            *slot = &line[start..start + field.len()];
+            start += field.len() + 1;
         }
         header
     }

@@ -39,6 +39,10 @@ impl Index {
         scan.finish()
     }
 
+    pub(super) fn separators(&self) -> &[u32] {
+        &self.separators
+    }
+
     pub(super) fn segment_count(&self) -> usize {
         self.segments.len()
     }

@@ -7,7 +7,7 @@ use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 
-use super::{Charset, CharsetError, Segment, index::Index};
+use super::{Charset, CharsetError, Segment, charset::structure_of_msh, index::Index};
 
 /// The encoding characters of one message, from MSH-1 and MSH-2 (HL7 v2.6 ch. 2.5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub struct Message {
     delimiters: Delimiters,
     charset: Result<Charset, CharsetError>,
     index: Index,
+    /// Where `bytes` are repaired: those received.
+    received: Option<Bytes>,
 }
 
 impl Message {
@@ -120,7 +122,8 @@ impl Message {
         }
         let (start, delimiters) = super::header::delimiters(&bytes)?;
         let index = Index::of(&bytes, start, delimiters.field)?;
-        let message = Message { structure: bytes.clone(), bytes, delimiters, charset: Ok(Charset::UTF_8), index };
+        let (structure, charset) = (bytes.clone(), Ok(Charset::UTF_8));
+        let message = Message { bytes, structure, delimiters, charset, index, received: None };
         message.read_as(None, Charset::UTF_8)
     }
 
@@ -140,14 +143,29 @@ impl Message {
         Ok(self)
     }
 
-    /// The bytes as received.
+    /// The bytes as they are read: those received, unless its sender's are repaired.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The bytes as received, shared.
+    /// The same, shared.
     pub fn bytes(&self) -> Bytes {
         self.bytes.clone()
+    }
+
+    /// The bytes as received, also where what is read is repaired.
+    pub fn received(&self) -> Bytes {
+        self.received.as_ref().unwrap_or(&self.bytes).clone()
+    }
+
+    /// Whether what is read is not what was received.
+    pub fn is_repaired(&self) -> bool {
+        self.received.is_some()
+    }
+
+    /// What is read in the place of `received`.
+    pub fn repaired_from(self, received: Bytes) -> Message {
+        Message { received: Some(received), ..self }
     }
 
     /// The message's own encoding characters.
@@ -175,6 +193,11 @@ impl Message {
         Segment { message: self, number: 0 }
     }
 
+    /// Place of every field separator.
+    pub(super) fn separators(&self) -> &[u32] {
+        self.index.separators()
+    }
+
     pub(super) fn structure(&self) -> &[u8] {
         &self.structure
     }
@@ -198,14 +221,18 @@ impl Message {
     }
 
     fn named_charset(&self, default: Charset) -> Result<Charset, CharsetError> {
-        let msh_18 = self.msh().field(18);
+        let msh = self.msh().raw();
+        let hidden = structure_of_msh(msh, self.delimiters.field);
+        let token = hidden.as_ref().map(|hidden| hidden.split(|byte| *byte == self.delimiters.field).nth(17));
+        let msh_18 = token.unwrap_or_else(|| Some(self.msh().field(18).raw())).unwrap_or_default();
         if msh_18.is_empty() {
             return Ok(default);
         }
-        let names = msh_18.repetitions().map(|name| std::str::from_utf8(name.raw()).ok());
+        let names = msh_18.split(|byte| *byte == self.delimiters.repetition).map(|name| std::str::from_utf8(name).ok());
         // An empty one, which stands first before others, is the standard's default (HL7 v2.6 ch. 2.14.9.18).
         let set = |name: &str| Charset::from_label(if name.is_empty() { "ASCII" } else { name });
-        let sets: Option<Vec<Charset>> = names.map(|name| name.and_then(set)).collect();
+        let names = names.map(|name| name.and_then(set));
+        let sets: Option<Vec<Charset>> = names.collect();
         Charset::of_alternatives(&sets.ok_or(CharsetError::Unknown)?).ok_or(CharsetError::Unknown)
     }
 }

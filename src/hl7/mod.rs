@@ -12,6 +12,7 @@ mod header;
 mod index;
 mod message;
 mod path;
+pub mod repair;
 #[cfg(test)]
 mod tests;
 mod time;

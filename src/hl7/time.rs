@@ -93,6 +93,11 @@ impl Time {
         self.zone_minutes
     }
 
+    /// The date and time of day on the sender's clock, to the minute.
+    pub fn civil(&self) -> civil::DateTime {
+        self.date.at(self.hour, self.minute, 0, 0)
+    }
+
     /// The instant, or the first of the hour, minute or day sent, with `default_offset_minutes` where no zone was sent.
     /// `None` without any zone, and for a mere year or month, which is no instant.
     pub fn timestamp(&self, default_offset_minutes: Option<i16>) -> Option<Timestamp> {

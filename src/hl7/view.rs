@@ -51,6 +51,11 @@ impl<'m> Segment<'m> {
         Field { piece, separators }
     }
 
+    /// The bytes of field `n` as sent, for those who look at many and at no part of them.
+    pub fn raw_field(&self, n: usize) -> &'m [u8] {
+        self.field_range(n).and_then(|range| self.message.as_bytes().get(range)).unwrap_or_default()
+    }
+
     /// Place of field `n` in the message's bytes, if it was sent.
     pub fn field_range(&self, n: usize) -> Option<Range<usize>> {
         match (self.is_msh(), n) {

@@ -25,6 +25,7 @@ use crate::{
         batch::{self, BatchError, Batches},
     },
     mllp::server::Answer,
+    pcd::tolerance::Quirks,
     sabotage::{self, CrashPoint},
     store::{Appended, StoreError},
 };
@@ -97,7 +98,7 @@ impl Shared {
         }
         let (mut parts, mut outcomes) = (Vec::new(), Vec::new());
         for message in batches.messages() {
-            let taken = self.hand_over(self.judge(message, at, true));
+            let taken = self.hand_over(self.judge(message, at, Some(Quirks::default())));
             sabotage::crash_at(CrashPoint::DuringBatch);
             let (state, outcome) = given(taken.map(|taken| taken.looked_at(turn)));
             parts.push(Part { message: message.clone(), state });
@@ -127,9 +128,9 @@ impl Shared {
         if channels.iter().all(|channel| channel.listener.batch) {
             return false;
         }
-        let (Ok(parsed), (header, None)) = (Message::parse(message.clone()), Header::read(message)) else {
-            return false;
-        };
+        let parsed = self.mended(message).map_or_else(|| Message::parse(message.clone()), Ok);
+        let Ok(parsed) = parsed else { return false };
+        let (header, None) = Header::read(parsed.as_bytes()) else { return false };
         self.channel_for(channels, &parsed, &header).is_ok_and(|channel| !channel.listener.batch)
     }
 
@@ -164,7 +165,7 @@ impl Shared {
             }
             self.room_or(deadline).await;
             for (part, outcome) in parts.iter_mut().zip(&mut outcomes).filter(|(part, _)| part.found_full()) {
-                (part.state, *outcome) = given(self.take(&part.message, at, false));
+                (part.state, *outcome) = given(self.take(&part.message, at, None));
             }
         }
         if let Some((channel, asked, fault)) = parts.iter().find_map(Part::failure) {
@@ -192,7 +193,8 @@ impl Shared {
     }
 
     async fn answer_part(&self, part: &Part, peer: SocketAddr) -> Answer {
-        let (header, _) = Header::read(&part.message);
+        let head = self.head(&part.message);
+        let (header, _) = Header::read(&head);
         match &part.state {
             State::Declined(declined) => self.decline(declined, &part.message),
             State::Failed { channel, asked, fault } => self.not_stored(fault, channel, &header, asked),
@@ -202,7 +204,7 @@ impl Shared {
             }
             State::Stored { channel, asked, after: Some(after), appended } => {
                 let outlet = self.outlets().get(&peer).cloned();
-                let (outlet, bytes) = (outlet.as_ref(), &*part.message);
+                let (outlet, bytes) = (outlet.as_ref(), &*head);
                 let message = owed::Message { channel, header: &header, bytes, asked, outlet };
                 self.accept_and_owe(appended, after, message).await
             }

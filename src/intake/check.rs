@@ -87,7 +87,7 @@ fn is_version(version: &[u8], prefix: &str) -> bool {
 pub(super) fn text(message: &Message) -> Result<(), Refusal> {
     message.check_text().map_err(|error| Refusal::charset(error, message))?;
     // The sets that shift between alphabets do so with ESC.
-    let shifts = message.charset().is_ok_and(|set| set.name().starts_with("ISO IR") || set.name() == "ISO-2022-JP");
+    let shifts = message.charset().is_ok_and(|set| set.shifts());
     let bytes = message.as_bytes();
     let control = |byte: &u8| *byte < b' ' && !matches!(*byte, b'\r' | b'\n' | b'\t') && !(shifts && *byte == 0x1B);
     // In whole blocks first, which is much faster than byte by byte, and nearly always all there is to do.

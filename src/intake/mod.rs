@@ -12,6 +12,7 @@ mod owed;
 mod refusal;
 mod reply;
 mod senders;
+mod tolerance;
 
 use std::{
     collections::HashMap,
@@ -38,8 +39,11 @@ use crate::{
     devices::Devices,
     hl7::{Header, Message, batch::memory as batch_memory},
     metrics::Metrics,
-    mllp::server::{Answer, FrameHandler, Outlet},
-    pcd,
+    mllp::{
+        Oddities,
+        server::{Answer, FrameHandler, Outlet},
+    },
+    pcd::{self, tolerance::Quirks},
     sabotage::{self, Fault},
     store::{Appended, Received, SearchKeys, Store, StoreError, Stored},
 };
@@ -49,7 +53,8 @@ use owed::After;
 pub use owed::{Owed, OwedAck};
 use refusal::Refusal;
 use reply::Asked;
-pub use senders::{BrokenRule, SenderConformance, Senders};
+pub use senders::{BrokenRule, MetQuirk, SenderConformance, Senders};
+use tolerance::BetweenFrames;
 
 /// Between two tries of a held message.
 const HOLD_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -74,6 +79,7 @@ struct Shared {
     /// Open connections that may be owed an answer later.
     outlets: Mutex<HashMap<SocketAddr, Outlet>>,
     conformity: ArcSwap<Conformity>,
+    between: BetweenFrames,
     hold_when_full: Duration,
     /// What a batch may take of memory.
     batch_bytes_max: AtomicUsize,
@@ -152,6 +158,7 @@ impl Intake {
             owed,
             outlets: Mutex::default(),
             conformity: ArcSwap::default(),
+            between: BetweenFrames::default(),
             hold_when_full,
             batch_bytes_max: AtomicUsize::new(usize::MAX),
             refused: AtomicU64::new(0),
@@ -182,6 +189,7 @@ impl FrameHandler for Intake {
     fn frame(&self, peer: SocketAddr, frame: Bytes, _received: Instant) -> BoxFuture<'static, Answer> {
         let (shared, mut turn) = (self.shared.clone(), self.turns.begin(peer, self.shared.store.failures()));
         let at = shared.clock.now();
+        let between = shared.between.take(peer);
         let deadline = tokio::time::Instant::now() + shared.hold_when_full;
         if turn.is_behind_failed() {
             return Box::pin(ready(unstored()));
@@ -194,7 +202,7 @@ impl FrameHandler for Intake {
                 if turn.is_behind_failed() {
                     return unstored();
                 }
-                let taken = shared.take(&frame, at, true);
+                let taken = shared.take(&frame, at, Some(between));
                 turn.handed_on();
                 match taken {
                     Ok(taken) => shared.conclude(taken, peer, frame, at, deadline, turn).await,
@@ -202,7 +210,7 @@ impl FrameHandler for Intake {
                 }
             });
         }
-        match shared.take(&frame, at, true) {
+        match shared.take(&frame, at, Some(between)) {
             Ok(taken) => {
                 let taken = taken.looked_at(&turn);
                 Box::pin(async move { shared.conclude(taken, peer, frame, at, deadline, turn).await })
@@ -219,7 +227,12 @@ impl FrameHandler for Intake {
         self.shared.outlets().insert(peer, outlet);
     }
 
+    fn oddities(&self, peer: SocketAddr, oddities: &Oddities) {
+        self.shared.between.note(peer, oddities);
+    }
+
     fn closed(&self, peer: SocketAddr) {
+        self.shared.between.take(peer);
         self.shared.outlets().remove(&peer);
     }
 
@@ -249,12 +262,12 @@ impl FrameHandler for Intake {
 }
 
 impl Shared {
-    /// Everything up to the store, which has the message in its order when this returns. `first` is false for another
-    /// try of the same frame, which is not counted again.
-    fn take(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<Taken, Box<Declined>> {
+    /// Everything up to the store, which has the message in its order when this returns. `between` is what was met before
+    /// the frame; `None` for another try of the same frame, which is not counted again.
+    fn take(&self, frame: &Bytes, at: Timestamp, between: Option<Quirks>) -> Result<Taken, Box<Declined>> {
         let _routing = self.routing.read().unwrap_or_else(PoisonError::into_inner);
-        let judged = self.judge(frame, at, first);
-        if first {
+        let judged = self.judge(frame, at, between);
+        if between.is_some() {
             let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |judged| &judged.received.channel);
             self.metrics.messages_received.with_label_values(&[channel]).inc();
         }
@@ -263,8 +276,10 @@ impl Shared {
     }
 
     /// The frame as the store takes it, or why it does not.
-    fn judge(&self, frame: &Bytes, at: Timestamp, first: bool) -> Result<Judged, Box<Declined>> {
-        let (header, unreadable) = Header::read(frame);
+    fn judge(&self, frame: &Bytes, at: Timestamp, between: Option<Quirks>) -> Result<Judged, Box<Declined>> {
+        let mended = self.mended(frame);
+        let bytes = mended.as_ref().map_or_else(|| frame.clone(), Message::bytes);
+        let (header, unreadable) = Header::read(&bytes);
         let (asked, bad_condition) = Asked::of(&header);
         let declined = |channel, refusal| Box::new(Declined { channel, asked, refusal });
         let refused = |refusal| declined(self.first_channel(), Some(refusal));
@@ -278,10 +293,16 @@ impl Shared {
         check::header(&header).map_err(refused)?;
         bad_condition.map_or(Ok(()), Err).map_err(refused)?;
         check::size(frame, &header).map_err(refused)?;
-        let message = Message::parse(frame.clone()).map_err(Refusal::unparsed).map_err(refused)?;
+        let message = mended.map_or_else(|| Message::parse(frame.clone()), Ok);
+        let message = message.map_err(Refusal::unparsed).map_err(refused)?;
         let channels = self.channels.load();
-        let channel = self.channel_for(&channels, &message, &header).map_err(refused)?;
-        let received = self.examine(channel, message, &header, &asked, at, first);
+        let channel = self.channel_for(&channels, &message, &header).map_err(|refusal| {
+            if let (Some(_), Some(first)) = (between, channels.first()) {
+                self.count_refused(first, &message, &refusal, at);
+            }
+            refused(refusal)
+        })?;
+        let received = self.examine(channel, message, &header, &asked, at, between);
         let mut received = received.map_err(|refusal| declined(channel.name.clone(), Some(refusal)))?;
         let after = After::of(channel, &asked, &mut received);
         Ok(Judged { received, asked, after })
@@ -294,7 +315,8 @@ impl Shared {
         message: &Message,
         header: &Header<'_>,
     ) -> Result<&'c Arc<Channel>, Refusal> {
-        for channel in channels {
+        let reads = |channel: &&Arc<Channel>| !message.is_repaired() || tolerance::mends(channel, message);
+        for channel in channels.iter().filter(reads) {
             if channel.accepts(message).map_err(|error| self.filter_failed(&error))? {
                 return Ok(channel);
             }
@@ -314,12 +336,17 @@ impl Shared {
         header: &Header<'_>,
         asked: &Asked,
         at: Timestamp,
-        first: bool,
+        between: Option<Quirks>,
     ) -> Result<Received, Refusal> {
-        let listener = &channel.listener;
+        let (listener, first) = (&channel.listener, between.is_some());
         check::listener(&message, header, listener)?;
         let message = message.read_as(listener.charset, listener.charset_default).map_err(Refusal::unparsed)?;
-        check::text(&message)?;
+        let message = self.tolerated(channel, message, at, between)?;
+        check::text(&message).inspect_err(|refusal| {
+            if first {
+                self.count_refused(channel, &message, refusal, at);
+            }
+        })?;
         let devices = channel.device.identification.device_keys(&message);
         // Before anything refuses the message: a device that is refused is not silent.
         if let Some(device) = devices.first().filter(|_| first) {
@@ -343,7 +370,7 @@ impl Shared {
                 patient: bytes(pcd::patient_keys(&message)),
                 device: bytes(devices),
             },
-            message: message.bytes(),
+            message: message.received(),
         })
     }
 
@@ -365,7 +392,8 @@ impl Shared {
         deadline: tokio::time::Instant,
         mut turn: Turn,
     ) -> Answer {
-        let (header, _) = Header::read(&frame);
+        let head = self.head(&frame);
+        let (header, _) = Header::read(&head);
         let Taken { channel, asked, mut after, mut outcome } = taken;
         loop {
             let fault = match (outcome.await, &after) {
@@ -375,7 +403,7 @@ impl Shared {
                 }
                 (Ok(appended), Some(after)) => {
                     let outlet = self.outlets().get(&peer).cloned();
-                    let (outlet, bytes) = (outlet.as_ref(), &*frame);
+                    let (outlet, bytes) = (outlet.as_ref(), &*head);
                     let message = owed::Message { channel: &channel, header: &header, bytes, asked: &asked, outlet };
                     return self.accept_and_owe(&appended, after, message).await;
                 }
@@ -389,7 +417,7 @@ impl Shared {
                 return self.not_stored(&fault, &channel, &header, &asked);
             }
             self.room_or(deadline).await;
-            outcome = match self.take(&frame, at, false) {
+            outcome = match self.take(&frame, at, None) {
                 Ok(taken) => {
                     after = taken.after;
                     taken.outcome
@@ -467,7 +495,7 @@ impl Shared {
             self.metrics.bad_frames.with_label_values(&[&**channel, "ack"]).inc();
             return Answer::default();
         };
-        self.refuse(channel, refusal, asked, &Header::read(frame).0)
+        self.refuse(channel, refusal, asked, &Header::read(&self.head(frame)).0)
     }
 
     fn refuse(&self, channel: &Arc<str>, refusal: &Refusal, asked: &Asked, header: &Header<'_>) -> Answer {

@@ -1,4 +1,4 @@
-//! What each sender breaks since the start: rules, messages, when last. Bounded; the longest silent give way.
+//! What each sender breaks since the start, and its quirks: messages, when first and last. Bounded; the longest silent give way.
 //!
 //! A sender is named as it names itself in MSH-3 and MSH-4. It is told to authorised readers alone, never a metric's label.
 
@@ -12,7 +12,10 @@ use serde::Serialize;
 
 use crate::{
     hl7::Message,
-    pcd::conformance::{Finding, Rule, Severity},
+    pcd::{
+        conformance::{Finding, Rule, Severity},
+        tolerance::{Quirk, Quirks},
+    },
 };
 
 /// Senders remembered at once. Over it the eighth that was silent longest is forgotten, with its counts.
@@ -31,7 +34,7 @@ pub struct SenderConformance {
     pub channel: Arc<str>,
     /// When its first message was received since the start of the engine: what is counted is counted from there.
     pub first_seen: Timestamp,
-    /// Messages examined.
+    /// Messages examined for conformance.
     pub messages: u64,
     /// Those with a finding.
     pub nonconforming: u64,
@@ -39,6 +42,23 @@ pub struct SenderConformance {
     pub last_seen: Timestamp,
     /// Rules it breaks.
     pub rules: Vec<BrokenRule>,
+    /// Quirks its messages have.
+    pub quirks: Vec<MetQuirk>,
+}
+
+/// One quirk of a sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MetQuirk {
+    /// Which.
+    pub quirk: Quirk,
+    /// What it is.
+    pub what: &'static str,
+    /// Messages that had it.
+    pub messages: u64,
+    /// When the first of them was received since the start of the engine.
+    pub first_seen: Timestamp,
+    /// When the last of them was received.
+    pub last_seen: Timestamp,
 }
 
 /// One rule a sender breaks.
@@ -71,6 +91,13 @@ struct Sender {
     first_seen: Timestamp,
     last_seen: Timestamp,
     rules: BTreeMap<&'static str, Tally>,
+    quirks: BTreeMap<Quirk, Seen>,
+}
+
+struct Seen {
+    messages: u64,
+    first: Timestamp,
+    last: Timestamp,
 }
 
 struct Tally {
@@ -82,17 +109,26 @@ struct Tally {
 impl Senders {
     /// Notes a message that was examined.
     pub(super) fn heard(&self, message: &Message, channel: &Arc<str>, findings: &[Finding], at: Timestamp) {
+        self.of(message, channel, at, |sender| sender.note(findings, at));
+    }
+
+    /// Notes a message that has quirks.
+    pub(super) fn met(&self, message: &Message, channel: &Arc<str>, quirks: Quirks, at: Timestamp) {
+        self.of(message, channel, at, |sender| sender.note_quirks(quirks, at));
+    }
+
+    fn of(&self, message: &Message, channel: &Arc<str>, at: Timestamp, note: impl FnOnce(&mut Sender)) {
         let name = name_of(message);
         let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = senders.get_mut(name.as_slice()) {
-            return known.note(channel, findings, at);
-        }
-        if senders.len() >= SENDERS_MAX {
+        if !senders.contains_key(name.as_slice()) && senders.len() >= SENDERS_MAX {
             forget_silent(&mut senders);
         }
-        let mut new = Sender::new(channel, at);
-        new.note(channel, findings, at);
-        senders.insert(name.into(), new);
+        let sender = senders.entry(name.into()).or_insert_with(|| Sender::new(channel, at));
+        if sender.channel != *channel {
+            sender.channel = channel.clone();
+        }
+        sender.last_seen = at;
+        note(sender);
     }
 
     /// All of them by name.
@@ -106,17 +142,21 @@ impl Senders {
 
 impl Sender {
     fn new(channel: &Arc<str>, at: Timestamp) -> Sender {
-        let (channel, rules) = (channel.clone(), BTreeMap::new());
-        Sender { channel, messages: 0, nonconforming: 0, first_seen: at, last_seen: at, rules }
+        let (channel, rules, quirks) = (channel.clone(), BTreeMap::new(), BTreeMap::new());
+        Sender { channel, messages: 0, nonconforming: 0, first_seen: at, last_seen: at, rules, quirks }
     }
 
-    fn note(&mut self, channel: &Arc<str>, findings: &[Finding], at: Timestamp) {
-        if self.channel != *channel {
-            self.channel = channel.clone();
+    fn note_quirks(&mut self, quirks: Quirks, at: Timestamp) {
+        for quirk in quirks.iter() {
+            let seen = self.quirks.entry(quirk).or_insert(Seen { messages: 0, first: at, last: at });
+            seen.messages += 1;
+            seen.last = at;
         }
+    }
+
+    fn note(&mut self, findings: &[Finding], at: Timestamp) {
         self.messages += 1;
         self.nonconforming += u64::from(!findings.is_empty());
-        self.last_seen = at;
         for broken in findings.chunk_by(|a, b| a.rule == b.rule) {
             let finding = &broken[0];
             let tally = self.rules.entry(finding.rule.id).or_insert_with(|| Tally {
@@ -140,6 +180,13 @@ impl Sender {
             let (severity, place) = (tally.finding.severity, tally.finding.place.to_string());
             BrokenRule { rule: id, severity, section, what, messages: tally.messages, last_seen: tally.last, place }
         };
+        let quirk = |(quirk, seen): (&Quirk, &Seen)| MetQuirk {
+            quirk: *quirk,
+            what: quirk.about().what,
+            messages: seen.messages,
+            first_seen: seen.first,
+            last_seen: seen.last,
+        };
         SenderConformance {
             application,
             facility,
@@ -149,19 +196,20 @@ impl Sender {
             nonconforming: self.nonconforming,
             last_seen: self.last_seen,
             rules: self.rules.values().map(rule).collect(),
+            quirks: self.quirks.iter().map(quirk).collect(),
         }
     }
 }
 
-/// Stands in no message that passed intake.
+/// Stands in no name.
 const END_OF_NAME: u8 = 0;
 
 fn name_of(message: &Message) -> Vec<u8> {
     let [application, facility] = [3, 4].map(|n| {
         let raw = message.msh().field(n).raw();
-        &raw[..raw.len().min(NAME_BYTES_MAX)]
+        raw[..raw.len().min(NAME_BYTES_MAX)].iter().copied().filter(|byte| *byte != END_OF_NAME).collect::<Vec<u8>>()
     });
-    [application, &[END_OF_NAME], facility].concat()
+    [&application[..], &[END_OF_NAME], &facility].concat()
 }
 
 /// At once, so that a flood of new names costs little each.

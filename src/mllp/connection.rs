@@ -364,9 +364,18 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 break None;
             }
         };
-        self.connection.counters.oddities(self.reader.codec.take_oddities());
+        self.tell_oddities();
         self.reader.settle();
         end
+    }
+
+    /// Counts what was tolerated, and tells it before the next frame is handed on.
+    fn tell_oddities(&mut self) {
+        let oddities = self.reader.codec.take_oddities();
+        if oddities != Oddities::default() {
+            self.connection.counters.oddities(oddities);
+            self.connection.handler.oddities(self.connection.peer, &oddities);
+        }
     }
 
     /// Hands one frame on when there is a place for it; an end where the writing side is gone or about to close.
@@ -394,6 +403,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                     return Err(End::Ours);
                 }
                 self.progress.taken();
+                self.tell_oddities();
                 let answer = handler.frame(*peer, content, received);
                 place.send(Pending { answer, received, _share: Some(share) });
             }

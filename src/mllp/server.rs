@@ -38,14 +38,15 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
+use super::{
+    Oddities,
+    budget::InFlight,
+    connection::{Connection, Counters},
+};
 pub use super::{
     budget::Budget,
     network::Network,
     outlet::{Letters, Outlet, Written, outlet},
-};
-use super::{
-    budget::InFlight,
-    connection::{Connection, Counters},
 };
 use crate::{hl7::ack, metrics::Metrics};
 
@@ -111,6 +112,8 @@ pub trait FrameHandler: Send + Sync + 'static {
     fn label(&self) -> Arc<str>;
     /// A connection was accepted; until it is `closed`, `outlet` writes to it between the answers.
     fn opened(&self, _peer: SocketAddr, _outlet: Outlet) {}
+    /// What was tolerated on the connection since its last frame; told before the frame behind it is handed on.
+    fn oddities(&self, _peer: SocketAddr, _oddities: &Oddities) {}
     /// The connection has ended.
     fn closed(&self, _peer: SocketAddr) {}
     /// Told after an answer's last byte was given to the socket.

@@ -15,6 +15,7 @@ use super::{
     fields::{field_name, segment_name},
     headline, recognise,
     report::Nth,
+    tolerance::{self, Note},
 };
 use crate::hl7::{Message, Segment};
 
@@ -37,6 +38,8 @@ pub struct Explanation {
     pub segments: Vec<ExplainedSegment>,
     /// What the message breaks of IHE PCD and HL7.
     pub findings: Vec<Finding>,
+    /// Quirks of its sender that it has.
+    pub quirks: Vec<Note>,
 }
 
 /// What a message of one of the transactions tells of.
@@ -144,7 +147,8 @@ pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     let message_type = message.text(message.msh().field(9).raw()).into_owned();
     let kind = recognised.transaction.title().to_owned();
     let findings = conformance::check(message, nomenclature);
-    Explanation { headline, recognised, report: typed, kind, message_type, segments, findings }
+    let quirks = tolerance::Rules::default().notes(message);
+    Explanation { headline, recognised, report: typed, kind, message_type, segments, findings, quirks }
 }
 
 fn explain_segment(
@@ -222,7 +226,8 @@ impl fmt::Display for Explanation {
         }
         writeln!(f)?;
         self.segments.iter().try_for_each(|segment| segment.fmt(f))?;
-        conformance::write_all(f, &self.findings)
+        conformance::write_all(f, &self.findings)?;
+        tolerance::write_all(f, &self.quirks)
     }
 }
 

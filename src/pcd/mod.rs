@@ -25,6 +25,7 @@ mod real_messages_tests;
 mod report;
 mod retransmission;
 mod summary;
+pub mod tolerance;
 mod transaction;
 mod words;
 

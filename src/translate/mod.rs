@@ -199,17 +199,17 @@ impl Plan {
         recall: &Recall<'_>,
     ) -> Result<Option<Translated>, TranslateError> {
         match self {
-            Plan::Unchanged => Ok(Some(v2(message, Vec::new()))),
+            Plan::Unchanged => Ok(Some(v2(message.received(), Vec::new()))),
             Plan::Steps(steps) => {
                 let mut unmapped = Vec::new();
                 let edited = steps::apply(steps, message, &mut unmapped)?;
-                Ok(Some(v2(&edited, unmapped)))
+                Ok(Some(v2(edited.bytes(), unmapped)))
             }
             Plan::PcdToFhir(settings) => pcd_to_fhir::apply(settings, message, context, recall),
         }
     }
 }
 
-fn v2(message: &Message, unmapped: Vec<Unmapped>) -> Translated {
-    Translated { body: message.bytes(), format: Format::Hl7, unmapped, origins: Vec::new(), episodes: Vec::new() }
+fn v2(body: Bytes, unmapped: Vec<Unmapped>) -> Translated {
+    Translated { body, format: Format::Hl7, unmapped, origins: Vec::new(), episodes: Vec::new() }
 }

@@ -325,6 +325,7 @@ pub(super) fn service(receiver: Arc<dyn Destination>, configuration: u64) -> Ser
     Service {
         configuration,
         receiver,
+        read: Box::new(crate::hl7::Message::parse),
         translate: Box::new(move |_, context, _| Ok(Some(body(configuration, context)))),
         retry_first: Duration::from_secs(1),
         retry_max: Duration::from_secs(60),

@@ -46,6 +46,7 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
         accept: Filter::default(),
         repeat: Repeat { key: vec![], window: Duration::ZERO, retransmission: Retransmission::Off },
         device: crate::channel::DeviceRules::default(),
+        tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations: destinations.into_iter().map(Arc::new).collect(),
         hash: 7,
     })

@@ -3,7 +3,9 @@
 //! behind it still works.
 
 mod batches;
+mod charsets;
 mod promises;
+mod quirks;
 mod reopened;
 mod rows;
 
@@ -65,6 +67,7 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
             retransmission: Retransmission::Mark,
         },
         device: crate::channel::DeviceRules::default(),
+        tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations: vec![],
         hash: 0,
     }
@@ -132,6 +135,16 @@ impl Site {
         found.sort_by_key(|summary| summary.id);
         let mut messages = Vec::new();
         for summary in found {
+            messages.push(self.read(summary.id).await);
+        }
+        messages
+    }
+
+    /// The same of one control id.
+    async fn stored_by(&self, control_id: &str) -> Vec<Bytes> {
+        let query = Query { control_id: Some(control_id.as_bytes().to_vec()), limit: 1000, ..Query::default() };
+        let mut messages = Vec::new();
+        for summary in self.store.find(query).await.unwrap() {
             messages.push(self.read(summary.id).await);
         }
         messages

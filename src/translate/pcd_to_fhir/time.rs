@@ -72,7 +72,10 @@ fn parse(translation: &Translation<'_>, raw: &[u8], place: Place) -> Result<Time
 
 fn written(translation: &Translation<'_>, time: &Time, place: Place) -> Result<String, TranslateError> {
     time.fhir_date_time(translation.offset).ok_or_else(|| {
-        refuse(place, "the time has no zone and MSH-7 has none either; set default_offset of this destination to the sender's zone")
+        refuse(
+            place,
+            "the time has no zone and MSH-7 has none either; set `zone` in [tolerance] of the channel to the sender's",
+        )
     })
 }
 

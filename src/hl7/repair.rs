@@ -1,0 +1,206 @@
+//! A frame as its sender meant it, where its segments or its escape characters are not what they should be.
+//!
+//! Each repair is a guess and is made only where it is asked for. What must never happen: the half of a wide character is
+//! taken for a letter or an escape character, or the frame as received is lost: [`Message::received`] keeps it.
+
+use bytes::Bytes;
+
+use super::{Charset, Header, Message, ParseError};
+
+/// Segments whose first field is a set id or empty, by which one is known in the middle of a line.
+const NUMBERED: [&[u8; 3]; 10] = [b"PID", b"PV1", b"PV2", b"OBR", b"OBX", b"NTE", b"PRT", b"AL1", b"DG1", b"IN1"];
+
+/// What is not as it should be in the bytes of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Misframed {
+    /// A segment begins in the middle of a line.
+    pub glued: bool,
+    /// The escape character stands twice.
+    pub doubled: bool,
+}
+
+impl Misframed {
+    /// What of both `self` and `other` have.
+    pub fn and(self, other: Misframed) -> Misframed {
+        Misframed { glued: self.glued && other.glued, doubled: self.doubled && other.doubled }
+    }
+}
+
+/// What a message has of these. A segment within a line is looked for in MSH, where one that ends too late is met first, and
+/// `everywhere` only where that is asked for: each message is looked at here, and most have hundreds of fields.
+pub fn misframed(message: &Message, everywhere: bool) -> Misframed {
+    let (bytes, escape) = (message.as_bytes(), message.delimiters().escape);
+    Misframed {
+        glued: glued(message, everywhere).next().is_some(),
+        doubled: pair(bytes, escape, body(message)).is_some() && doubled(message).next().is_some(),
+    }
+}
+
+/// What a frame has of these that may be no message for them.
+pub fn misframed_as_sent(frame: &Bytes, charset: Option<Charset>) -> Misframed {
+    let header = single_header(frame);
+    let parsed = Message::parse(header.clone().unwrap_or_else(|| frame.clone()));
+    let parsed = parsed.and_then(|message| message.read_as(charset, Charset::UTF_8));
+    let found = parsed.map_or_else(|_| Misframed::default(), |message| misframed(&message, true));
+    Misframed { doubled: found.doubled || header.is_some(), ..found }
+}
+
+/// The message with `wanted` mended; `None` where there is nothing to mend. Text is read in `fixed`, else as MSH-18 says.
+pub fn mend(frame: &Bytes, wanted: Misframed, fixed: Option<Charset>) -> Option<Result<Message, ParseError>> {
+    let header = if wanted.doubled { single_header(frame) } else { None };
+    let parsed = Message::parse(header.clone().unwrap_or_else(|| frame.clone()));
+    let parsed = match (parsed.and_then(|message| message.read_as(fixed, Charset::UTF_8)), &header) {
+        (Ok(parsed), _) => parsed,
+        (Err(error), Some(_)) => return Some(Err(error)),
+        (Err(_), None) => return None,
+    };
+    let found = misframed(&parsed, true).and(wanted);
+    if header.is_none() && found == Misframed::default() {
+        return None;
+    }
+    let mut changes: Vec<(usize, Change)> = Vec::new();
+    if found.glued {
+        changes.extend(glued(&parsed, true).map(|at| (at, Change::Part)));
+    }
+    if found.doubled {
+        changes.extend(doubled(&parsed).map(|at| (at, Change::Drop)));
+    }
+    changes.sort_by_key(|(at, _)| *at);
+    let mended = Message::parse(changed(parsed.as_bytes(), &changes));
+    Some(mended.map(|message| message.repaired_from(frame.clone())))
+}
+
+enum Change {
+    /// A segment ends before this byte.
+    Part,
+    /// This byte is left out.
+    Drop,
+}
+
+fn changed(bytes: &[u8], changes: &[(usize, Change)]) -> Vec<u8> {
+    let mut new = Vec::with_capacity(bytes.len() + changes.len());
+    let mut copied = 0;
+    for (at, change) in changes {
+        new.extend_from_slice(&bytes[copied..*at]);
+        copied = match change {
+            Change::Part => {
+                new.push(b'\r');
+                *at
+            }
+            Change::Drop => *at + 1,
+        };
+    }
+    new.extend_from_slice(&bytes[copied..]);
+    new
+}
+
+/// The frame with one escape character in MSH-2, where it has two (`^~\\&`) and is no message for it.
+fn single_header(frame: &Bytes) -> Option<Bytes> {
+    let start = frame.windows(3).take(64).position(|id| id == b"MSH")?;
+    let msh = &frame[start..];
+    match *msh.get(3..10)? {
+        [field, _, _, escape, second, _, end] if escape == second && end == field => {}
+        _ => return None,
+    }
+    Header::read(frame).1?;
+    Some([&frame[..start + 6], &frame[start + 7..]].concat().into())
+}
+
+/// Where a segment begins in the middle of a line: of MSH, or `everywhere`.
+fn glued(message: &Message, everywhere: bool) -> impl Iterator<Item = usize> + '_ {
+    let (structure, delimiters) = (message.structure(), message.delimiters());
+    let inside = [Some(delimiters.component), Some(delimiters.repetition), delimiters.subcomponent];
+    let separators = message.separators();
+    let looked_at = if everywhere { separators.len() } else { message.token_count(0).min(separators.len()) };
+    separators[..looked_at].windows(2).filter_map(move |pair| {
+        let (end, next) = (pair[0] as usize, pair[1] as usize);
+        let start = end.checked_sub(3)?;
+        if !NUMBERED.iter().any(|id| structure[start..end] == **id) {
+            return None;
+        }
+        let before = *structure.get(start.checked_sub(1)?)?;
+        let begins = !matches!(before, b'\r' | b'\n') && !inside.contains(&Some(before));
+        (begins && structure[end + 1..next].iter().all(u8::is_ascii_digit)).then_some(start)
+    })
+}
+
+/// The second of each pair of escape characters behind MSH-2.
+fn doubled(message: &Message) -> impl Iterator<Item = usize> + '_ {
+    let (structure, escape) = (message.structure(), message.delimiters().escape);
+    let mut from = body(message);
+    std::iter::from_fn(move || {
+        let at = pair(structure, escape, from)?;
+        from = at + 2;
+        Some(at + 1)
+    })
+}
+
+fn pair(bytes: &[u8], escape: u8, from: usize) -> Option<usize> {
+    let rest = &bytes[from..];
+    memchr::memchr_iter(escape, rest).find(|at| rest.get(at + 1) == Some(&escape)).map(|at| from + at)
+}
+
+/// Behind MSH-2.
+fn body(message: &Message) -> usize {
+    message.msh().field_range(2).map_or(0, |range| range.end)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const BOTH: Misframed = Misframed { glued: true, doubled: true };
+
+    fn mended(frame: &[u8]) -> Option<Vec<u8>> {
+        let frame = Bytes::copy_from_slice(frame);
+        let message = mend(&frame, BOTH, None)?.unwrap();
+        assert_eq!(message.received(), frame, "as received it is kept");
+        Some(message.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_segment_in_the_middle_of_a_line_is_parted_from_what_is_before_it() {
+        let frame = b"MSH|^~\\&|GW||||20260314||ORU^R01|1|P|2.6PID|1||42^^^H\rPV1||I\rOBR|1||7OBX|1|NM|158^A^MDC||80OBX|2|NM|159^B^MDC||81\r";
+        let text = String::from_utf8(mended(frame).unwrap()).unwrap();
+        let ids: Vec<&str> = text.split_terminator('\r').map(|segment| &segment[..3]).collect();
+        assert_eq!(ids, ["MSH", "PID", "PV1", "OBR", "OBX", "OBX"]);
+        assert!(text.contains("|P|2.6\rPID|1||42^^^H\r"), "{text}");
+    }
+
+    #[test]
+    fn what_only_looks_like_a_segment_is_left() {
+        for frame in [
+            "MSH|^~\\&|A||||||ORU|1|P|2.6\rOBX|1|CWE|1^OBX|1|x^PID|A|PID\rNTE|1||OBX\r",
+            "MSH|^~\\&|A||||||ORU|1|P|2.6\rERR||OBX^1^5|102|E\rZPX|PID|x1|2\r",
+            "MSH|^~\\&|A||||||ORU|1|P|2.6\rNTE|1||a\\F\\b\\.br\\c\r",
+        ] {
+            assert_eq!(mended(frame.as_bytes()), None, "{frame}");
+        }
+    }
+
+    #[test]
+    fn escape_characters_that_stand_twice_are_read_as_one_also_in_msh_2() {
+        let once = b"MSH|^~\\&|GW||||20260314||ORU^R01|1|P|2.6\rNTE|1||a\\F\\b\\c\r";
+        assert_eq!(mended(b"MSH|^~\\\\&|GW||||20260314||ORU^R01|1|P|2.6\rNTE|1||a\\\\F\\\\b\\\\c\r").unwrap(), once);
+        assert_eq!(mended(b"MSH|^~\\&|GW||||20260314||ORU^R01|1|P|2.6\rNTE|1||a\\\\F\\\\b\\c\r").unwrap(), once);
+    }
+
+    #[test]
+    fn the_second_half_of_a_wide_character_is_no_escape_character_and_no_letter() {
+        // A5 5C is one character, whose second half looks like the escape character.
+        let frame = b"MSH|^~\\&|GW||||20260314||ORU^R01|1|P|2.6||||||BIG-5\rNTE|1||\xA5\x5C\\F\\\r";
+        assert_eq!(mended(frame), None);
+        let frame = b"MSH|^~\\&|GW||||20260314||ORU^R01|1|P|2.6||||||ISO IR87\rNTE|1||\x1B$BPID|1|OBX|1|\x1B(B\r";
+        assert_eq!(mended(frame), None);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_mended() {
+        let frame = Bytes::from_static(b"MSH|^~\\&|GW||||20260314||ORU^R01|1|P|2.6PID|1||a\\\\b\r");
+        let glued = mend(&frame, Misframed { glued: true, doubled: false }, None).unwrap().unwrap();
+        assert!(glued.as_bytes().ends_with(b"2.6\rPID|1||a\\\\b\r"));
+        assert!(mend(&frame, Misframed::default(), None).is_none());
+    }
+}
