@@ -6,6 +6,7 @@
 
 mod api;
 mod audit;
+mod cgm;
 mod devices;
 mod guard;
 mod owed;
@@ -144,6 +145,7 @@ fn router(engine: Arc<Engine>) -> Router {
         .route("/api/devices/{id}/forget", post(devices::forget))
         .route("/api/unmapped", get(unmapped::list))
         .route("/api/conformance", get(senders::conformance))
+        .route("/api/cgm-summary", post(cgm::summary))
         .route("/api/audit", get(api::audit))
         .route("/api/store", get(api::store))
         .route("/api/store/backup", post(api::backup))

@@ -256,6 +256,11 @@ impl Api {
         Ok(serde_json::from_str(&self.call(method, path, body).await?)?)
     }
 
+    /// What is answered to this body.
+    pub(super) async fn told(&self, path: &str, body: Value) -> Result<Value, Failure> {
+        self.json(Method::POST, path, Some(body)).await
+    }
+
     /// One thing.
     pub(super) async fn one(&self, path: &str) -> Result<Value, Failure> {
         self.json(Method::GET, path, None).await

@@ -5,6 +5,7 @@
 //! running engine's admin API.
 
 mod api;
+mod cgm_summary;
 #[cfg(feature = "demo")]
 mod demo;
 mod devices;
@@ -100,6 +101,11 @@ enum Command {
         after_help = "Example: cannula devices --state silent\n         cannula devices 12\n         cannula devices 12 --forget"
     )]
     Devices(devices::DevicesArgs),
+    /// Sum up a patient's continuous glucose over a period, from the readings kept by the running engine
+    #[command(
+        after_help = "Example: cannula cgm-summary --patient 4711 --from 2026-01-05T00:00:00Z --to 2026-01-19T00:00:00Z\n         cannula cgm-summary --patient - --from 2026-01-05T00:00:00Z --to 2026-01-19T00:00:00Z --fhir urn:oid:2.999.1"
+    )]
+    CgmSummary(cgm_summary::CgmSummaryArgs),
     /// List the codes that no table has, or print them as rows of a table to fill in
     #[command(
         after_help = "Example: cannula unmapped\n         cannula unmapped --table mdc-to-flowsheet.csv --csv > rows.csv"
@@ -206,6 +212,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Owed { action } => owed::owed(common, action),
         Command::Replay(args) => api::replay(common, &args),
         Command::Devices(args) => devices::devices(common, args),
+        Command::CgmSummary(args) => cgm_summary::cgm_summary(common, args),
         Command::Unmapped(args) => unmapped::unmapped(common, &args),
         Command::Conformance(args) => senders::conformance(common, &args),
         Command::Jwks(args) => jwks::jwks(common, &args),

@@ -65,3 +65,5 @@ pub const UDI_HIBCC: &str = "http://hl7.org/fhir/NamingSystem/hibcc-dI";
 pub const UDI_ICCBBA_BLOOD: &str = "http://hl7.org/fhir/NamingSystem/iccbba-blood-di";
 /// ICCBBA, other devices.
 pub const UDI_ICCBBA_OTHER: &str = "http://hl7.org/fhir/NamingSystem/iccbba-other-di";
+/// meta.source of what was computed here from readings that passed.
+pub const OWN_SUMMARY: &str = "urn:oid:2.25.338601270918608552152590410359901626790.9";

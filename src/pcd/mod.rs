@@ -5,6 +5,7 @@
 
 mod alert;
 mod association;
+pub mod cgm;
 mod coded;
 pub mod conformance;
 mod containment;

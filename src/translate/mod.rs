@@ -3,12 +3,14 @@
 //! Translation is pure: the same message, settings, context and memory give the same bytes, on every attempt and every
 //! machine. No I/O and no clock. It never makes a value up: what cannot be said rightly is refused, with what to do about it.
 
+mod cgm_summary;
 mod episode;
 mod pcd_to_fhir;
 pub mod steps;
 pub mod table;
 mod unmapped;
 
+pub use cgm_summary::{PatientIdentifier, cgm_summary};
 pub use episode::{CHANGES_MAX, EpisodeChange, NOTE_BYTES_MAX, Recall, Remembered, nothing_remembered};
 pub use unmapped::{Unmapped, UnmappedCode, rows_to_fill_in};
 

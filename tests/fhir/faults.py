@@ -40,13 +40,39 @@ def infusion():
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
 
+def percent(value):
+    return {"value": value, "unit": "%", "system": UCUM, "code": "%"}
+
+
+def summed_up():
+    """A CGM summary, written by hand from HL7/cgm and its example."""
+    figures = ("97506-0", "104638-2", "104637-4", "97507-8", "104636-6")
+    ranges = ("104642-4", "104641-6", "97510-2", "104640-8", "104639-0")
+    loinc = lambda code: {"coding": [{"system": "http://loinc.org", "code": code}]}
+    values = {"97507-8": ("mg/dl", "mg/dL"), "104636-6": ("days", "d")}
+    found = []
+    for number, code in enumerate(("107931-8", "106793-3", *figures), 1):
+        found.append({
+            "resourceType": "Observation", "status": "final", "code": loinc(code),
+            "subject": {"reference": "Patient?identifier=urn:oid:2.999.8%7C1"},
+            "effectivePeriod": {"start": "2024-05-01", "end": "2024-05-31"},
+        })
+        if code in figures:
+            unit, ucum = values.get(code, ("%", "%"))
+            found[-1]["valueQuantity"] = {"value": 6.8, "unit": unit, "system": UCUM, "code": ucum}
+    found[0]["hasMember"] = [{"reference": UUID.format(number)} for number in range(2, 8)]
+    found[1]["component"] = [{"code": loinc(code), "valueQuantity": percent(20)} for code in ranges]
+    entries = [entry(number, resource) for number, resource in enumerate(found, 1)]
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
+
+
 class Bases:
     """Valid Bundles by name; each is given out as a copy."""
 
     def __init__(self):
         self.named = {name: json.loads(next(GOLDEN.glob(f"{number}-*.out.json")).read_text()) for name, number in (
             ("monitor", "01"), ("glucose", "03"), ("waveform", "04"))}
-        self.named["infusion"] = infusion()
+        self.named |= {"infusion": infusion(), "summary": summed_up()}
 
     def copy(self, name):
         return copy.deepcopy(self.named[name])
@@ -200,6 +226,10 @@ FAULTS = (
     ("CGM reading in the unit of the other code", "glucose",
      lambda bundle: observed(bundle)["valueQuantity"].update(unit="mmol/L", code="mmol/L")),
     ("CGM reading of nobody", "glucose", take(observed, "subject")),
+    ("CGM summary of too few members", "summary", lambda bundle: resources(bundle, "Observation")[0]["hasMember"].pop()),
+    ("CGM times in ranges of too few", "summary", lambda bundle: resources(bundle, "Observation")[1]["component"].pop()),
+    ("CGM figure in another unit", "summary",
+     lambda bundle: resources(bundle, "Observation")[2]["valueQuantity"].update(unit="1", code="1")),
     ("CGM reading of no time", "glucose", take(observed, "effectiveDateTime")),
 )
 

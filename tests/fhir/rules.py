@@ -47,7 +47,7 @@ CGM_UNITS = {
     "99504-3": "mg/dL", "105272-9": "mmol/L", "97507-8": "mg/dL", "105273-7": "mmol/L", "97506-0": "%", "104638-2": "%",
     "104636-6": "d", "104637-4": "%", "104642-4": "%", "104641-6": "%", "97510-2": "%", "104640-8": "%", "104639-0": "%",
 }
-CGM_PANELS = {"106793-3": 5, "107931-8": 6}
+CGM_SUMMARY, CGM_RANGES = "107931-8", "106793-3"
 CGM_READINGS = {"99504-3", "105272-9"}
 
 SAMPLE = r"(-?\d+(\.\d+)?([eE][+-]?\d+)?|E|U|L)"
@@ -213,12 +213,13 @@ def observation(where, resource):
             unit = (quantity.get("system"), quantity.get("code"))
             if unit != ("http://unitsofmeasure.org", CGM_UNITS[code]):
                 yield where, f"CGM: {code} in {unit[1]}"
-    for code in codes & CGM_PANELS.keys():
-        if len(resource.get("hasMember", [])) < CGM_PANELS[code]:
-            yield where, f"CGM: {code} with fewer than {CGM_PANELS[code]} members"
+    if CGM_SUMMARY in codes and len(resource.get("hasMember", [])) < 6:
+        yield where, "CGM: a summary of fewer than six members"
+    if CGM_RANGES in codes and sum(1 for part in resource.get("component", []) if "valueQuantity" in part) < 5:
+        yield where, "CGM: times in ranges of fewer than five"
     if codes & CGM_READINGS and "effectiveDateTime" not in resource:
         yield where, "CGM: a reading without effectiveDateTime"
-    if codes & (CGM_UNITS.keys() | CGM_PANELS.keys()):
+    if codes & {*CGM_UNITS, CGM_SUMMARY, CGM_RANGES}:
         if "subject" not in resource:
             yield where, "CGM: no subject"
         if not resource.keys() & {"effectiveDateTime", "effectivePeriod"}:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from faults import Bases, planted
+from glucose import summed_up
 from union import OWN, VALIDATORS, Union
 
 # Takes every message, and writes whatever the mapping makes of it.
@@ -126,6 +127,7 @@ def main(engine):
     begun = time.monotonic()
     with Union("tests/fhir/judge.mjs", "target/fhir/node") as union:
         good = pass_all(union, engine)
+        good = summed_up(union, engine) and good
         good = catch_all(union) and good
     print(f"{'passed' if good else 'failed'} in {time.monotonic() - begun:.0f} s")
     return 0 if good else 1

@@ -3,6 +3,7 @@
 
 mod acks;
 mod api;
+mod cgm;
 mod command;
 mod conform;
 mod crash;
