@@ -110,11 +110,14 @@ impl Found {
         ids.sort_unstable();
         let (mut found, mut authorities) = (Found::default(), BTreeSet::new());
         let patient = PatientNamed { id: request.patient.trim(), authority: request.authority.as_deref() };
-        let nomenclature = engine.nomenclature.load_full();
+        let (nomenclature, channels) = (engine.nomenclature.load_full(), engine.channels.load_full());
         for id in ids {
             // A message whose time to be kept ran out in the meantime is no longer there.
             let Ok(kept) = engine.store.read(id).await else { continue };
-            let Ok(message) = Message::parse(kept.message) else { continue };
+            let own = channels.iter().find(|channel| channel.name == kept.summary.channel);
+            let message =
+                own.map_or_else(|| Message::parse(kept.message.clone()), |own| own.read(kept.message.clone()));
+            let Ok(message) = message else { continue };
             found.messages += 1;
             let read = cgm::read(&message, &nomenclature, &patient, &mut authorities, &mut found.left_out);
             found.readings.extend(read);
