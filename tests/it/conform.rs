@@ -2,7 +2,7 @@
 //! the other finds too.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
 };
@@ -52,7 +52,9 @@ struct Case {
 fn samples() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("channels");
     let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-    let mut cases: Vec<Case> = folders.flat_map(|folder| in_folder(&folder)).collect();
+    // The order decides which changes are tried.
+    let folders: BTreeSet<PathBuf> = folders.collect();
+    let mut cases: Vec<Case> = folders.iter().flat_map(|folder| in_folder(folder)).collect();
     cases.extend(conform::EXAMPLES.into_iter().map(|of| Case {
         name: format!("the example of {of:?}"),
         bytes: conform::example(of, "CONFORM-1", "AL", "NE").into_bytes(),

@@ -29,7 +29,7 @@ pub fn dtm(text: &str) -> Option<Dtm> {
         Some(digits) => digits.parse().ok(),
         None => Some(absent),
     };
-    let year: i16 = whole[..4].parse().ok()?;
+    let year: i16 = whole[..4].parse().ok().filter(|year| *year > 0)?;
     let civil =
         DateTime::new(year, part(4, 6, 1)?, part(6, 8, 1)?, part(8, 10, 0)?, part(10, 12, 0)?, part(12, 14, 0)?, 0);
     let seconds = jiff::tz::TimeZone::UTC.to_timestamp(civil.ok()?).ok()?.as_second() - offset.unwrap_or(0);
@@ -88,6 +88,7 @@ mod tests {
         for bad in [
             "",
             "20260230",
+            "0000",
             "202601051",
             "2026010510111",
             "20260105101112250",
