@@ -74,6 +74,12 @@ pub struct Metrics {
     pub delivery_seconds: HistogramVec,
     /// `{channel,destination}`: dead letters waiting for a person.
     pub dead_letters: IntGaugeVec,
+    /// `{channel,destination}`: requests that waited for their turn under `rate`.
+    pub rate_waits: IntCounterVec,
+    /// `{channel,destination,outcome}`: patients looked up: remembered, found, none, several, failed.
+    pub patient_lookups: IntCounterVec,
+    /// `{channel,destination,outcome}`: logins at token endpoints: succeeded, failed.
+    pub logins: IntCounterVec,
     /// `{channel,destination}`: deliveries ended unsent by a person, of destinations no longer configured.
     pub given_up: IntCounterVec,
     /// `{channel,destination}`: 1 while the last attempt reached it, and before the first.
@@ -109,6 +115,7 @@ impl Metrics {
         let of_channel = |name: &str, help: &str| counters(&r, name, help, &["channel"]);
         let of_both = |name: &str, label: &str, help: &str| counters(&r, name, help, &["channel", label]);
         let to = &["channel", "destination"];
+        let outcomes = &["channel", "destination", "outcome"];
         Ok(Metrics {
             messages_received: of_channel("messages_received_total", "Messages received.")?,
             acks_sent: of_both("acks_sent_total", "code", "Acknowledgements sent, by MSA-1.")?,
@@ -133,6 +140,9 @@ impl Metrics {
             held_lanes: gauges(&r, "held_lanes", HELD_LANES, to)?,
             delivery_seconds: histograms(&r, "delivery_seconds", "Stored to accepted.", to)?,
             dead_letters: gauges(&r, "dead_letters", "Dead letters waiting.", to)?,
+            rate_waits: counters(&r, "rate_waits_total", "Requests that waited for their turn under `rate`.", to)?,
+            patient_lookups: counters(&r, "patient_lookups_total", "Patients looked up at a FHIR server.", outcomes)?,
+            logins: counters(&r, "logins_total", "Logins at token endpoints.", outcomes)?,
             given_up: counters(&r, "given_up_total", "Deliveries ended unsent by a person.", to)?,
             destination_up: gauges(&r, "destination_up", DESTINATION_UP, to)?,
             unmapped: of_both("unmapped_total", "table", "Codes with no row in a table.")?,

@@ -11,10 +11,11 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Common, Failure, Outcome, count};
+use super::{Common, Failure, Outcome, block_on, count};
 use crate::{
     channel::{Channel, Destination},
-    config, destination,
+    config,
+    destination::{self, Meter},
     hl7::{Message, ParseError},
     pcd::{self, tolerance::Note},
     translate::{Context, Format, Remembered, TranslateError, Translated, Unmapped},
@@ -37,20 +38,19 @@ pub(super) struct TryArgs {
     body: bool,
 }
 
-pub(super) fn check(common: &Common, schema: bool) -> Outcome {
+pub(super) fn check(common: &Common, schema: bool, online: bool) -> Outcome {
     if schema {
         println!("{}", serde_json::to_string_pretty(&config::schemas())?);
         return Ok(());
     }
     let config = common.load()?;
+    let mut faults = Vec::new();
     for channel in &config.channels {
-        for to in &channel.destinations {
-            destination::open(&to.settings).map_err(|why| {
-                let file = config.channels_dir.join(format!("{}.toml", channel.name));
-                let (what, remedy) = (format!("destination {}: {why}", to.name), "mend this destination".to_owned());
-                Failure::Configuration(vec![config::Fault { file, line: 1, column: 1, what, remedy }])
-            })?;
-        }
+        let file = config.channels_dir.join(format!("{}.toml", channel.name));
+        faults.extend(check_destinations(channel, &file, online)?);
+    }
+    if !faults.is_empty() {
+        return Err(Failure::Configuration(faults));
     }
     let samples = match config::check_samples(&config) {
         Ok(samples) => samples,
@@ -65,6 +65,30 @@ pub(super) fn check(common: &Common, schema: bool) -> Outcome {
         println!("{} and {} hold", count(config.channels.len(), "channel"), count(samples, "sample"));
     }
     Ok(())
+}
+
+/// That each destination can be set up, and with `online` that its receiver says it can do what is configured.
+fn check_destinations(channel: &Channel, file: &Path, online: bool) -> Result<Vec<config::Fault>, Failure> {
+    let fault = |what: String| {
+        let remedy = "mend this destination".to_owned();
+        config::Fault { file: file.to_owned(), line: 1, column: 1, what, remedy }
+    };
+    let mut faults = Vec::new();
+    for to in &channel.destinations {
+        let named = |why: &str| format!("destination {}: {why}", to.name);
+        let receiver = match destination::open(&to.settings, &Meter::detached()) {
+            Ok(receiver) if online => receiver,
+            Ok(_) => continue,
+            Err(why) => {
+                faults.push(fault(named(&why)));
+                continue;
+            }
+        };
+        let lacks = block_on(async { Ok(receiver.lacks().await) })?;
+        let lacks = lacks.map_err(|why| Failure::Failed(format!("channel {}, {}", channel.name, named(&why))))?;
+        faults.extend(lacks.iter().map(|why| fault(named(why))));
+    }
+    Ok(faults)
 }
 
 pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {

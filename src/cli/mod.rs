@@ -55,11 +55,16 @@ enum Command {
     #[command(after_help = "Example: cannula run --config /etc/cannula/cannula.toml")]
     Run,
     /// Check the configuration, every channel and its samples; lists all faults at once
-    #[command(after_help = "Example: cannula check\n         cannula check --schema > cannula.schema.json")]
+    #[command(
+        after_help = "Example: cannula check\n         cannula check --online\n         cannula check --schema > cannula.schema.json"
+    )]
     Check {
         /// Print the JSON schemas of cannula.toml and of channel files instead
         #[arg(long)]
         schema: bool,
+        /// Ask the FHIR servers too whether they can do what is configured; nothing is written there
+        #[arg(long)]
+        online: bool,
     },
     /// Print exactly what a channel would send for a message file, and where each element came from
     #[command(after_help = "Example: cannula try bedside-pumps message.hl7 --destination ehr")]
@@ -204,7 +209,7 @@ fn json_of(fault: &config::Fault) -> serde_json::Value {
 fn dispatch(common: &Common, command: Command) -> Outcome {
     match command {
         Command::Run => run::run(common),
-        Command::Check { schema } => files::check(common, schema),
+        Command::Check { schema, online } => files::check(common, schema, online),
         Command::Try(args) => files::try_message(common, &args),
         Command::Explain { file, channel } => files::explain(common, &file, channel.as_deref()),
         Command::Messages { action } => api::messages(common, action),

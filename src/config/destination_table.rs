@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     channel_file::{Surroundings, filter},
-    fhir_table,
+    fhir_table, profiles,
     reader::Reader,
     source::Problem,
     steps_table, value,
@@ -45,15 +45,19 @@ fn read(
     hashed: &mut Vec<Arc<[u8]>>,
 ) -> Option<Destination> {
     let kind = table.choice("type", &["fhir", "mllp", "file"]);
+    let mapping = table.one("fhir").map(profiles::applied);
+    if let (Some(kind), Some(mapping)) = (kind, &mapping) {
+        mapping.only_for("a destination", kind);
+    }
     let settings = kind.and_then(|kind| {
         table.only_for("a destination", kind);
         match kind {
             "mllp" => mllp(table),
-            "fhir" => fhir_table::read(table, around),
+            "fhir" => fhir_table::read(table, mapping.as_ref()?, around),
             _ => file(table, around),
         }
     });
-    let plan = plan(table, kind, around, hashed);
+    let plan = plan(table, kind, mapping.as_ref(), around, hashed);
     let filter = filter(table, around, hashed);
     let order = table.text("order", order);
     let lanes = table.count("lanes");
@@ -139,6 +143,7 @@ enum Translate {
 fn plan(
     table: &Reader<'_>,
     kind: Option<&str>,
+    mapping: Option<&Reader<'_>>,
     around: &Surroundings<'_>,
     hashed: &mut Vec<Arc<[u8]>>,
 ) -> Option<Plan> {
@@ -154,12 +159,11 @@ fn plan(
         (false, _) => Translate::None,
     });
     check_translate(table, kind, translate);
-    let mapping = table.one("fhir");
     match translate {
         Translate::None => Some(Plan::Unchanged),
         Translate::Repaired => Some(Plan::Steps(Vec::new())),
         Translate::Steps => steps.map(Plan::Steps),
-        Translate::PcdToFhir => pcd_to_fhir(&mapping?, around, hashed).map(Plan::PcdToFhir),
+        Translate::PcdToFhir => pcd_to_fhir(mapping?, around, hashed).map(Plan::PcdToFhir),
     }
 }
 

@@ -8,10 +8,13 @@ use super::{
     source::Problem,
     value,
 };
-use crate::destination::{ClientTls, FhirAuth, FhirSettings, Login, Proof, Secret, Settings, SigningKey};
+use crate::destination::{
+    BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
+    SearchMethod, Secret, Settings, SigningKey, WriteSettings,
+};
 
 /// The server of a destination of type fhir.
-pub(super) fn read(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
+pub(super) fn read(table: &Reader<'_>, mapping: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
     let url = table.text("url", value::base_url);
     let timeout = table.text("timeout", value::some_duration);
     let response_bytes_max = table.text("max_response", value::size_within(1 << 10, 64 << 20));
@@ -22,6 +25,7 @@ pub(super) fn read(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Sett
         false => Some(FhirAuth::None),
     };
     let tls = table.one("tls").and_then(|tls| certificates(&tls, around));
+    let (write, rate) = (write(mapping), mapping.one("rate").and_then(|table| rate(&table)));
     let url = url?;
     if !url.encrypted {
         check_plaintext(table, "url", &url.host, allowed);
@@ -39,8 +43,46 @@ pub(super) fn read(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Sett
         headers,
         auth: auth?,
         tls: tls?,
+        write: write?.into(),
+        rate: rate?,
         ..FhirSettings::new(url.text, timeout?)
     }))
+}
+
+fn write(table: &Reader<'_>) -> Option<WriteSettings> {
+    let idempotency = table.choice("idempotency", &[Idempotency::IfNoneExist, Idempotency::PutId, Idempotency::None]);
+    let bundle = table.choice("bundle", &[BundleMode::Transaction, BundleMode::Batch, BundleMode::Single]);
+    let modes = [PatientMode::Reference, PatientMode::Lookup, PatientMode::ConditionalCreate];
+    let patient = table.choice("patient", &modes);
+    let search = table.choice("search", &[SearchMethod::Post, SearchMethod::Get]);
+    let repeat_search = table.choice("repeat_search", &[RepeatSearch::Identifier, RepeatSearch::Content]);
+    let cache_ttl = table.text("cache", value::duration);
+    let (bundle, patient) = (bundle?, patient?);
+    if bundle != BundleMode::Transaction && patient == PatientMode::Reference {
+        let what = "a patient is found by reference within transactions only";
+        table.problem("patient", Problem::new(what, "write patient = \"lookup\""));
+    }
+    if repeat_search == Some(RepeatSearch::Content) && patient != PatientMode::Lookup {
+        let what = "an observation is found by content only where its patient is known by id";
+        table.problem("repeat_search", Problem::new(what, "write patient = \"lookup\""));
+    }
+    Some(WriteSettings {
+        idempotency: idempotency?,
+        bundle,
+        patient,
+        search: search?,
+        repeat_search: repeat_search?,
+        cache_ttl: cache_ttl?,
+    })
+}
+
+fn rate(table: &Reader<'_>) -> Option<Rate> {
+    let count = |name| match table.has(name) {
+        true => table.count(name).and_then(|count| u32::try_from(count).ok()).map(Some),
+        false => Some(None),
+    };
+    let (per_second, concurrent) = (count("per_second"), count("concurrent"));
+    Some(Rate { per_second: per_second?, concurrent: concurrent? })
 }
 
 fn authorisation(table: &Reader<'_>, plaintext: bool, around: &Surroundings<'_>) -> Option<FhirAuth> {

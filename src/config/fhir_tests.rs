@@ -1,9 +1,12 @@
-//! `auth` and `tls` of FHIR destinations.
+//! What is a FHIR destination's alone: `auth`, `tls`, ways of writing and profiles.
 
 use std::{fs, path::Path};
 
 use super::{Config, Fault, load};
-use crate::destination::{FhirAuth, FhirSettings, Login, Proof, Settings};
+use crate::destination::{
+    BundleMode, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch, SearchMethod,
+    Settings, WriteSettings,
+};
 
 const RSA: &str = include_str!("../../tests/keys/rsa-2048.pem");
 
@@ -118,4 +121,37 @@ fn keys_and_certificates_replaced_on_disk_are_seen() {
     let mut watched: Vec<_> = config.secret_files.iter().map(|file| file.file_name().unwrap().to_owned()).collect();
     watched.sort();
     assert_eq!(watched, ["key.pem", "word"]);
+}
+
+#[test]
+fn a_profile_sets_what_the_file_does_not_say() {
+    let written = |lines: &str| settings(&format!("[destination.fhir]\n{lines}"));
+    assert_eq!(*written("").write, WriteSettings::default());
+    assert_eq!(*written("profile = \"generic\"").write, WriteSettings::default());
+    let epic = written("profile = \"epic\"").write;
+    assert_eq!((epic.idempotency, epic.bundle), (Idempotency::None, BundleMode::Single));
+    assert_eq!((epic.patient, epic.repeat_search), (PatientMode::Lookup, RepeatSearch::Content));
+    let own = written("profile = \"epic\"\nidempotency = \"put-id\"\nrate = { concurrent = 2 }");
+    assert_eq!((own.write.idempotency, own.write.bundle), (Idempotency::PutId, BundleMode::Single));
+    assert_eq!(own.rate, Rate { per_second: None, concurrent: Some(2) });
+    assert_eq!(written("profile = \"athenahealth\"").rate, Rate { per_second: Some(50), concurrent: None });
+    assert_eq!(written("profile = \"oracle-health\"").write.search, SearchMethod::Get);
+    assert_eq!(written("profile = \"hapi\"").write.idempotency, Idempotency::PutId);
+}
+
+#[test]
+fn ways_of_writing_that_cannot_work_together_are_faults() {
+    for (lines, told) in [
+        ("bundle = \"single\"", "within transactions only"),
+        ("bundle = \"batch\"", "write patient = \"lookup\""),
+        ("profile = \"epic\"\npatient = \"reference\"", "within transactions only"),
+        ("idempotency = \"none\"\nrepeat_search = \"content\"", "only where its patient is known by id"),
+        ("idempotency = \"put\"", "write `put-id`"),
+        ("profile = \"epik\"", "write `epic`"),
+        ("rate = { per_second = 0 }", "from 1 to 10000"),
+        ("cache = \"10\"", "not a duration"),
+    ] {
+        let faults = fault(&format!("[destination.fhir]\n{lines}"));
+        assert!(faults.contains(told), "{lines}: {faults}");
+    }
 }

@@ -9,6 +9,7 @@ pub(super) use tolerance::TOLERANCE;
 #[cfg(test)]
 pub(super) use tolerance::TOLERANCE_SENDER;
 
+use super::fhir_keys::{AUTH, BUNDLE, CACHE, CLIENT_TLS, IDEMPOTENCY, PATIENT, PROFILE, RATE, REPEAT_SEARCH, SEARCH};
 use Absent::{Is, Optional, Required};
 use Kind::{Choice, Count, Flag, Map, One, Text, Texts};
 
@@ -63,11 +64,11 @@ pub(super) enum Absent {
     Is(&'static str),
 }
 
-const fn key(name: &'static str, kind: Kind, default: Absent, about: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, default: Absent, about: &'static str) -> Key {
     Key { name, kind, default, about, types: &[] }
 }
 
-const fn of(types: &'static [&'static str], key: Key) -> Key {
+pub(super) const fn of(types: &'static [&'static str], key: Key) -> Key {
     Key { types, ..key }
 }
 
@@ -76,7 +77,7 @@ const fn later(name: &'static str, about: &'static str) -> Key {
 }
 
 const MLLP: &[&str] = &["mllp"];
-const FHIR: &[&str] = &["fhir"];
+pub(super) const FHIR: &[&str] = &["fhir"];
 const FILE: &[&str] = &["file"];
 const NETWORK: &[&str] = &["mllp", "fhir"];
 const MAPPED: &[&str] = &["fhir", "file"];
@@ -465,89 +466,6 @@ pub(super) static DESTINATION: Table = Table {
     ],
 };
 
-const LOGIN: &[&str] = &["smart-backend", "client-secret"];
-
-pub(super) static AUTH: Table = Table {
-    title: "auth",
-    keys: &[
-        key(
-            "type",
-            Choice(&["smart-backend", "client-secret", "basic", "bearer"]),
-            Required,
-            "`smart-backend`: SMART Backend Services, a login by an assertion that a private key signs; `client-secret`: OAuth 2.0 client credentials; `basic`: user and password with each request; `bearer`: a token that does not change.",
-        ),
-        of(LOGIN, key("client_id", Text("text"), Required, "As the EHR registered it.")),
-        of(
-            &["smart-backend"],
-            key(
-                "key",
-                Kind::Secret,
-                Required,
-                "Private key in PEM form: RSA of at least 2048 bits (signs by RS384) or EC P-384 (ES384). `cannula jwks` prints its public half to register.",
-            ),
-        ),
-        of(
-            &["smart-backend"],
-            key(
-                "kid",
-                Text("text"),
-                Optional,
-                "Name of the key in the registered set. Not written: its RFC 7638 thumbprint.",
-            ),
-        ),
-        of(&["client-secret"], key("secret", Kind::Secret, Required, "The client's secret.")),
-        of(
-            &["client-secret"],
-            key(
-                "secret_in",
-                Choice(&["basic", "post"]),
-                Is("basic"),
-                "Where the secret goes: the Authorization header of the login, or its form.",
-            ),
-        ),
-        of(
-            LOGIN,
-            key(
-                "scopes",
-                Texts("scope such as system/Observation.c"),
-                Is(""),
-                "Asked for; none: those the client is registered for.",
-            ),
-        ),
-        of(
-            LOGIN,
-            key(
-                "token_url",
-                Text("URL"),
-                Optional,
-                "Token endpoint. Not written: what `.well-known/smart-configuration` below `url` names.",
-            ),
-        ),
-        of(&["basic"], key("user", Text("text"), Required, "User.")),
-        of(&["basic"], key("password", Kind::Secret, Required, "Password.")),
-        of(&["bearer"], key("token", Kind::Secret, Required, "Token, without the word Bearer.")),
-    ],
-};
-
-pub(super) static CLIENT_TLS: Table = Table {
-    title: "tls",
-    keys: &[
-        key(
-            "ca",
-            Text("file"),
-            Optional,
-            "Certificates in PEM form that are trusted in place of the system's authorities; for the token endpoint too.",
-        ),
-        key(
-            "cert",
-            Text("file"),
-            Optional,
-            "The client's certificate in PEM form, with those between it and its authority.",
-        ),
-        key("key", Text("file"), Optional, "The private key of `cert` in PEM form, unencrypted."),
-    ],
-};
-
 pub(super) static RETRY: Table = Table {
     title: "retry",
     keys: &[
@@ -565,6 +483,14 @@ pub(super) static RETRY: Table = Table {
 pub(super) static FHIR_MAPPING: Table = Table {
     title: "[destination.fhir]",
     keys: &[
+        PROFILE,
+        IDEMPOTENCY,
+        BUNDLE,
+        PATIENT,
+        SEARCH,
+        REPEAT_SEARCH,
+        CACHE,
+        RATE,
         key(
             "unverified_status",
             Choice(&["preliminary", "final"]),
@@ -631,11 +557,7 @@ pub(super) static FHIR_MAPPING: Table = Table {
             Is("observation"),
             "What becomes of alerts (PCD-04, ORU^R40): one Observation each, `preliminary` until it is over, or `final` throughout; or a dead letter.",
         ),
-        later("idempotency", "Other ways than conditional create."),
-        later("patient", "Other ways than a conditional reference."),
-        later("bundle", "Other bundles than one transaction a message."),
         later("statuses", "Other status rules."),
-        later("rate", "Bound on requests a second."),
     ],
 };
 

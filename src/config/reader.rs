@@ -21,6 +21,8 @@ pub(super) struct Reader<'d> {
     pub source: &'d Source,
     table: &'static Table,
     entries: Option<&'d DeTable<'d>>,
+    /// What holds for keys that are not written, before their defaults.
+    preset: Option<&'d DeTable<'d>>,
     /// Where the table begins, for what is missing in it.
     pub at: usize,
     prefix: String,
@@ -51,9 +53,15 @@ impl<'d> Reader<'d> {
         at: usize,
         prefix: String,
     ) -> Reader<'d> {
-        let reader = Reader { source, table, entries, at, prefix };
+        let reader = Reader { source, table, entries, preset: None, at, prefix };
         reader.check_keys();
         reader
+    }
+
+    /// The same, with values for keys that are not written.
+    pub fn with_preset(mut self, preset: &'d DeTable<'d>) -> Reader<'d> {
+        self.preset = Some(preset);
+        self
     }
 
     fn check_keys(&self) {
@@ -97,7 +105,7 @@ impl<'d> Reader<'d> {
 
     /// Where the key's value is, or else the table.
     pub fn place(&self, name: &str) -> usize {
-        self.value(name).map_or(self.at, |value| value.span().start)
+        self.own(name).map_or(self.at, |value| value.span().start)
     }
 
     /// The key's value as written.
@@ -107,12 +115,12 @@ impl<'d> Reader<'d> {
 
     /// Whether the file has the key.
     pub fn is_written(&self, name: &str) -> bool {
-        self.value(name).is_some()
+        self.own(name).is_some()
     }
 
     /// Notes a problem of the key's value.
     pub fn problem(&self, name: &str, problem: Problem) {
-        let span = self.value(name).map_or(self.at..self.at, Spanned::span);
+        let span = self.own(name).map_or(self.at..self.at, Spanned::span);
         self.source.problem(&self.key(name), &span, problem);
     }
 
@@ -274,6 +282,11 @@ impl<'d> Reader<'d> {
     }
 
     fn value(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+        self.own(name).or_else(|| self.preset?.get(name))
+    }
+
+    /// As the file has it.
+    fn own(&self, name: &str) -> Option<&'d Spanned<DeValue<'d>>> {
         debug_assert!(self.described(name).is_some(), "{name} is not described in {}", self.table.title);
         self.entries.and_then(|entries| entries.get(name))
     }

@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use crate::{
     channel::{Channel, Order},
     clock::Clock,
-    destination::{self, Settings},
+    destination::{self, Meter, Settings},
     metrics::Metrics,
     pcd::Identification,
     store::{LaneId, Sequence, Settlement, Store, TO_SENDER},
@@ -338,7 +338,10 @@ impl Delivery {
         let lines = self.lines();
         let kept = lines.by_key.get(key).filter(|line| line.settings.as_ref() == Some(settings));
         let service = kept.and_then(|line| line.control.borrow().service.clone());
-        service.map_or_else(|| destination::open(settings), |service| Ok(service.receiver.clone()))
+        let opened = || {
+            destination::open(settings, &Meter::of(&self.metrics, &key.0, &key.1)).inspect(|new| tell_lacks(key, new))
+        };
+        service.map_or_else(opened, |service| Ok(service.receiver.clone()))
     }
 
     fn apply(&self, configured: Vec<Configured>) -> Result<(), String> {
@@ -506,6 +509,19 @@ impl DestinationStatus {
             dead: 0,
         }
     }
+}
+
+/// Warns of what a receiver cannot do, once it was asked. Its messages are not held back for that: a statement may be wrong.
+fn tell_lacks((channel, destination): &Key, receiver: &Arc<dyn destination::Destination>) {
+    let (channel, destination, receiver) = (channel.clone(), destination.clone(), receiver.clone());
+    tokio::spawn(async move {
+        match receiver.lacks().await {
+            Ok(lacks) => lacks
+                .iter()
+                .for_each(|lacks| warn!(%channel, %destination, lacks, "the receiver cannot do what is configured")),
+            Err(reason) => info!(%channel, %destination, reason, "the receiver was not asked what it can do"),
+        }
+    });
 }
 
 fn way(lanes: u16, order: &Order, identification: &Identification) -> String {

@@ -6,6 +6,7 @@
 
 mod fhir;
 mod file;
+mod meter;
 mod mllp;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -14,7 +15,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::translate::Format;
-pub use fhir::{ClientTls, FhirAuth, FhirSettings, Login, Proof, SigningKey};
+pub use fhir::{
+    BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
+    SearchMethod, SigningKey, WriteSettings,
+};
+pub use meter::Meter;
 
 /// What is sent.
 #[derive(Clone)]
@@ -98,6 +103,11 @@ pub trait Sender: Send {
 pub trait Destination: Send + Sync {
     /// A sender for lane `lane`.
     fn sender(&self, lane: u16) -> Box<dyn Sender>;
+
+    /// What the receiver says it cannot do of what is configured, each with what to do; the error is why it was not asked.
+    fn lacks(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 }
 
 /// Settings by type, resolved.
@@ -150,10 +160,10 @@ impl std::fmt::Debug for Secret {
 }
 
 /// Makes the destination for its settings. Nothing is connected yet; the error names what in the settings cannot work.
-pub fn open(settings: &Settings) -> Result<Arc<dyn Destination>, String> {
+pub fn open(settings: &Settings, meter: &Meter) -> Result<Arc<dyn Destination>, String> {
     Ok(match settings {
         Settings::Mllp(settings) => Arc::new(mllp::Mllp::new(settings.clone())),
-        Settings::Fhir(settings) => Arc::new(fhir::Fhir::new(settings)?),
+        Settings::Fhir(settings) => Arc::new(fhir::Fhir::new(settings, meter)?),
         Settings::File(settings) => Arc::new(file::Directory::new(settings)),
     })
 }

@@ -1,13 +1,16 @@
-//! FHIR servers that want a login.
+//! FHIR servers that want a login, or that take nothing but one resource at a time.
 
 use std::{
+    collections::BTreeSet,
     fs,
     time::{Duration, Instant},
 };
 
 use mllp_test::{
-    Account, Expect, FhirSink, FhirSinkConfig, Kind, Simulation, SimulationConfig, SinkAccount, account::Route,
-    fhir_sink::LoginConfig, sender::SenderConfig,
+    Account, Expect, FhirSink, FhirSinkConfig, Kind, Simulation, SimulationConfig, SinkAccount,
+    account::Route,
+    fhir_sink::{LoginConfig, Record, RecordConfig},
+    sender::SenderConfig,
 };
 use serde_json::Value;
 
@@ -94,4 +97,60 @@ fn jwks_without_a_login_by_key_says_what_to_configure() {
     let site = Site::new(&[("pumps", &channel("http://127.0.0.1:1/fhir", ""))]);
     let (code, printed, error) = site.command(&["jwks"]);
     assert!(code == 1 && printed.is_empty() && error.contains("smart-backend"), "{code} {printed} {error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_any_conditions_has_every_observation_once_after_kill_9() {
+    let record = Record::start(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await.unwrap();
+    let writing = "[destination.fhir]\nidempotency = \"none\"\nbundle = \"single\"\npatient = \"conditional-create\"\n";
+    let mut site = Site::new(&[("pumps", &channel(&record.url(), writing))]);
+    tokio::task::block_in_place(|| site.start());
+    let gateways = send(&site, 200).await;
+    for acknowledged in [40, 90, 140] {
+        all_acknowledged(&gateways, acknowledged).await;
+        tokio::task::block_in_place(|| {
+            site.kill();
+            site.start();
+        });
+    }
+    all_acknowledged(&gateways, 200).await;
+    assert_eq!(gateways.stop().await.naked, 0);
+    tokio::task::block_in_place(|| site.drained());
+    let (dead, observations) = (site.json("/api/dead"), record.all("Observation"));
+    assert_eq!(dead["items"].as_array().unwrap().len(), 0, "{dead}");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let named: BTreeSet<String> = observations.iter().map(|it| text(&it["identifier"][0]["value"])).collect();
+    assert_eq!(named.len(), observations.len(), "an observation is there twice");
+    let sources: BTreeSet<String> = observations.iter().map(|it| text(&it["meta"]["source"])).collect();
+    let stored = site.json("/api/messages?limit=1000");
+    let ids = stored["items"].as_array().unwrap().iter().map(|it| it["id"].as_u64().unwrap());
+    let raw = ids.map(|id| site.get(&format!("/api/messages/{id}/raw")).unwrap().1);
+    let reports = raw.filter(|message| message.contains("ORU^R01"));
+    assert_eq!(sources.len(), reports.count(), "a message is missing");
+    for observation in &observations {
+        let subject = text(&observation["subject"]["reference"]);
+        assert!(record.all("Patient").iter().any(|it| subject == format!("Patient/{}", text(&it["id"]))), "{subject}");
+    }
+    let (devices, identified) = (record.all("Device"), |it: &Value| it["identifier"][0].to_string());
+    assert_eq!(devices.iter().map(identified).collect::<BTreeSet<_>>().len(), devices.len(), "a device is there twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_online_refuses_a_channel_that_its_server_cannot_serve_and_run_only_warns() {
+    let record = Record::start(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await.unwrap();
+    let mut site = Site::new(&[("pumps", &channel(&record.url(), ""))]);
+    tokio::task::block_in_place(|| {
+        let (code, _, error) = site.command(&["check", "--online"]);
+        assert!(code == 64 && error.contains("destination ehr: it has no conditional create"), "{code} {error}");
+        assert_eq!(site.command(&["check"]).0, 0);
+        site.start();
+        site.logged("the receiver cannot do what is configured");
+        site.write_channel("pumps", &channel(&record.url(), "[destination.fhir]\nidempotency = \"none\"\n"));
+        let (code, printed, error) = site.command(&["check", "--online"]);
+        assert_eq!(code, 0, "{printed} {error}");
+        site.write_channel("pumps", &channel("http://127.0.0.1:1/fhir", ""));
+        let (code, _, error) = site.command(&["check", "--online"]);
+        assert!(code == 1 && error.contains("Connection refused"), "{code} {error}");
+    });
+    assert!(record.requests().iter().all(|request| request.starts_with("GET metadata")), "{:?}", record.requests());
 }

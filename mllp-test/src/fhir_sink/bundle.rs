@@ -142,7 +142,7 @@ fn check_references(entries: &[Value]) -> Result<(), ShapeFault> {
     if sound { Ok(()) } else { Err(ShapeFault::DanglingReference) }
 }
 
-fn each_reference<'v>(value: &'v Value, each: &mut impl FnMut(&'v str)) {
+pub fn each_reference<'v>(value: &'v Value, each: &mut impl FnMut(&'v str)) {
     match value {
         Value::Object(object) => object.iter().for_each(|(key, value)| match value.as_str() {
             Some(text) if key == "reference" => each(text),

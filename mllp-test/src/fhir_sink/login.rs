@@ -199,7 +199,7 @@ impl Desk {
 }
 
 /// `application/x-www-form-urlencoded` (RFC 6749 section 2.3.1).
-fn decoded(text: &str) -> String {
+pub fn decoded(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), text.bytes());
     while let Some(byte) = rest.next() {
         let mut hex = || char::from(rest.next()?).to_digit(16);

@@ -5,12 +5,14 @@ mod bundle;
 mod connection;
 mod garble;
 mod login;
+mod record;
 mod script;
 #[cfg(test)]
 mod tests;
 
 pub use garble::Garbling;
 pub use login::LoginConfig;
+pub use record::{Record, RecordConfig, RecordFault};
 pub use script::FhirAction;
 
 use crate::account::{SinkAccount, SinkBook};

@@ -177,12 +177,9 @@ async fn a_faulty_mllp_receiver_gets_every_message_in_order_and_repeats_only_wha
     }
     let taken = Taken::default();
     let address = faulty(taken.clone()).await.to_string();
-    let to = destination::open(&Settings::Mllp(MllpSettings {
-        address,
-        timeout: Duration::from_secs(20),
-        awaits_application: false,
-    }))
-    .unwrap();
+    let settings =
+        Settings::Mllp(MllpSettings { address, timeout: Duration::from_secs(20), awaits_application: false });
+    let to = destination::open(&settings, &destination::Meter::detached()).unwrap();
     // Ids are the store's; the lane is told to the receiver by what is sent.
     let lane_of = expected.clone();
     let quick = Service {

@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use reqwest::{
     StatusCode,
-    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER},
+    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::super::{Refusals, Verdict};
 
@@ -35,7 +36,10 @@ pub(super) struct Answer {
     status: StatusCode,
     retry_after: Option<Duration>,
     typed_json: bool,
+    /// Where the resource is.
+    location: Option<String>,
     body: Body,
+    raw: Vec<u8>,
 }
 
 enum Body {
@@ -43,6 +47,8 @@ enum Body {
     TooLong,
     Response(Vec<Entry>),
     Outcome(Vec<Issue>),
+    /// Another resource.
+    Resource,
     Other,
 }
 
@@ -50,8 +56,9 @@ enum Body {
 struct Resource {
     #[serde(rename = "resourceType")]
     resource_type: String,
+    /// A word in a Bundle; a Device has something else there.
     #[serde(default, rename = "type")]
-    kind: String,
+    kind: Value,
     #[serde(default)]
     entry: Vec<Entry>,
     #[serde(default)]
@@ -63,13 +70,22 @@ struct Entry {
     response: Option<EntryResponse>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct EntryResponse {
     #[serde(default)]
     status: String,
+    location: Option<String>,
+    #[serde(default)]
+    outcome: Outcome,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Default, Deserialize)]
+struct Outcome {
+    #[serde(default)]
+    issue: Vec<Issue>,
+}
+
+#[derive(Clone, Deserialize)]
 struct Issue {
     #[serde(default)]
     severity: String,
@@ -87,7 +103,9 @@ impl Answer {
             status,
             retry_after: retry_after(headers),
             typed_json: content_type.contains("json"),
+            location: text(headers, LOCATION).map(str::to_owned),
             body: Body::Empty,
+            raw: Vec::new(),
         }
     }
 
@@ -96,9 +114,51 @@ impl Answer {
         self.body = match body {
             None => Body::TooLong,
             Some(body) if body.trim_ascii().is_empty() => Body::Empty,
-            Some(body) => parse(&body),
+            Some(body) => {
+                self.raw = body;
+                parse(&self.raw)
+            }
         };
         self
+    }
+
+    /// The body, where it is JSON.
+    pub(super) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.raw).ok()
+    }
+
+    /// Where the server put what was sent: `Observation/4711`.
+    pub(super) fn placed(&self, kind: &str) -> Option<String> {
+        let mut parts = self.location.as_deref()?.split(['/', '?']).skip_while(|part| *part != kind).skip(1);
+        let id = parts.next().filter(|id| !id.is_empty())?;
+        Some(format!("{kind}/{id}"))
+    }
+
+    /// The answer to each entry of a batch, or what is wrong with the whole.
+    pub(super) fn entries(&self, sent: usize, id: u64, refusals: &mut Refusals) -> Result<Vec<Answer>, Verdict> {
+        match &self.body {
+            Body::Response(entries) if self.is_success() && entries.len() == sent => {
+                Ok(entries.iter().map(Entry::answer).collect())
+            }
+            Body::Response(_) if self.is_success() => {
+                Err(Verdict::ambiguous("the answer to the batch has another number of entries than were sent"))
+            }
+            Body::Empty | Body::TooLong if self.is_success() => {
+                Err(Verdict::ambiguous("the answer to the batch does not tell of its entries: raise max_response"))
+            }
+            _ => Err(match self.verdict(id, refusals) {
+                Verdict::Accepted { .. } => Verdict::ambiguous("the answer to the batch is none: check url"),
+                other => other,
+            }),
+        }
+    }
+
+    /// What it means where one resource was sent.
+    pub(super) fn verdict_of_one(&self, id: u64, refusals: &mut Refusals) -> Verdict {
+        match self.body {
+            Body::Resource if self.is_success() => Verdict::Accepted { answer: self.status().to_string() },
+            _ => self.verdict(id, refusals),
+        }
     }
 
     pub(super) fn is_success(&self) -> bool {
@@ -147,13 +207,18 @@ impl Answer {
             Body::TooLong if self.typed_json => {
                 Verdict::Accepted { answer: format!("{}, its body over the limit and unread", self.status()) }
             }
-            Body::TooLong | Body::Other => {
+            Body::TooLong | Body::Resource | Body::Other => {
                 Verdict::ambiguous(format!("{} with a body that is not FHIR: check url", self.status()))
             }
         }
     }
 
-    fn reason(&self, otherwise: &str) -> String {
+    /// How long the server asked every request to wait.
+    pub(super) fn asks_to_wait(&self) -> Option<Duration> {
+        self.retry_after.filter(|_| matches!(self.status(), 429 | 503))
+    }
+
+    pub(super) fn reason(&self, otherwise: &str) -> String {
         let Body::Outcome(issues) = &self.body else { return format!("{}: {otherwise}", self.status()) };
         let told: Vec<String> = issues.iter().filter(|i| i.is_error()).take(ISSUES_MAX).map(Issue::told).collect();
         if told.is_empty() {
@@ -165,10 +230,11 @@ impl Answer {
 
 fn parse(body: &[u8]) -> Body {
     match serde_json::from_slice::<Resource>(body) {
-        Ok(resource) => match (resource.resource_type.as_str(), resource.kind.as_str()) {
+        Ok(resource) => match (resource.resource_type.as_str(), resource.kind.as_str().unwrap_or_default()) {
             ("Bundle", "transaction-response" | "batch-response") => Body::Response(resource.entry),
             ("OperationOutcome", _) => Body::Outcome(resource.issue),
-            _ => Body::Other,
+            ("", _) => Body::Other,
+            _ => Body::Resource,
         },
         Err(_) => Body::Other,
     }
@@ -193,6 +259,21 @@ fn may_pass(status: u16) -> bool {
 }
 
 impl Entry {
+    /// As if it had been sent alone. One without a status says nothing: the server may have taken it.
+    fn answer(&self) -> Answer {
+        let response = self.response.clone();
+        let issues = response.as_ref().map(|response| response.outcome.issue.clone()).unwrap_or_default();
+        let status = self.status().and_then(|status| StatusCode::from_u16(status).ok());
+        Answer {
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            retry_after: None,
+            typed_json: true,
+            location: response.and_then(|response| response.location),
+            body: if issues.is_empty() { Body::Empty } else { Body::Outcome(issues) },
+            raw: Vec::new(),
+        }
+    }
+
     /// `201 Created` → 201.
     fn status(&self) -> Option<u16> {
         self.response.as_ref()?.status.get(..3)?.parse().ok()

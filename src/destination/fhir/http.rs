@@ -16,8 +16,10 @@ use super::{
     answer::Answer,
     auth::Authority,
     egress,
+    rate::Turns,
     settings::{ClientTls, FhirSettings},
 };
+use crate::destination::Meter;
 
 pub(super) const FHIR_JSON: &str = "application/fhir+json";
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
@@ -32,6 +34,7 @@ pub(super) struct Http {
     base: Url,
     response_bytes_max: usize,
     authority: Authority,
+    turns: Turns,
 }
 
 /// One request.
@@ -45,7 +48,7 @@ pub(super) struct Call {
 
 impl Http {
     /// Nothing is connected yet; the error names what in the settings cannot work.
-    pub(super) fn open(settings: &FhirSettings) -> Result<Http, String> {
+    pub(super) fn open(settings: &FhirSettings, meter: &Meter) -> Result<Http, String> {
         let base = base_url(&settings.url)?;
         let built = |builder: ClientBuilder| {
             builder
@@ -55,8 +58,9 @@ impl Http {
         let client = built(builder(settings, &base)?.default_headers(headers(settings)?))?;
         // What the server alone shall get does not go to whoever gives tokens.
         let for_tokens = built(builder(settings, &base)?)?;
-        let authority = Authority::new(&settings.auth, for_tokens, &base)?;
-        Ok(Http { client, base, response_bytes_max: settings.response_bytes_max, authority })
+        let authority = Authority::new(&settings.auth, for_tokens, &base, meter)?;
+        let turns = Turns::new(settings.rate, meter.clone());
+        Ok(Http { client, base, response_bytes_max: settings.response_bytes_max, authority, turns })
     }
 
     /// The answer, or what its absence means. A token that the server refuses is renewed and the request sent once more:
@@ -81,8 +85,12 @@ impl Http {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
+        let _turn = self.turns.next().await?;
         let response = request.send().await.map_err(|error| unanswered(&error))?;
         let head = Answer::head(response.status(), response.headers());
+        if let Some(wait) = head.asks_to_wait() {
+            self.turns.hold(wait);
+        }
         match read_body(response, self.response_bytes_max).await {
             Ok(body) => Ok(head.with_body(body)),
             // The status alone settles a refusal; for a success the body might still have told of one.

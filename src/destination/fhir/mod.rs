@@ -1,78 +1,76 @@
-//! Delivery to a FHIR server: each message is one transaction Bundle, POSTed to the base URL.
+//! Delivery to a FHIR server, in the way it takes resources.
 //!
-//! A request that may have reached the server is `Ambiguous`; the Bundle's conditional creates make the repeat harmless.
-//! A request that may not be made, for want of a login, is `Unavailable`: it waits and no message dies of it.
+//! As translated, a message is one transaction Bundle whose conditional creates make a repeat harmless; `writing` makes
+//! other requests of it for servers that take no such thing. A request that may have reached the server is `Ambiguous`. A
+//! request that may not be made, for want of a login or of a turn, is `Unavailable`: it waits and no message dies of it.
 
 mod answer;
 mod auth;
+mod capability;
 mod egress;
+mod entries;
 mod http;
+mod rate;
+mod search;
 mod settings;
+mod writing;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use reqwest::{
-    Method,
-    header::{HeaderName, HeaderValue},
-};
 
-use super::{Destination, Outgoing, Refusals, Sender, Verdict};
+use super::{Destination, Meter, Outgoing, Sender, Verdict};
 use crate::translate::Format;
 pub use auth::SigningKey;
-use http::{Call, Http};
-pub use settings::{ClientTls, FhirAuth, FhirSettings, Login, Proof};
-
-/// Set where the message may have been sent before.
-const POSSIBLE_REPEAT: HeaderName = HeaderName::from_static("x-cannula-possible-repeat");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use http::Http;
+use search::Searches;
+pub use settings::{
+    BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
+    SearchMethod, WriteSettings,
+};
+use writing::{Server, Writer};
 
 /// A FHIR server.
 pub(super) struct Fhir {
-    http: Arc<Http>,
+    server: Arc<Server>,
 }
 
 impl Fhir {
-    pub(super) fn new(settings: &FhirSettings) -> Result<Fhir, String> {
-        Ok(Fhir { http: Arc::new(Http::open(settings)?) })
+    pub(super) fn new(settings: &FhirSettings, meter: &Meter) -> Result<Fhir, String> {
+        let (write, meter) = (settings.write.clone(), meter.clone());
+        let searches = Searches::new(write.search, write.cache_ttl);
+        let http = Http::open(settings, &meter)?;
+        Ok(Fhir { server: Arc::new(Server { http, settings: write, searches, meter }) })
     }
 }
 
 impl Destination for Fhir {
     fn sender(&self, _lane: u16) -> Box<dyn Sender> {
-        Box::new(Requests { http: self.http.clone(), refusals: Refusals::default() })
+        Box::new(Lane(Writer::new(self.server.clone())))
+    }
+
+    fn lacks(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        Box::pin(capability::missing(&self.server.http, &self.server.settings))
     }
 }
 
 /// One lane's requests.
-struct Requests {
-    http: Arc<Http>,
-    refusals: Refusals,
-}
+struct Lane(Writer);
 
-impl Sender for Requests {
+impl Sender for Lane {
     fn send<'a>(&'a mut self, outgoing: &'a Outgoing) -> BoxFuture<'a, Verdict> {
         Box::pin(async move {
             if outgoing.format != Format::FhirBundle {
                 return Verdict::rejected("a FHIR destination takes Bundles only: set translate = \"pcd-to-fhir\"");
             }
-            match self.http.exchange(&transaction(outgoing)).await {
-                Ok(answer) => answer.verdict(outgoing.id, &mut self.refusals),
-                Err(verdict) => verdict,
-            }
+            self.0.write(outgoing).await
         })
     }
-}
-
-fn transaction(outgoing: &Outgoing) -> Call {
-    let mut headers = vec![(REQUEST_ID, HeaderValue::from(outgoing.id))];
-    if outgoing.possible_repeat {
-        headers.push((POSSIBLE_REPEAT, HeaderValue::from_static("true")));
-    }
-    Call { method: Method::POST, path: String::new(), headers, body: outgoing.body.clone() }
 }
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tls_tests;
+#[cfg(test)]
+mod writing_tests;

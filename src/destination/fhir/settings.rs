@@ -1,6 +1,6 @@
 //! What a FHIR destination is configured with, resolved. Secrets are never shown.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::destination::Secret;
 
@@ -19,6 +19,10 @@ pub struct FhirSettings {
     pub auth: FhirAuth,
     /// Certificates of the connection, and of that to the token endpoint.
     pub tls: ClientTls,
+    /// How resources are written.
+    pub write: Arc<WriteSettings>,
+    /// Bound on requests.
+    pub rate: Rate,
 }
 
 impl FhirSettings {
@@ -31,6 +35,8 @@ impl FhirSettings {
             headers: Vec::new(),
             auth: FhirAuth::None,
             tls: ClientTls::default(),
+            write: Arc::default(),
+            rate: Rate::default(),
         }
     }
 }
@@ -92,4 +98,94 @@ pub struct ClientTls {
     pub ca: Option<Secret>,
     /// The client's certificate chain, then its private key.
     pub identity: Option<Secret>,
+}
+
+/// How resources are written. The default needs a server that has transactions, conditional create and conditional references.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriteSettings {
+    /// What makes a repeat harmless.
+    pub idempotency: Idempotency,
+    /// What one request holds.
+    pub bundle: BundleMode,
+    /// How the patient is named.
+    pub patient: PatientMode,
+    /// How searches are sent.
+    pub search: SearchMethod,
+    /// How an observation that may have been taken is searched for, with [`Idempotency::None`].
+    pub repeat_search: RepeatSearch,
+    /// How long what a search found is believed.
+    pub cache_ttl: Duration,
+}
+
+impl Default for WriteSettings {
+    fn default() -> WriteSettings {
+        WriteSettings {
+            idempotency: Idempotency::IfNoneExist,
+            bundle: BundleMode::Transaction,
+            patient: PatientMode::Reference,
+            search: SearchMethod::Post,
+            repeat_search: RepeatSearch::Identifier,
+            cache_ttl: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What makes a repeat harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idempotency {
+    /// Conditional create.
+    IfNoneExist,
+    /// An id made of the resource's identity, and update-as-create.
+    PutId,
+    /// Nothing at the server: what may have been taken is searched for first.
+    None,
+}
+
+/// What one request holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BundleMode {
+    /// The whole message, all or nothing.
+    Transaction,
+    /// What does not refer to each other, each taken or refused by itself.
+    Batch,
+    /// One resource.
+    Single,
+}
+
+/// How the patient is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatientMode {
+    /// A conditional reference, which the server resolves.
+    Reference,
+    /// Searched for, then named by its id.
+    Lookup,
+    /// Created where the server has none.
+    ConditionalCreate,
+}
+
+/// How searches are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SearchMethod {
+    /// `POST [type]/_search`: identifiers stay out of the URL.
+    Post,
+    /// `GET [type]?…`, for servers that take nothing else.
+    Get,
+}
+
+/// What tells that the server has an observation already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepeatSearch {
+    /// Its identifier.
+    Identifier,
+    /// Its patient, code, time and value.
+    Content,
+}
+
+/// Bound on requests of all lanes together; none where not given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests begun in a second, and at once after a pause.
+    pub per_second: Option<u32>,
+    /// Requests without an answer.
+    pub concurrent: Option<u32>,
 }

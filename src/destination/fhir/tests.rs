@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::destination::Secret;
+use crate::destination::{Meter, Secret};
 
 const BOUND: Duration = Duration::from_secs(20);
 const BUNDLE: &str = r#"{"resourceType":"Bundle","type":"transaction","entry":[]}"#;
@@ -96,7 +96,7 @@ fn settings(url: String, limit: Duration) -> FhirSettings {
 fn sender(address: SocketAddr, limit: Duration) -> Box<dyn Sender> {
     // Refused where another test was first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Fhir::new(&settings(format!("http://{address}/fhir"), limit)).unwrap().sender(0)
+    Fhir::new(&settings(format!("http://{address}/fhir"), limit), &Meter::detached()).unwrap().sender(0)
 }
 
 fn outgoing(id: u64) -> Outgoing {
@@ -225,12 +225,12 @@ fn settings_that_cannot_work_are_refused_and_secrets_are_not_shown() {
         // Numbers are IPv4 addresses to a URL parser.
         "http://2852039166/fhir",
     ] {
-        let fault = Fhir::new(&settings(url.into(), BOUND)).err().expect(url);
+        let fault = Fhir::new(&settings(url.into(), BOUND), &Meter::detached()).err().expect(url);
         assert!(!fault.contains("hunter2"), "{fault}");
     }
     let ok = settings("http://ehr.example/fhir".into(), BOUND);
-    assert!(Fhir::new(&ok).is_ok());
+    assert!(Fhir::new(&ok, &Meter::detached()).is_ok());
     assert!(!format!("{ok:?}").contains("tropic"));
     let bad = FhirSettings { headers: vec![("x".into(), Secret("tropic\n".into()))], ..ok };
-    assert!(!Fhir::new(&bad).err().unwrap().contains("tropic"));
+    assert!(!Fhir::new(&bad, &Meter::detached()).err().unwrap().contains("tropic"));
 }

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::destination::Secret;
+use crate::destination::{Meter, Secret};
 
 const BOUND: Duration = Duration::from_secs(20);
 const RSA: &str = include_str!("../../../tests/keys/rsa-2048.pem");
@@ -92,7 +92,7 @@ async fn send(settings: &FhirSettings) -> Verdict {
         control_id: Bytes::new(),
         possible_repeat: false,
     };
-    let mut sender = Fhir::new(settings).unwrap().sender(0);
+    let mut sender = Fhir::new(settings, &Meter::detached()).unwrap().sender(0);
     tokio::time::timeout(BOUND, sender.send(&outgoing)).await.unwrap()
 }
 
@@ -174,7 +174,7 @@ fn certificates_that_cannot_work_are_refused_and_not_shown() {
     ] {
         let settings =
             FhirSettings { tls: ClientTls { ca, identity }, ..FhirSettings::new("https://ehr.example/fhir", BOUND) };
-        let fault = Fhir::new(&settings).err().expect("refused");
+        let fault = Fhir::new(&settings, &Meter::detached()).err().expect("refused");
         assert!(!fault.contains("hunter2") && !fault.contains("BEGIN"), "{fault}");
     }
 }

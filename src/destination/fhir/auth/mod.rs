@@ -13,6 +13,7 @@ use reqwest::{Client, Url, header::HeaderValue};
 
 use super::super::Verdict;
 use super::settings::FhirAuth;
+use crate::destination::Meter;
 pub use key::SigningKey;
 use token::Tokens;
 
@@ -28,14 +29,14 @@ pub(super) enum Authority {
 
 impl Authority {
     /// `client` is for the token endpoint alone. The error names what in the settings cannot work.
-    pub(super) fn new(auth: &FhirAuth, client: Client, base: &Url) -> Result<Authority, String> {
+    pub(super) fn new(auth: &FhirAuth, client: Client, base: &Url, meter: &Meter) -> Result<Authority, String> {
         Ok(match auth {
             FhirAuth::None => Authority::Nobody,
             FhirAuth::Basic { user, password } => {
                 Authority::Fixed(header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.0))))?)
             }
             FhirAuth::Bearer { token } => Authority::Fixed(header(&format!("Bearer {}", token.0))?),
-            FhirAuth::Login(login) => Authority::Tokens(Box::new(Tokens::new(login, client, base)?)),
+            FhirAuth::Login(login) => Authority::Tokens(Box::new(Tokens::new(login, client, base, meter)?)),
         })
     }
 

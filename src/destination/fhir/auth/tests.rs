@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::super::{Fhir, FhirAuth, FhirSettings, Login, Proof, SigningKey};
 use crate::{
-    destination::{Destination, Outgoing, Secret, Verdict},
+    destination::{Destination, Meter, Outgoing, Secret, Verdict},
     translate::Format,
 };
 
@@ -54,7 +54,7 @@ async fn sink(login: LoginConfig) -> FhirSink {
 fn fhir(sink: &FhirSink, login: Login) -> Fhir {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = FhirSettings { auth: FhirAuth::Login(login), ..FhirSettings::new(sink.url(), BOUND) };
-    Fhir::new(&settings).unwrap()
+    Fhir::new(&settings, &Meter::detached()).unwrap()
 }
 
 fn outgoing(id: u64) -> Outgoing {
@@ -234,6 +234,6 @@ fn a_token_url_where_no_secret_may_go_is_refused() {
     ] {
         let login = Login { token_url: Some(token_url.into()), ..login(by_key(RSA)) };
         let settings = FhirSettings { auth: FhirAuth::Login(login), ..FhirSettings::new(base, BOUND) };
-        assert!(Fhir::new(&settings).err().unwrap().starts_with("auth.token_url"), "{token_url}");
+        assert!(Fhir::new(&settings, &Meter::detached()).err().unwrap().starts_with("auth.token_url"), "{token_url}");
     }
 }

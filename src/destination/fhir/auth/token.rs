@@ -30,6 +30,7 @@ use super::{
     header,
     key::SigningKey,
 };
+use crate::destination::Meter;
 
 /// SMART allows five minutes; the rest is for clocks that differ.
 const ASSERTION_SECONDS: i64 = 240;
@@ -50,6 +51,7 @@ pub(in super::super) struct Tokens {
     discovery: Url,
     configured: Option<Endpoint>,
     state: Mutex<State>,
+    meter: Meter,
 }
 
 #[derive(Default)]
@@ -74,7 +76,7 @@ struct Token {
 }
 
 impl Tokens {
-    pub(super) fn new(login: &Login, client: Client, base: &Url) -> Result<Tokens, String> {
+    pub(super) fn new(login: &Login, client: Client, base: &Url, meter: &Meter) -> Result<Tokens, String> {
         let key = match &login.proof {
             Proof::Key { pem, kid } => {
                 let fault = |fault| format!("auth.key: {fault}");
@@ -86,7 +88,15 @@ impl Tokens {
         let discovery = Url::parse(&discovery).map_err(|error| format!("url: {error}"))?;
         let configured = login.token_url.as_deref().map(|text| endpoint(text, base)).transpose();
         let configured = configured.map_err(|fault| format!("auth.token_url {fault}"))?;
-        Ok(Tokens { login: login.clone(), key, client, discovery, configured, state: Mutex::default() })
+        Ok(Tokens {
+            login: login.clone(),
+            key,
+            client,
+            discovery,
+            configured,
+            state: Mutex::default(),
+            meter: meter.clone(),
+        })
     }
 
     pub(super) async fn header(&self) -> Result<HeaderValue, Verdict> {
@@ -98,7 +108,9 @@ impl Tokens {
         if let Some((_, failure)) = state.failure.as_ref().filter(|(at, _)| now.duration_since(*at) < FAILURE_KEPT) {
             return Err(failure.clone());
         }
-        match self.log_in(&mut state).await {
+        let outcome = self.log_in(&mut state).await;
+        self.meter.logged_in(outcome.is_ok());
+        match outcome {
             Ok(token) => {
                 let header = token.header.clone();
                 *state = State { token: Some(token), failure: None, endpoint: state.endpoint.take() };

@@ -1,0 +1,404 @@
+//! A small FHIR R4 server that keeps what it is given, so that a test can read the record back: transactions, batches,
+//! single writes, conditional ones, searches. It takes no resource that refers to nothing, and can lack what real servers
+//! lack.
+
+use super::connection::{Killable, Switch};
+use super::login::decoded;
+use super::{fhir, outcome};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// What a record lacks; nothing by default.
+#[derive(Debug, Clone, Default)]
+pub struct RecordConfig {
+    /// It does not look at `ifNoneExist`.
+    pub ignores_conditions: bool,
+    /// It takes no `POST [type]/_search`.
+    pub refuses_post_search: bool,
+    /// It does not tell where it put what it took.
+    pub hides_locations: bool,
+}
+
+/// What goes wrong with one write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordFault {
+    /// Refused whole, with this status.
+    Status(u16),
+    /// Refused with 429 and this Retry-After.
+    Wait(u64),
+    /// Taken, and the connection closed without an answer.
+    DropAfterCommit,
+    /// In a batch: this entry is refused with this status.
+    Entry(usize, u16),
+}
+
+/// A running record. It ends when dropped.
+#[derive(Debug)]
+pub struct Record {
+    address: SocketAddr,
+    kept: Arc<Mutex<Kept>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    config: RecordConfig,
+    /// By `Type/id`.
+    resources: BTreeMap<String, Value>,
+    last_id: u64,
+    /// `POST Observation` for each request, in order, without bodies.
+    requests: Vec<String>,
+    writes: u64,
+    faults: HashMap<u64, RecordFault>,
+}
+
+/// Status and place of what was written.
+type Written = Result<(u16, String), (u16, &'static str)>;
+
+impl Record {
+    /// Listens on loopback.
+    pub async fn start(config: RecordConfig) -> std::io::Result<Record> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let kept = Arc::new(Mutex::new(Kept { config, ..Kept::default() }));
+        let app = Router::new().fallback(answer).with_state(kept.clone());
+        let service = app.into_make_service_with_connect_info::<Switch>();
+        let task = tokio::spawn(async move {
+            let _ = axum::serve(Killable(listener), service).await;
+        });
+        Ok(Record { address, kept, task })
+    }
+
+    /// The base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}/fhir", self.address)
+    }
+
+    /// Puts a resource there; its literal reference.
+    pub fn put(&self, resource: Value) -> String {
+        let mut kept = crate::lock(&self.kept);
+        let kind = resource["resourceType"].as_str().unwrap_or_default().to_owned();
+        kept.create(&kind, resource)
+    }
+
+    /// Takes a resource away.
+    pub fn remove(&self, reference: &str) {
+        crate::lock(&self.kept).resources.remove(reference);
+    }
+
+    /// Everything of one type.
+    pub fn all(&self, kind: &str) -> Vec<Value> {
+        crate::lock(&self.kept).of(kind).map(|(_, resource)| resource.clone()).collect()
+    }
+
+    /// Requests so far: method and path, with the query.
+    pub fn requests(&self) -> Vec<String> {
+        crate::lock(&self.kept).requests.clone()
+    }
+
+    /// What goes wrong with the `nth` write from the start, from 1.
+    pub fn fault(&self, nth: u64, fault: RecordFault) {
+        crate::lock(&self.kept).faults.insert(nth, fault);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(
+    State(kept): State<Arc<Mutex<Kept>>>,
+    ConnectInfo(switch): ConnectInfo<Switch>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut kept = crate::lock(&kept);
+    let path = uri.path().trim_start_matches("/fhir").trim_start_matches('/').to_owned();
+    let query = uri.query().unwrap_or_default().to_owned();
+    let mark = if query.is_empty() { "" } else { "?" };
+    kept.requests.push(format!("{method} {path}{mark}{query}"));
+    if path == "metadata" {
+        return fhir(StatusCode::OK, &kept.statement());
+    }
+    if let Some(kind) = path.strip_suffix("/_search") {
+        if kept.config.refuses_post_search {
+            return refused(405, "not-supported");
+        }
+        return fhir(StatusCode::OK, &kept.search(kind, &String::from_utf8_lossy(&body)));
+    }
+    if method == Method::GET {
+        return fhir(StatusCode::OK, &kept.search(&path, &query));
+    }
+    kept.writes += 1;
+    let nth = kept.writes;
+    let fault = kept.faults.get(&nth).copied();
+    match fault {
+        Some(RecordFault::Status(status)) => return refused(status, "processing"),
+        Some(RecordFault::Wait(seconds)) => {
+            let mut response = refused(429, "throttled");
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            return response;
+        }
+        _ => {}
+    }
+    let Ok(resource) = serde_json::from_slice::<Value>(&body) else { return refused(400, "structure") };
+    let response = if path.is_empty() {
+        kept.bundle(&resource, fault)
+    } else {
+        let condition = headers.get("if-none-exist").and_then(|value| value.to_str().ok());
+        let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+        kept.single(&method, &target, condition, resource)
+    };
+    if fault == Some(RecordFault::DropAfterCommit) { switch.kill() } else { response }
+}
+
+fn refused(status: u16, code: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    outcome(status, code, "Bundle.entry[0].resource", "the record refuses it")
+}
+
+impl Kept {
+    fn of<'k>(&'k self, kind: &'k str) -> impl Iterator<Item = (&'k String, &'k Value)> {
+        self.resources.iter().filter(move |(_, resource)| resource["resourceType"] == kind)
+    }
+
+    fn create(&mut self, kind: &str, mut resource: Value) -> String {
+        self.last_id += 1;
+        let id = format!("{}", 1000 + self.last_id);
+        resource["id"] = json!(id);
+        let reference = format!("{kind}/{id}");
+        self.resources.insert(reference.clone(), resource);
+        reference
+    }
+
+    /// The references of what a percent-encoded query finds.
+    fn find(&self, kind: &str, query: &str) -> Vec<String> {
+        let parameters: Vec<(String, String)> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), decoded(value)))
+            .collect();
+        let fits = |resource: &Value| parameters.iter().all(|(name, value)| fits(resource, name, value));
+        self.of(kind).filter(|(_, resource)| fits(resource)).map(|(reference, _)| reference.clone()).collect()
+    }
+
+    fn search(&self, kind: &str, query: &str) -> Value {
+        let found = self.find(kind, query).into_iter();
+        let entries: Vec<Value> =
+            found.map(|it| json!({ "resource": self.resources[&it], "search": { "mode": "match" } })).collect();
+        json!({ "resourceType": "Bundle", "type": "searchset", "total": entries.len(), "entry": entries })
+    }
+
+    fn single(&mut self, method: &Method, target: &str, condition: Option<&str>, resource: Value) -> Response {
+        let written = self.write(method.as_str(), target, condition, resource);
+        match written {
+            Err((status, code)) => refused(status, code),
+            Ok((status, place)) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+                let mut response = Response::new(axum::body::Body::empty());
+                *response.status_mut() = status;
+                if !self.config.hides_locations
+                    && let Ok(place) = HeaderValue::from_str(&format!("http://record/fhir/{place}/_history/1"))
+                {
+                    response.headers_mut().insert(header::LOCATION, place);
+                }
+                response
+            }
+        }
+    }
+
+    /// One write, as an entry of a batch or alone.
+    fn write(&mut self, method: &str, target: &str, condition: Option<&str>, resource: Value) -> Written {
+        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let (kind, id) = path.split_once('/').map_or((path, None), |(kind, id)| (kind, Some(id)));
+        if resource["resourceType"] != *kind {
+            return Err((400, "invalid"));
+        }
+        if !self.refers_to_what_is_there(&resource) {
+            return Err((422, "not-found"));
+        }
+        match (method, query, id) {
+            ("POST", None, None) => match condition.filter(|_| !self.config.ignores_conditions) {
+                None => Ok((201, self.create(kind, resource))),
+                Some(query) => match self.find(kind, query).as_slice() {
+                    [] => Ok((201, self.create(kind, resource))),
+                    [one] => Ok((200, one.clone())),
+                    _ => Err((412, "multiple-matches")),
+                },
+            },
+            ("PUT", Some(query), None) if !self.config.ignores_conditions => match self.find(kind, query).as_slice() {
+                [] => Ok((201, self.create(kind, resource))),
+                [one] => Ok((200, self.replace(one.clone(), resource))),
+                _ => Err((412, "multiple-matches")),
+            },
+            ("PUT", None, Some(id)) if resource["id"] == *id => {
+                let reference = format!("{kind}/{id}");
+                let status = if self.resources.contains_key(&reference) { 200 } else { 201 };
+                Ok((status, self.replace(reference, resource)))
+            }
+            _ => Err((400, "not-supported")),
+        }
+    }
+
+    fn replace(&mut self, reference: String, mut resource: Value) -> String {
+        resource["id"] = json!(reference.split('/').nth(1));
+        self.resources.insert(reference.clone(), resource);
+        reference
+    }
+
+    fn refers_to_what_is_there(&self, resource: &Value) -> bool {
+        let mut there = true;
+        super::bundle::each_reference(resource, &mut |reference| there &= self.resources.contains_key(reference));
+        there
+    }
+
+    fn bundle(&mut self, bundle: &Value, fault: Option<RecordFault>) -> Response {
+        let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
+        let written = match bundle["type"].as_str() {
+            Some("batch") => self.batch(&entries, fault),
+            Some("transaction") => match self.transaction(entries) {
+                Ok(written) => written.into_iter().map(Ok).collect(),
+                Err((status, code)) => return refused(status, code),
+            },
+            _ => return refused(400, "invalid"),
+        };
+        let response = |written: &Written| match written {
+            Ok((status, _)) if self.config.hides_locations => json!({ "status": status.to_string() }),
+            Ok((status, place)) => {
+                json!({ "status": format!("{status} OK"), "location": format!("{place}/_history/1") })
+            }
+            Err((status, code)) => json!({ "status": format!("{status} No"), "outcome": {
+                "resourceType": "OperationOutcome", "issue": [{ "severity": "error", "code": code }] } }),
+        };
+        let entries: Vec<Value> = written.iter().map(|written| json!({ "response": response(written) })).collect();
+        let kind = format!("{}-response", bundle["type"].as_str().unwrap_or_default());
+        fhir(StatusCode::OK, &json!({ "resourceType": "Bundle", "type": kind, "entry": entries }))
+    }
+
+    fn batch(&mut self, entries: &[Value], fault: Option<RecordFault>) -> Vec<Written> {
+        let mut written = Vec::new();
+        for (at, entry) in entries.iter().enumerate() {
+            written.push(match fault {
+                Some(RecordFault::Entry(n, status)) if n == at => Err((status, "business-rule")),
+                _ => self.entry(entry, entry["resource"].clone()),
+            });
+        }
+        written
+    }
+
+    fn entry(&mut self, entry: &Value, resource: Value) -> Written {
+        let request = &entry["request"];
+        let text = |name: &str| request[name].as_str();
+        self.write(text("method").unwrap_or_default(), text("url").unwrap_or_default(), text("ifNoneExist"), resource)
+    }
+
+    /// All or nothing: references between entries and conditional ones are resolved first, in the order of the entries.
+    fn transaction(&mut self, entries: Vec<Value>) -> Result<Vec<(u16, String)>, (u16, &'static str)> {
+        let before = (self.resources.clone(), self.last_id);
+        let written = self.try_transaction(entries);
+        if written.is_err() {
+            (self.resources, self.last_id) = before;
+        }
+        written
+    }
+
+    fn try_transaction(&mut self, entries: Vec<Value>) -> Result<Vec<(u16, String)>, (u16, &'static str)> {
+        let mut places: HashMap<String, String> = HashMap::new();
+        let mut written: Vec<Option<(u16, String)>> = vec![None; entries.len()];
+        // What refers to another entry comes after it.
+        while written.iter().any(Option::is_none) {
+            let before = places.len();
+            let open = written.iter().filter(|it| it.is_none()).count();
+            for (at, entry) in entries.iter().enumerate().filter(|(at, _)| written[*at].is_none()).collect::<Vec<_>>() {
+                let mut resource = entry["resource"].clone();
+                if !self.resolve(&mut resource, &places)? {
+                    continue;
+                }
+                let (status, place) = self.entry(entry, resource)?;
+                if let Some(full_url) = entry["fullUrl"].as_str() {
+                    places.insert(full_url.to_owned(), place.clone());
+                }
+                written[at] = Some((status, place));
+            }
+            let is_stuck = written.iter().filter(|it| it.is_none()).count() == open;
+            if is_stuck && places.len() == before {
+                return Err((400, "invalid"));
+            }
+        }
+        Ok(written.into_iter().flatten().collect())
+    }
+
+    /// False where it refers to an entry that is not written yet.
+    fn resolve(&self, resource: &mut Value, places: &HashMap<String, String>) -> Result<bool, (u16, &'static str)> {
+        let mut found = Vec::new();
+        super::bundle::each_reference(resource, &mut |reference| found.push(reference.to_owned()));
+        for reference in found {
+            let place = if reference.starts_with("urn:uuid:") {
+                match places.get(&reference) {
+                    Some(place) => place.clone(),
+                    None => return Ok(false),
+                }
+            } else if let Some((kind, query)) = reference.split_once('?') {
+                match self.find(kind, query).as_slice() {
+                    [one] => one.clone(),
+                    _ => return Err((412, "multiple-matches")),
+                }
+            } else {
+                continue;
+            };
+            refer(resource, &reference, &place);
+        }
+        Ok(true)
+    }
+
+    fn statement(&self) -> Value {
+        let resource = |kind: &str| {
+            json!({ "type": kind, "conditionalCreate": !self.config.ignores_conditions, "updateCreate": true,
+                "interaction": [{ "code": "create" }, { "code": "update" }, { "code": "search-type" }] })
+        };
+        let resources = ["Observation", "Patient", "Device", "Provenance"].map(resource);
+        json!({ "resourceType": "CapabilityStatement", "status": "active", "kind": "instance", "fhirVersion": "4.0.1",
+            "rest": [{ "mode": "server", "interaction": [{ "code": "transaction" }, { "code": "batch" }],
+                "resource": resources }] })
+    }
+}
+
+fn fits(resource: &Value, name: &str, value: &str) -> bool {
+    let tokens = |list: &Value, code: &str| -> Vec<String> {
+        let list = list.as_array().cloned().unwrap_or_default();
+        let text = |it: &Value, name: &str| it[name].as_str().unwrap_or_default().to_owned();
+        list.iter().map(|it| format!("{}|{}", text(it, "system"), text(it, code))).collect()
+    };
+    match name {
+        "identifier" => tokens(&resource["identifier"], "value").iter().any(|it| it == value),
+        "_tag" => tokens(&resource["meta"]["tag"], "code").iter().any(|it| it == value),
+        "code" => tokens(&resource["code"]["coding"], "code").iter().any(|it| it == value),
+        "patient" => resource["subject"]["reference"] == *value,
+        "date" => resource["effectiveDateTime"].as_str() == value.strip_prefix("eq"),
+        _ => false,
+    }
+}
+
+fn refer(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::Object(members) => members.iter_mut().for_each(|(name, value)| match value.as_str() {
+            Some(text) if name == "reference" && text == from => *value = json!(to),
+            _ => refer(value, from, to),
+        }),
+        Value::Array(values) => values.iter_mut().for_each(|value| refer(value, from, to)),
+        _ => {}
+    }
+}

@@ -1,0 +1,144 @@
+//! Whether a server can do what a destination needs of it, as its CapabilityStatement says.
+//!
+//! A statement that cannot be read, or that does not say, proves nothing and refuses nothing.
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{
+    super::Verdict,
+    http::{Call, Http},
+    settings::{BundleMode, Idempotency, PatientMode, WriteSettings},
+};
+
+/// What is missing, each with what to do; the error is why the statement could not be read.
+pub(super) async fn missing(http: &Http, settings: &WriteSettings) -> Result<Vec<String>, String> {
+    let call = Call { method: Method::GET, path: "metadata".to_owned(), headers: Vec::new(), body: Bytes::new() };
+    let answer = http.exchange(&call).await.map_err(|verdict| match verdict {
+        Verdict::Unavailable { reason, .. } | Verdict::Ambiguous { reason } | Verdict::Rejected { reason } => reason,
+        Verdict::Accepted { answer } => answer,
+    })?;
+    if !answer.is_success() {
+        return Err(format!("metadata: {}", answer.reason("no CapabilityStatement")));
+    }
+    let statement = answer.json().filter(|statement| statement["resourceType"] == "CapabilityStatement");
+    let statement = statement.ok_or("metadata is no CapabilityStatement, or is longer than max_response: check url")?;
+    Ok(lacks(&statement, settings))
+}
+
+fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
+    let mut lacks = Vec::new();
+    let version = statement["fhirVersion"].as_str().unwrap_or("4.0.1");
+    if !version.starts_with("4.0") {
+        lacks.push(format!("it speaks FHIR {version}: set url to its R4 (4.0.1) base"));
+    }
+    let rest = &statement["rest"][0];
+    let codes = |of: &Value| of["interaction"].as_array().cloned();
+    let has =
+        |all: &Option<Vec<Value>>, code: &str| all.as_ref().is_none_or(|all| all.iter().any(|it| it["code"] == code));
+    let system = codes(rest);
+    match settings.bundle {
+        BundleMode::Transaction if !has(&system, "transaction") => {
+            lacks.push(
+                "it takes no transactions: set bundle = \"batch\" or \"single\", and patient = \"lookup\"".to_owned(),
+            );
+        }
+        BundleMode::Batch if !has(&system, "batch") => {
+            lacks.push("it takes no batches: set bundle = \"single\"".to_owned())
+        }
+        _ => {}
+    }
+    let Some(resources) = rest["resource"].as_array() else { return lacks };
+    let of = |kind: &str| resources.iter().find(|resource| resource["type"] == kind);
+    match of("Observation") {
+        None => lacks.push("it has no Observation: ask who runs it".to_owned()),
+        Some(observation) => {
+            let interactions = codes(observation);
+            if settings.idempotency != Idempotency::PutId && !has(&interactions, "create") {
+                lacks.push("it does not create Observation: ask who runs it for Observation.create".to_owned());
+            }
+            if settings.idempotency == Idempotency::IfNoneExist && observation["conditionalCreate"] == false {
+                lacks.push("it has no conditional create: set idempotency = \"put-id\" or \"none\"".to_owned());
+            }
+            if settings.idempotency == Idempotency::PutId
+                && (observation["updateCreate"] == false || !has(&interactions, "update"))
+            {
+                lacks
+                    .push("it does not create what is put: set idempotency = \"if-none-exist\" or \"none\"".to_owned());
+            }
+            if settings.idempotency == Idempotency::None && !has(&interactions, "search-type") {
+                lacks.push(
+                    "Observation cannot be searched, so what may have been sent would be sent twice: ask who runs it"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    let patient = of("Patient");
+    if settings.patient == PatientMode::Lookup && !patient.is_some_and(|patient| has(&codes(patient), "search-type")) {
+        lacks.push("Patient cannot be searched: set patient = \"reference\", or ask who runs it".to_owned());
+    }
+    if settings.patient == PatientMode::ConditionalCreate
+        && !patient.is_some_and(|patient| has(&codes(patient), "create"))
+    {
+        lacks.push("it does not create Patient: set patient = \"lookup\"".to_owned());
+    }
+    lacks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn statement(change: impl Fn(&mut Value)) -> Value {
+        let resource = |kind: &str| {
+            json!({ "type": kind, "conditionalCreate": true, "updateCreate": true,
+                "interaction": [{ "code": "create" }, { "code": "update" }, { "code": "search-type" }] })
+        };
+        let mut statement = json!({ "resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": [{
+            "interaction": [{ "code": "transaction" }, { "code": "batch" }],
+            "resource": [resource("Observation"), resource("Patient")] }] });
+        change(&mut statement);
+        statement
+    }
+
+    #[test]
+    fn each_thing_a_destination_needs_and_the_server_lacks_is_told_with_its_remedy() {
+        let defaults = WriteSettings::default();
+        assert_eq!(lacks(&statement(|_| {}), &defaults), Vec::<String>::new());
+        let lookup = WriteSettings { patient: PatientMode::Lookup, ..defaults.clone() };
+        let create = WriteSettings { patient: PatientMode::ConditionalCreate, ..defaults.clone() };
+        let batch = WriteSettings { bundle: BundleMode::Batch, ..lookup.clone() };
+        let put = WriteSettings { idempotency: Idempotency::PutId, ..defaults.clone() };
+        let none = WriteSettings { idempotency: Idempotency::None, ..defaults.clone() };
+        type Change = fn(&mut Value);
+        let table: [(&WriteSettings, Change, &str); 10] = [
+            (&defaults, |it| it["fhirVersion"] = "5.0.0".into(), "FHIR 5.0.0"),
+            (&defaults, |it| it["rest"][0]["interaction"] = json!([]), "no transactions"),
+            (&batch, |it| it["rest"][0]["interaction"] = json!([{ "code": "transaction" }]), "no batches"),
+            (&defaults, |it| it["rest"][0]["resource"] = json!([]), "no Observation"),
+            (
+                &defaults,
+                |it| it["rest"][0]["resource"][0]["interaction"] = json!([{ "code": "read" }]),
+                "Observation.create",
+            ),
+            (&defaults, |it| it["rest"][0]["resource"][0]["conditionalCreate"] = false.into(), "no conditional create"),
+            (&put, |it| it["rest"][0]["resource"][0]["updateCreate"] = false.into(), "does not create what is put"),
+            (&none, |it| it["rest"][0]["resource"][0]["interaction"] = json!([{ "code": "create" }]), "sent twice"),
+            (&lookup, |it| it["rest"][0]["resource"][1]["interaction"] = json!([]), "Patient cannot be searched"),
+            (&create, |it| it["rest"][0]["resource"][1]["interaction"] = json!([]), "does not create Patient"),
+        ];
+        for (settings, change, told) in table {
+            let lacks = lacks(&statement(change), settings);
+            assert!(lacks.len() == 1 && lacks[0].contains(told), "{told}: {lacks:?}");
+        }
+    }
+
+    #[test]
+    fn a_statement_that_does_not_say_refuses_nothing() {
+        let silent = json!({ "resourceType": "CapabilityStatement", "rest": [{ "mode": "server" }] });
+        assert!(lacks(&silent, &WriteSettings::default()).is_empty());
+    }
+}

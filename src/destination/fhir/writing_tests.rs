@@ -1,0 +1,335 @@
+//! Every way of writing against a record that is read back.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mllp_test::fhir_sink::{Record, RecordConfig, RecordFault};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::*;
+use crate::metrics::Metrics;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+fn uuid(n: u8) -> String {
+    format!("urn:uuid:00000000-0000-4000-8000-0000000000{n:02}")
+}
+
+fn observation(n: u8, value: &str) -> Value {
+    let number: Value = serde_json::from_str(value).unwrap();
+    json!({
+        "fullUrl": uuid(n),
+        "resource": {
+            "resourceType": "Observation", "status": "final",
+            "identifier": [{ "system": "urn:x", "value": format!("obs-{n}") }],
+            "code": { "coding": [{ "system": "urn:mdc", "code": format!("{n}") }] },
+            "subject": { "reference": "Patient?identifier=urn:mrn%7C4711" },
+            "effectiveDateTime": "2026-03-01T12:00:00+01:00",
+            "device": { "reference": uuid(1) },
+            "valueQuantity": { "value": number },
+        },
+        "request": { "method": "POST", "url": "Observation", "ifNoneExist": format!("identifier=urn:x%7Cobs-{n}") },
+    })
+}
+
+fn bundle() -> Value {
+    json!({ "resourceType": "Bundle", "type": "transaction", "entry": [
+        {
+            "fullUrl": uuid(1),
+            "resource": { "resourceType": "Device", "identifier": [{ "system": "urn:x", "value": "pump" }] },
+            "request": { "method": "POST", "url": "Device", "ifNoneExist": "identifier=urn:x%7Cpump" },
+        },
+        observation(2, "5.60"),
+        observation(3, "0.1000000000000000000000001"),
+    ] })
+}
+
+fn outgoing(bundle: &Value, possible_repeat: bool) -> Outgoing {
+    Outgoing {
+        id: 41,
+        body: Bytes::from(bundle.to_string()),
+        format: Format::FhirBundle,
+        control_id: Bytes::new(),
+        possible_repeat,
+    }
+}
+
+fn fhir(record: &Record, write: WriteSettings) -> Fhir {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let settings = FhirSettings { write: write.into(), ..FhirSettings::new(record.url(), BOUND) };
+    Fhir::new(&settings, &Meter::of(&Metrics::new().unwrap(), "pumps", "ehr")).unwrap()
+}
+
+async fn send(sender: &mut Box<dyn Sender>, bundle: &Value, possible_repeat: bool) -> Verdict {
+    timeout(BOUND, sender.send(&outgoing(bundle, possible_repeat))).await.unwrap()
+}
+
+fn is_accepted(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Accepted { .. })
+}
+
+fn reason(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Rejected { reason } | Verdict::Unavailable { reason, .. } | Verdict::Ambiguous { reason } => {
+            assert!(!reason.contains("4711"), "{reason}");
+            reason
+        }
+        Verdict::Accepted { answer } => panic!("accepted: {answer}"),
+    }
+}
+
+fn patient() -> Value {
+    json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:mrn", "value": "4711" }] })
+}
+
+/// A record that has the patient.
+async fn record(config: RecordConfig) -> Record {
+    let record = Record::start(config).await.unwrap();
+    record.put(patient());
+    record
+}
+
+fn write(idempotency: Idempotency, bundle: BundleMode, patient: PatientMode) -> WriteSettings {
+    WriteSettings { idempotency, bundle, patient, ..WriteSettings::default() }
+}
+
+/// Both observations once, of the patient and the device that are there, digit for digit.
+fn assert_right(record: &Record, how: &str) {
+    let (observations, devices, patients) = (record.all("Observation"), record.all("Device"), record.all("Patient"));
+    let requests = record.requests();
+    assert_eq!((observations.len(), devices.len(), patients.len()), (2, 1, 1), "{how}: {requests:#?}");
+    let reference = |resource: &Value| {
+        format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap())
+    };
+    for observation in &observations {
+        assert_eq!(observation["subject"]["reference"], reference(&patients[0]), "{how}");
+        assert_eq!(observation["device"]["reference"], reference(&devices[0]), "{how}");
+    }
+    let mut values: Vec<String> = observations.iter().map(|it| it["valueQuantity"]["value"].to_string()).collect();
+    values.sort();
+    assert_eq!(values, ["0.1000000000000000000000001", "5.60"], "{how}");
+}
+
+fn ways() -> Vec<WriteSettings> {
+    let mut ways = Vec::new();
+    for idempotency in [Idempotency::IfNoneExist, Idempotency::PutId, Idempotency::None] {
+        for bundle in [BundleMode::Transaction, BundleMode::Batch, BundleMode::Single] {
+            for patient in [PatientMode::Reference, PatientMode::Lookup, PatientMode::ConditionalCreate] {
+                if bundle == BundleMode::Transaction || patient != PatientMode::Reference {
+                    ways.push(write(idempotency, bundle, patient));
+                }
+            }
+        }
+    }
+    ways
+}
+
+fn needs(write: &WriteSettings) -> RecordConfig {
+    RecordConfig { ignores_conditions: write.idempotency == Idempotency::None, ..RecordConfig::default() }
+}
+
+#[tokio::test]
+async fn in_every_way_a_message_is_in_the_record_once_and_a_repeat_changes_nothing() {
+    for way in ways() {
+        let how = format!("{way:?}");
+        let record = record(needs(&way)).await;
+        let fhir = fhir(&record, way);
+        for possible_repeat in [false, true] {
+            // Another sender each time: what a lane remembers is gone after a restart.
+            let verdict = send(&mut fhir.sender(0), &bundle(), possible_repeat).await;
+            assert!(is_accepted(&verdict), "{how}: {verdict:?}");
+            assert_right(&record, &how);
+        }
+    }
+}
+
+#[tokio::test]
+async fn in_every_way_an_answer_that_is_lost_makes_nothing_twice_and_nothing_missing() {
+    for way in ways() {
+        for nth in 1..=3 {
+            for is_restarted in [false, true] {
+                let how = format!("{way:?}, write {nth}, restarted: {is_restarted}");
+                let record = record(needs(&way)).await;
+                record.fault(nth, RecordFault::DropAfterCommit);
+                let fhir = fhir(&record, way.clone());
+                let mut sender = fhir.sender(0);
+                let mut verdict = send(&mut sender, &bundle(), false).await;
+                if !is_accepted(&verdict) {
+                    assert!(matches!(verdict, Verdict::Ambiguous { .. }), "{how}: {verdict:?}");
+                    if is_restarted {
+                        sender = fhir.sender(0);
+                    }
+                    verdict = send(&mut sender, &bundle(), true).await;
+                }
+                assert!(is_accepted(&verdict), "{how}: {verdict:?}");
+                assert_right(&record, &how);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_batch_took_is_not_sent_again_and_an_entry_refused_for_good_is_named() {
+    // No conditions and no search: only what the lane remembers keeps the first observation from being there twice.
+    let way = write(Idempotency::None, BundleMode::Batch, PatientMode::Lookup);
+    let record = record(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await;
+    record.fault(2, RecordFault::Entry(1, 503));
+    let fhir = fhir(&record, way.clone());
+    let mut sender = fhir.sender(0);
+    let waits = send(&mut sender, &bundle(), false).await;
+    assert!(matches!(waits, Verdict::Ambiguous { .. }), "part of it is there: {waits:?}");
+    assert!(reason(waits).starts_with("entry[2] (Observation): 503"));
+    assert_eq!(record.all("Observation").len(), 1);
+    assert!(is_accepted(&send(&mut sender, &bundle(), false).await));
+    assert_right(&record, "the rest");
+
+    let record = self::record(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await;
+    record.fault(2, RecordFault::Entry(0, 422));
+    let refused = send(&mut self::fhir(&record, way).sender(0), &bundle(), false).await;
+    assert!(matches!(refused, Verdict::Rejected { .. }), "{refused:?}");
+    let reason = reason(refused);
+    assert!(reason.starts_with("entry[1] (Observation): 422") && reason.contains("business-rule"), "{reason}");
+    assert!(reason.contains("1 of 3 resources refused"), "{reason}");
+    assert_eq!(record.all("Observation").len(), 1, "the other one was taken");
+}
+
+#[tokio::test]
+async fn what_refers_to_a_refused_resource_is_not_written_without_it() {
+    let record = record(RecordConfig::default()).await;
+    record.fault(1, RecordFault::Status(422));
+    let way = write(Idempotency::IfNoneExist, BundleMode::Single, PatientMode::Lookup);
+    let refused = reason(send(&mut fhir(&record, way).sender(0), &bundle(), false).await);
+    assert!(refused.contains("entry[0] (Device): 422") && refused.contains("refers to entry[0]"), "{refused}");
+    assert!(refused.contains("3 of 3"), "{refused}");
+    assert_eq!(record.all("Observation").len(), 0);
+}
+
+#[tokio::test]
+async fn a_patient_who_is_not_there_or_there_twice_makes_a_dead_letter_and_never_an_unlinked_observation() {
+    let way = write(Idempotency::IfNoneExist, BundleMode::Transaction, PatientMode::Lookup);
+    let record = Record::start(RecordConfig::default()).await.unwrap();
+    let fhir = fhir(&record, way);
+    let none = send(&mut fhir.sender(0), &bundle(), false).await;
+    assert!(matches!(none, Verdict::Rejected { .. }));
+    assert!(reason(none).contains("no patient at the server"));
+    record.put(patient());
+    record.put(patient());
+    let several = send(&mut fhir.sender(0), &bundle(), false).await;
+    assert!(matches!(several, Verdict::Rejected { .. }));
+    assert!(reason(several).contains("2 patients"));
+    assert_eq!(record.all("Observation").len(), 0);
+}
+
+#[tokio::test]
+async fn a_patient_is_searched_once_in_a_while_without_the_identifier_in_a_url() {
+    let way = write(Idempotency::IfNoneExist, BundleMode::Transaction, PatientMode::Lookup);
+    let record = record(RecordConfig::default()).await;
+    let fhir = fhir(&record, way.clone());
+    for _ in 0..3 {
+        assert!(is_accepted(&send(&mut fhir.sender(0), &bundle(), false).await));
+    }
+    let searches = || record.requests().into_iter().filter(|it| it.contains("Patient")).collect::<Vec<_>>();
+    assert_eq!(searches(), ["POST Patient/_search"]);
+    // The patient was merged into another: what is remembered is refused, asked again, and the message taken.
+    let new = {
+        let old = record.all("Patient")[0].clone();
+        record.remove(&format!("Patient/{}", old["id"].as_str().unwrap()));
+        record.put(patient())
+    };
+    let mut other = bundle();
+    other["entry"][1]["request"]["ifNoneExist"] = json!("identifier=urn:x%7Cnew");
+    other["entry"][1]["resource"]["identifier"][0]["value"] = json!("new");
+    let verdict = send(&mut fhir.sender(0), &other, false).await;
+    assert!(is_accepted(&verdict), "{verdict:?}");
+    assert!(record.all("Observation").iter().any(|it| it["subject"]["reference"] == new));
+    assert_eq!(searches().len(), 2);
+
+    let get = WriteSettings { search: SearchMethod::Get, ..way };
+    assert!(is_accepted(&send(&mut self::fhir(&record, get).sender(0), &bundle(), false).await));
+    assert_eq!(searches().last().unwrap(), "GET Patient?identifier=urn:mrn%7C4711");
+}
+
+#[tokio::test]
+async fn a_search_that_is_not_answered_leaves_the_message_waiting() {
+    let record = record(RecordConfig { refuses_post_search: true, ..RecordConfig::default() }).await;
+    let way = write(Idempotency::IfNoneExist, BundleMode::Transaction, PatientMode::Lookup);
+    let waits = send(&mut fhir(&record, way).sender(0), &bundle(), false).await;
+    assert!(matches!(waits, Verdict::Unavailable { .. }), "{waits:?}");
+    assert!(reason(waits).contains("set search = \"get\""));
+}
+
+#[tokio::test]
+async fn a_repeat_is_found_by_content_where_the_server_keeps_no_identifiers() {
+    let way = WriteSettings {
+        repeat_search: RepeatSearch::Content,
+        ..write(Idempotency::None, BundleMode::Single, PatientMode::Lookup)
+    };
+    let record = record(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await;
+    let fhir = fhir(&record, way);
+    let mut without = bundle();
+    for n in [1, 2] {
+        without["entry"][n]["resource"].as_object_mut().unwrap().remove("identifier");
+    }
+    for possible_repeat in [false, true] {
+        assert!(is_accepted(&send(&mut fhir.sender(0), &without, possible_repeat).await));
+    }
+    assert_right(&record, "by content");
+    // Another value at the same time is another observation.
+    without["entry"][1]["resource"]["valueQuantity"]["value"] = json!(7);
+    assert!(is_accepted(&send(&mut fhir.sender(0), &without, true).await));
+    assert_eq!(record.all("Observation").len(), 3);
+}
+
+#[tokio::test]
+async fn a_correction_takes_the_place_of_what_it_corrects_in_every_way() {
+    for way in ways() {
+        let how = format!("{way:?}");
+        let record = record(needs(&way)).await;
+        let fhir = fhir(&record, way);
+        assert!(is_accepted(&send(&mut fhir.sender(0), &bundle(), false).await), "{how}");
+        let mut correction = bundle();
+        correction["entry"][1]["request"] = json!({ "method": "PUT", "url": "Observation?identifier=urn:x%7Cobs-2" });
+        correction["entry"][1]["resource"]["valueQuantity"]["value"] = json!(9);
+        correction["entry"].as_array_mut().unwrap().truncate(2);
+        let verdict = send(&mut fhir.sender(0), &correction, false).await;
+        assert!(is_accepted(&verdict), "{how}: {verdict:?}");
+        let values: Vec<String> =
+            record.all("Observation").iter().map(|it| it["valueQuantity"]["value"].to_string()).collect();
+        assert!(values.len() == 2 && values.contains(&"9".to_owned()), "{how}: {values:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_say_where_it_put_a_resource_is_asked() {
+    let record = record(RecordConfig { hides_locations: true, ..RecordConfig::default() }).await;
+    for bundle_mode in [BundleMode::Single, BundleMode::Batch] {
+        let way = write(Idempotency::IfNoneExist, bundle_mode, PatientMode::Lookup);
+        let verdict = send(&mut fhir(&record, way).sender(0), &bundle(), false).await;
+        assert!(is_accepted(&verdict), "{verdict:?}");
+        assert_right(&record, "by search");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_the_server_asks_of_one_lane_is_kept_by_all() {
+    let record = record(RecordConfig::default()).await;
+    record.fault(1, RecordFault::Wait(30));
+    let fhir = fhir(&record, WriteSettings::default());
+    for lane in 0..3 {
+        let verdict = send(&mut fhir.sender(lane), &bundle(), false).await;
+        let Verdict::Unavailable { retry_after: Some(wait), .. } = verdict else { panic!("{verdict:?}") };
+        assert!(wait > Duration::from_secs(20) && wait <= Duration::from_secs(30), "{wait:?}");
+    }
+    assert_eq!(record.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_server_lacks_is_read_from_its_statement() {
+    let record = record(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await;
+    let lacks = timeout(BOUND, fhir(&record, WriteSettings::default()).lacks()).await.unwrap().unwrap();
+    assert!(lacks.len() == 1 && lacks[0].contains("no conditional create"), "{lacks:?}");
+    let none = write(Idempotency::None, BundleMode::Transaction, PatientMode::Lookup);
+    assert_eq!(timeout(BOUND, fhir(&record, none).lacks()).await.unwrap(), Ok(vec![]));
+}
