@@ -11,6 +11,7 @@ mod demo;
 mod devices;
 mod files;
 mod jwks;
+mod mappings;
 mod offline;
 mod owed;
 mod run;
@@ -116,6 +117,11 @@ enum Command {
         after_help = "Example: cannula unmapped\n         cannula unmapped --table mdc-to-flowsheet.csv --csv > rows.csv"
     )]
     Unmapped(unmapped::UnmappedArgs),
+    /// Write the whole mapping in force for review: codes, units, statuses, systems, choices
+    Mappings {
+        #[command(subcommand)]
+        action: mappings::MappingsAction,
+    },
     /// What each sender breaks of the conformance rules, from the running engine
     #[command(after_help = "Example: cannula conformance\n         cannula conformance --rule A03 --json")]
     Conformance(senders::ConformanceArgs),
@@ -219,6 +225,7 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
         Command::Devices(args) => devices::devices(common, args),
         Command::CgmSummary(args) => cgm_summary::cgm_summary(common, args),
         Command::Unmapped(args) => unmapped::unmapped(common, &args),
+        Command::Mappings { action } => mappings::mappings(common, &action),
         Command::Conformance(args) => senders::conformance(common, &args),
         Command::Jwks(args) => jwks::jwks(common, &args),
         Command::Store { action } => offline::store(common, &action),

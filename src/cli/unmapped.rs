@@ -50,6 +50,7 @@ fn csv(codes: &[UnmappedCode]) -> Result<String, Failure> {
 
 fn remedy(table: &str) -> &'static str {
     match table {
+        "coding_systems" => "name the coding system in coding_systems of the destination",
         "identifier_systems" => "name the authority in identifier_systems of the destination",
         _ => "ask the sender to mend its codes",
     }

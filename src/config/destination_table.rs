@@ -1,10 +1,10 @@
 //! `[[destination]]`: where messages go and how they are made.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     channel_file::{Surroundings, filter},
-    fhir_table, profiles,
+    fhir_mapping, fhir_table, profiles,
     reader::Reader,
     source::Problem,
     steps_table, value,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     channel::{Destination, OnReject, Order},
     destination::{FileLayout, FileSettings, MllpSettings, Settings},
-    translate::{Alerts, DeviceDetail, Infusions, PcdToFhir, Plan},
+    translate::{Alerts, Plan, Semantics},
 };
 
 /// The destinations of a channel, and where in the file each has its directory or begins.
@@ -137,7 +137,7 @@ enum Translate {
     None,
     Repaired,
     Steps,
-    PcdToFhir,
+    ToFhir(Semantics),
 }
 
 fn plan(
@@ -148,14 +148,14 @@ fn plan(
     hashed: &mut Vec<Arc<[u8]>>,
 ) -> Option<Plan> {
     let steps = steps_table::read_all(table, around, hashed);
-    let written =
-        table.choice("translate", &[Translate::None, Translate::Repaired, Translate::Steps, Translate::PcdToFhir]);
+    let (device, results) = (Translate::ToFhir(Semantics::Device), Translate::ToFhir(Semantics::Results));
+    let written = table.choice("translate", &[Translate::None, Translate::Repaired, Translate::Steps, device, results]);
     if table.has("translate") && written.is_none() {
         return None;
     }
     let translate = written.unwrap_or(match (table.has("step"), kind) {
         (true, _) => Translate::Steps,
-        (false, Some("fhir")) => Translate::PcdToFhir,
+        (false, Some("fhir")) => device,
         (false, _) => Translate::None,
     });
     check_translate(table, kind, translate);
@@ -163,7 +163,7 @@ fn plan(
         Translate::None => Some(Plan::Unchanged),
         Translate::Repaired => Some(Plan::Steps(Vec::new())),
         Translate::Steps => steps.map(Plan::Steps),
-        Translate::PcdToFhir => pcd_to_fhir(mapping?, around, hashed).map(Plan::PcdToFhir),
+        Translate::ToFhir(semantics) => fhir_mapping::read(mapping?, semantics, around, hashed).map(Plan::PcdToFhir),
     }
 }
 
@@ -173,62 +173,21 @@ fn check_translate(table: &Reader<'_>, kind: Option<&str>, translate: Translate)
         ("fhir", Translate::None | Translate::Repaired | Translate::Steps, _) => {
             ("a FHIR server takes no HL7 v2", "write translate = \"pcd-to-fhir\", or type = \"mllp\"")
         }
-        ("mllp", Translate::PcdToFhir, _) => ("an MLLP receiver takes no FHIR", "write type = \"fhir\" and a url"),
-        (_, Translate::PcdToFhir, true) => {
-            ("steps before pcd-to-fhir are not supported by this version", "remove the steps or `translate`")
+        ("mllp", Translate::ToFhir(_), _) => ("an MLLP receiver takes no FHIR", "write type = \"fhir\" and a url"),
+        (_, Translate::ToFhir(_), true) => {
+            ("steps before a translation to FHIR are not supported by this version", "remove the steps or `translate`")
         }
         (_, Translate::None | Translate::Repaired, true) => {
             ("there are steps, and this leaves them out", "write translate = \"steps\"")
         }
         (_, Translate::Steps, false) => ("there are no steps", "add a [[destination.step]] or remove `translate`"),
         ("file", Translate::None | Translate::Repaired | Translate::Steps, _) if table.has("fhir") => (
-            "[destination.fhir] says nothing without pcd-to-fhir",
-            "write translate = \"pcd-to-fhir\", or remove the table",
+            "[destination.fhir] says nothing without a translation to FHIR",
+            "write translate = \"pcd-to-fhir\" or \"oru-to-fhir\", or remove the table",
         ),
         _ => return,
     };
     table.problem("translate", Problem::new(mismatch.0, mismatch.1));
-}
-
-fn pcd_to_fhir(table: &Reader<'_>, around: &Surroundings<'_>, hashed: &mut Vec<Arc<[u8]>>) -> Option<PcdToFhir> {
-    let codes = around.tables.nomenclature();
-    hashed.extend(codes.iter().map(|codes| codes.bytes.clone()));
-    let unverified_final = table.choice("unverified_status", &[false, true]);
-    let offset = match table.has("default_offset") {
-        true => table.text("default_offset", value::offset_minutes).map(Some),
-        false => Some(None),
-    };
-    let systems = identifier_systems(table);
-    let device_detail = table.choice("device_detail", &[DeviceDetail::Device, DeviceDetail::IdentifierOnly]);
-    let value_in_identity = table.choice("identity", &[false, true]);
-    let infusions = infusions(table);
-    let alerts = table.choice("alerts", &[Alerts::Observation, Alerts::Final, Alerts::Refuse]);
-    Some(PcdToFhir {
-        nomenclature: codes?.nomenclature,
-        identification: Arc::default(),
-        unverified_final: unverified_final?,
-        default_offset_minutes: offset?,
-        identifier_systems: systems?,
-        device_detail: device_detail?,
-        value_in_identity: value_in_identity?,
-        infusions: infusions?,
-        alerts: alerts?,
-    })
-}
-
-fn infusions(table: &Reader<'_>) -> Option<Infusions> {
-    let written = table.choice("pump_events", &[true, false]);
-    let rate_segments = table.choice("rate_change", &[true, false]);
-    let kvo_segments = table.choice("kvo", &[true, false]);
-    let require_drug = table.flag("require_drug");
-    let pause_max = table.text("pause_max", value::some_duration);
-    Some(Infusions {
-        written: written?,
-        rate_segments: rate_segments?,
-        kvo_segments: kvo_segments?,
-        require_drug: require_drug?,
-        pause_max: pause_max?,
-    })
 }
 
 /// What is told over several messages must come in order: through one lane, or by what names its device or patient.
@@ -239,19 +198,4 @@ fn check_episodes(table: &Reader<'_>, plan: &Plan, order: &Order, lanes: u16) {
         let remedy = "write order = \"device\", or lanes = 1, or in [destination.fhir] pump_events = \"observations\" and alerts = \"refuse\"";
         table.problem("order", Problem::new("pump events and alerts of one device would pass each other", remedy));
     }
-}
-
-fn identifier_systems(table: &Reader<'_>) -> Option<BTreeMap<String, String>> {
-    let read = table.entries("identifier_systems").into_iter().map(|entry| {
-        let system = table.string("identifier_systems", entry.value)?;
-        let colon = system.text.find(':').filter(|at| *at > 0);
-        if colon.is_none() || system.text.contains(char::is_whitespace) {
-            let problem = Problem::new("the system is not a URI", "write one such as urn:oid:2.999.1 or https://…");
-            table.source.problem(&table.key("identifier_systems"), &system.span, problem);
-            return None;
-        }
-        Some((entry.key.text.into_owned(), system.text.into_owned()))
-    });
-    let read: Vec<Option<(String, String)>> = read.collect();
-    read.into_iter().collect()
 }

@@ -9,7 +9,7 @@ pub(super) use tolerance::TOLERANCE;
 #[cfg(test)]
 pub(super) use tolerance::TOLERANCE_SENDER;
 
-use super::fhir_keys::{AUTH, BUNDLE, CACHE, CLIENT_TLS, IDEMPOTENCY, PATIENT, PROFILE, RATE, REPEAT_SEARCH, SEARCH};
+use super::fhir_keys::{AUTH, CLIENT_TLS};
 use Absent::{Is, Optional, Required};
 use Kind::{Choice, Count, Flag, Map, One, Text, Texts};
 
@@ -72,7 +72,7 @@ pub(super) const fn of(types: &'static [&'static str], key: Key) -> Key {
     Key { types, ..key }
 }
 
-const fn later(name: &'static str, about: &'static str) -> Key {
+pub(super) const fn later(name: &'static str, about: &'static str) -> Key {
     key(name, Kind::Unsupported, Optional, about)
 }
 
@@ -373,7 +373,15 @@ pub(super) static DESTINATION: Table = Table {
             ),
         ),
         of(FHIR, key("max_response", Text("size"), Is("1MiB"), "Longest answer read, at most 64MiB.")),
-        of(MAPPED, key("fhir", One(&FHIR_MAPPING), Optional, "Settings of `pcd-to-fhir`.")),
+        of(
+            MAPPED,
+            key(
+                "fhir",
+                One(&super::fhir_mapping::FHIR_MAPPING),
+                Optional,
+                "Settings of `pcd-to-fhir` and `oru-to-fhir`.",
+            ),
+        ),
         of(
             FHIR,
             key(
@@ -426,9 +434,9 @@ pub(super) static DESTINATION: Table = Table {
         ),
         key(
             "translate",
-            Choice(&["none", "repaired", "steps", "pcd-to-fhir"]),
+            Choice(&["none", "repaired", "steps", "pcd-to-fhir", "oru-to-fhir"]),
             Optional,
-            "How bodies are made: as received, as read where `[tolerance]` repairs, by the steps below, or IHE PCD to FHIR R4. Without it: `steps` where there are steps, `pcd-to-fhir` for a FHIR server, else `none`.",
+            "How bodies are made: as received, as read where `[tolerance]` repairs, by the steps below, a device's report (IHE PCD) to FHIR R4, or the results of a laboratory (ORU^R01) to FHIR R4. Without it: `steps` where there are steps, `pcd-to-fhir` for a FHIR server, else `none`.",
         ),
         key("step", Kind::Many(&STEP), Optional, "Changes to the message, one verb a step, in order."),
         key(
@@ -477,87 +485,6 @@ pub(super) static RETRY: Table = Table {
             Is("0"),
             "Times a message that the receiver refused is sent again before `on_reject` applies to it.",
         ),
-    ],
-};
-
-pub(super) static FHIR_MAPPING: Table = Table {
-    title: "[destination.fhir]",
-    keys: &[
-        PROFILE,
-        IDEMPOTENCY,
-        BUNDLE,
-        PATIENT,
-        SEARCH,
-        REPEAT_SEARCH,
-        CACHE,
-        RATE,
-        key(
-            "unverified_status",
-            Choice(&["preliminary", "final"]),
-            Is("preliminary"),
-            "Observation.status for OBX-11 R, the device's value not reviewed by a person.",
-        ),
-        key(
-            "default_offset",
-            Text("offset such as +01:00"),
-            Optional,
-            "Offset of times sent without a zone, where MSH-7 has none either, for this destination alone and without summer times: `zone` of `[tolerance]` comes first and is better. Without either, a message with such times becomes a dead letter.",
-        ),
-        key(
-            "identifier_systems",
-            Map("assigning authority = URI", false),
-            Optional,
-            "PID-3 assigning authority (CX.4.1 or CX.4.2) to identifier system; `\"\"` is for identifiers without one. An authority that is an OID or UUID names itself. Where this table is empty, each other authority gets a system made of its name (`urn:uuid:…`, shown by `cannula try` and counted as unmapped), which the server must know; where it is not, an authority that is missing makes a dead letter.",
-        ),
-        key(
-            "device_detail",
-            Choice(&["device", "identifier-only"]),
-            Is("device"),
-            "A Device for each level of the device and a Provenance, or Observations alone that name their device by identifier.",
-        ),
-        key(
-            "identity",
-            Choice(&["time", "value"]),
-            Is("time"),
-            "What tells an observation sent again from a new one of the same patient, device, place and code: its time, or its time and value. `value` is for devices whose clock is too coarse; a correction then becomes a second observation.",
-        ),
-        key(
-            "pump_events",
-            Choice(&["administration", "observations"]),
-            Is("administration"),
-            "What becomes of pump events (PCD-10, ORU^R42): MedicationAdministrations that follow the infusion, or Observations of what the pump shows at the event.",
-        ),
-        key(
-            "rate_change",
-            Choice(&["segment", "update"]),
-            Is("segment"),
-            "A new rate of an infusion: a MedicationAdministration of its own, part of the first, or the one there is with another rate.",
-        ),
-        key(
-            "kvo",
-            Choice(&["segment", "ignore"]),
-            Is("segment"),
-            "What a pump gives to keep the vein open after an infusion: a MedicationAdministration of its own, part of the first, or nothing.",
-        ),
-        key(
-            "require_drug",
-            Flag,
-            Is("false"),
-            "Pump events without a drug are Observations; otherwise MedicationAdministrations of an unknown drug or carrier fluid.",
-        ),
-        key(
-            "pause_max",
-            Text("duration"),
-            Is("24h"),
-            "An infusion paused for longer was stopped: what the pump starts then is another.",
-        ),
-        key(
-            "alerts",
-            Choice(&["observation", "final", "refuse"]),
-            Is("observation"),
-            "What becomes of alerts (PCD-04, ORU^R40): one Observation each, `preliminary` until it is over, or `final` throughout; or a dead letter.",
-        ),
-        later("statuses", "Other status rules."),
     ],
 };
 

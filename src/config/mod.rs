@@ -9,6 +9,7 @@ mod destination_table;
 mod document;
 mod engine;
 mod fhir_keys;
+mod fhir_mapping;
 mod fhir_table;
 mod keys;
 mod profiles;
@@ -320,6 +321,8 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod device_tests;
+#[cfg(test)]
+mod fhir_mapping_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod fhir_tests;

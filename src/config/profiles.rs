@@ -35,7 +35,7 @@ pub(super) fn applied<'d>(table: Reader<'d>) -> Reader<'d> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::keys::FHIR_MAPPING;
+    use crate::config::fhir_mapping::FHIR_MAPPING;
 
     #[test]
     fn every_profile_is_toml_and_sets_only_keys_there_are() {

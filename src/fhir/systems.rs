@@ -67,3 +67,7 @@ pub const UDI_ICCBBA_BLOOD: &str = "http://hl7.org/fhir/NamingSystem/iccbba-bloo
 pub const UDI_ICCBBA_OTHER: &str = "http://hl7.org/fhir/NamingSystem/iccbba-other-di";
 /// meta.source of what was computed here from readings that passed.
 pub const OWN_SUMMARY: &str = "urn:oid:2.25.338601270918608552152590410359901626790.9";
+/// Observation.category: OBX-29.
+pub const OBSERVATION_TYPE: &str = "http://terminology.hl7.org/CodeSystem/v2-0936";
+/// DiagnosticReport.category: OBR-24.
+pub const DIAGNOSTIC_SECTION: &str = "http://terminology.hl7.org/CodeSystem/v2-0074";

@@ -28,6 +28,7 @@ mod retransmission;
 mod summary;
 pub mod tolerance;
 mod transaction;
+mod udi;
 mod words;
 
 pub use alert::{AlarmState, Alert, AlertType, Inactivation, Observed, Phase, Priority};
@@ -43,10 +44,12 @@ pub use identity::{
 };
 pub use infusion_order::{AnswerError, InfusionOrder, InfusionStep, OrderParameter, Reply};
 pub use nomenclature::{
-    Fit, Kind, Loinc, Nomenclature, Resolved, Term, device_level, is_private, is_refid, loinc_digit_holds, parts,
+    Fit, Kind, Loinc, Nomenclature, Resolved, Term, UnitRow, device_level, is_private, is_refid, loinc_digit_holds,
+    parts,
 };
 pub(crate) use nomenclature::{same_but_annotation, whole_table};
 pub use pump_event::{Infusion, PumpEvent, PumpEventKind, PumpSource};
 pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use retransmission::retransmitted_parts;
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};
+pub use udi::{Issuer, Udi};

@@ -6,7 +6,7 @@
 mod resolve;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, LazyLock},
 };
 
@@ -23,6 +23,7 @@ pub struct Nomenclature {
     refids: HashMap<Arc<str>, u32>,
     units: HashMap<u32, Arc<str>>,
     unit_names: HashMap<Arc<str>, Arc<str>>,
+    unit_rows: BTreeMap<(Option<u32>, Arc<str>), UnitRow>,
     legal_units: HashSet<Arc<str>>,
     loinc: HashMap<u32, Vec<Loinc>>,
     pub(super) profiles: Profiles,
@@ -56,6 +57,21 @@ pub struct Term {
     pub refid: Arc<str>,
     /// What it is of.
     pub kind: Kind,
+    /// Where the row is from.
+    pub source: Arc<str>,
+}
+
+/// One row of the units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitRow {
+    /// Context-free code of the MDC dimension; none of a text that gateways send without a coding system.
+    pub code: Option<u32>,
+    /// Reference identifier, or that text.
+    pub name: Arc<str>,
+    /// UCUM.
+    pub ucum: Arc<str>,
+    /// Where the row is from.
+    pub source: Arc<str>,
 }
 
 /// One LOINC coding of an MDC code.
@@ -69,6 +85,8 @@ pub struct Loinc {
     pub ucum: Option<Arc<str>>,
     /// FHIR observation category.
     pub category: Arc<str>,
+    /// Where the row is from.
+    pub source: Arc<str>,
 }
 
 impl Nomenclature {
@@ -91,6 +109,37 @@ impl Nomenclature {
     /// The term of a context-free code.
     pub fn term(&self, code: u32) -> Option<&Term> {
         self.terms.get(&code)
+    }
+
+    /// Every term, by number.
+    pub fn terms(&self) -> Vec<&Term> {
+        let mut terms: Vec<&Term> = self.terms.values().collect();
+        terms.sort_unstable_by_key(|term| term.code);
+        terms
+    }
+
+    /// Other identifiers that a number is sent under.
+    pub fn aliases(&self, term: &Term) -> Vec<&str> {
+        let own = self.refids.iter().filter(|(refid, number)| **number == term.code && **refid != term.refid);
+        let mut names: Vec<&str> = own.map(|(refid, _)| &**refid).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The LOINC rows of a code, for any unit, best first.
+    pub fn loinc_rows(&self, code: u32) -> &[Loinc] {
+        self.loinc.get(&code).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Every unit, by number, then the texts without one.
+    pub fn units(&self) -> impl Iterator<Item = &UnitRow> {
+        let (texts, numbers): (Vec<_>, Vec<_>) = self.unit_rows.values().partition(|row| row.code.is_none());
+        numbers.into_iter().chain(texts)
+    }
+
+    /// OIDs of MSH-21.3 and the transactions they name.
+    pub fn profiles(&self) -> Vec<(&str, &'static str)> {
+        self.profiles.rows()
     }
 
     /// UCUM of an MDC dimension, by number or identifier.
@@ -181,7 +230,7 @@ impl Loader {
     }
 
     fn term(&mut self, columns: &[&str], overlay: &mut Overlay) -> Result<(), String> {
-        let [code, refid, partition, term, kind, ..] = columns else { return Err(short("mdc-terms.csv")) };
+        let [code, refid, partition, term, kind, rest @ ..] = columns else { return Err(short("mdc-terms.csv")) };
         let number =
             code.parse::<u32>().map_err(|_| format!("cf_code `{code}` is not a number; write the MDC code"))?;
         let parts = (partition.parse::<u32>(), term.parse::<u32>());
@@ -193,26 +242,34 @@ impl Loader {
         self.nomenclature.refids.insert(refid.clone(), number);
         let first = overlay.seen.insert(number);
         if first {
-            self.nomenclature.terms.insert(number, Term { code: number, refid, kind });
+            let source = source(rest);
+            self.nomenclature.terms.insert(number, Term { code: number, refid, kind, source });
         }
         Ok(())
     }
 
     fn unit(&mut self, columns: &[&str], _: &mut Overlay) -> Result<(), String> {
-        let [code, refid, ucum, ..] = columns else { return Err(short("mdc-units.csv")) };
+        let [code, refid, ucum, rest @ ..] = columns else { return Err(short("mdc-units.csv")) };
         octofhir_ucum::validate(ucum).map_err(|_| format!("`{ucum}` is not UCUM; see https://ucum.org"))?;
         let ucum: Arc<str> = Arc::from(*ucum);
+        let mut number = None;
         if !code.is_empty() {
-            let number = code.parse().map_err(|_| format!("cf_code `{code}` is not a number; write the MDC code"))?;
-            self.nomenclature.units.insert(number, ucum.clone());
+            let read = code.parse().map_err(|_| format!("cf_code `{code}` is not a number; write the MDC code"))?;
+            self.nomenclature.units.insert(read, ucum.clone());
+            number = Some(read);
         }
-        self.nomenclature.unit_names.insert(Arc::from(*refid), ucum.clone());
+        let name: Arc<str> = Arc::from(*refid);
+        self.nomenclature.unit_names.insert(name.clone(), ucum.clone());
+        let row = UnitRow { code: number, name: name.clone(), ucum: ucum.clone(), source: source(rest) };
+        self.nomenclature.unit_rows.insert((number, name), row);
         self.nomenclature.legal_units.insert(ucum);
         Ok(())
     }
 
     fn loinc(&mut self, columns: &[&str], overlay: &mut Overlay) -> Result<(), String> {
-        let [code, _refid, loinc, display, ucum, category, ..] = columns else { return Err(short("mdc-loinc.csv")) };
+        let [code, _refid, loinc, display, ucum, category, rest @ ..] = columns else {
+            return Err(short("mdc-loinc.csv"));
+        };
         let number = code.parse().map_err(|_| format!("cf_code `{code}` is not a number; write the MDC code"))?;
         if !loinc_digit_holds(loinc) {
             return Err(format!("`{loinc}` fails the LOINC check digit; correct the number"));
@@ -230,6 +287,7 @@ impl Loader {
             display: Arc::from(*display),
             ucum,
             category: Arc::from(*category),
+            source: source(rest),
         });
         Ok(())
     }
@@ -252,6 +310,11 @@ const KINDS: &str = "mds, vmd, channel, metric, attribute, event, value, site, s
 
 fn short(name: &str) -> String {
     format!("too few columns; compare the header of the {name} that is shipped")
+}
+
+/// The column behind those a row needs.
+fn source(rest: &[&str]) -> Arc<str> {
+    Arc::from(rest.first().copied().unwrap_or_default())
 }
 
 fn kind_of(text: &str) -> Option<Kind> {

@@ -26,6 +26,8 @@ pub struct Group<'m> {
     pub visit: Option<Nth<'m>>,
     /// The OBR.
     pub request: Option<Nth<'m>>,
+    /// NTE after the OBR, before its first OBX.
+    pub notes: Vec<Nth<'m>>,
 }
 
 /// One OBX.
@@ -45,7 +47,7 @@ pub struct Row<'m> {
     /// Index of the row it is in: for a device the device above, for a facet its metric, else the nearest device.
     pub parent: Option<usize>,
     /// NTE after it.
-    pub notes: Vec<Segment<'m>>,
+    pub notes: Vec<Nth<'m>>,
     /// PRT after it.
     pub participations: Vec<Nth<'m>>,
     /// For a device, the rows that say something of it.
@@ -138,6 +140,17 @@ impl<'m> Report<'m> {
             reader.take(&mut report, segment);
         }
         report.link();
+        report
+    }
+
+    /// Reads a report that is of no device, such as a laboratory's: every row is an observation of its own, whatever its
+    /// OBX-4 says.
+    pub fn read_flat(message: &'m Message, nomenclature: &'m Nomenclature) -> Report<'m> {
+        let mut report = Report::read(message, nomenclature);
+        for row in &mut report.rows {
+            (row.role, row.parent) = (Role::Metric, None);
+            row.attributes.clear();
+        }
         report
     }
 
@@ -262,17 +275,25 @@ impl<'m> Reader<'m> {
                 }
                 report.rows.push(self.row(nth));
             }
-            "NTE" | "PRT" if self.group.is_some() => {
-                let Some(row) = report.rows.last_mut().filter(|row| Some(row.group) == self.group) else { return };
-                if segment.id() == "NTE" { row.notes.push(segment) } else { row.participations.push(nth) }
-            }
+            "NTE" | "PRT" => self.remark(report, nth),
             _ => {}
+        }
+    }
+
+    /// To the row before it, else to its order.
+    fn remark(&self, report: &mut Report<'m>, nth: Nth<'m>) {
+        let (Some(group), is_note) = (self.group, nth.segment.id() == "NTE") else { return };
+        match report.rows.last_mut().filter(|row| row.group == group) {
+            Some(row) if is_note => row.notes.push(nth),
+            Some(row) => row.participations.push(nth),
+            None if is_note => report.groups[group].notes.push(nth),
+            None => {}
         }
     }
 
     fn open(&mut self, report: &mut Report<'m>, request: Option<Nth<'m>>) {
         self.group = Some(report.groups.len());
-        report.groups.push(Group { patient: self.patient, visit: self.visit, request });
+        report.groups.push(Group { patient: self.patient, visit: self.visit, request, notes: Vec::new() });
     }
 
     fn row(&self, obx: Nth<'m>) -> Row<'m> {

@@ -229,6 +229,13 @@ impl Profiles {
         Ok(())
     }
 
+    /// OIDs and the transactions they name, by OID.
+    pub(super) fn rows(&self) -> Vec<(&str, &'static str)> {
+        let mut rows: Vec<_> = self.known.iter().map(|(oid, (known, _))| (&**oid, known.name())).collect();
+        rows.sort_unstable();
+        rows
+    }
+
     fn of(&self, profile: Repetition<'_>) -> Option<(Transaction, RecognisedBy)> {
         // The framework's own sample has a blank before the OID.
         let oid = std::str::from_utf8(profile.component(3).raw()).ok()?.trim();

@@ -4,24 +4,33 @@
 //! machine. No I/O and no clock. It never makes a value up: what cannot be said rightly is refused, with what to do about it.
 
 mod cgm_summary;
+mod conversion;
 mod episode;
+mod fhir_settings;
+mod mapping;
 mod pcd_to_fhir;
 pub mod steps;
 pub mod table;
 mod unmapped;
 
 pub use cgm_summary::{PatientIdentifier, cgm_summary};
+pub use conversion::Conversion;
 pub use episode::{CHANGES_MAX, EpisodeChange, NOTE_BYTES_MAX, Recall, Remembered, nothing_remembered};
+pub use fhir_settings::{
+    Alerts, CATEGORY_CLASSES, Category, CodeKind, DeviceDetail, EncounterReference, Infusions, Medication, PcdToFhir,
+    Semantics,
+};
+pub use mapping::{MAPPING_COLUMNS, MappingRow};
 pub use unmapped::{Unmapped, UnmappedCode, rows_to_fill_in};
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{
-    hl7::Message,
-    pcd::{Identification, Nomenclature},
-};
+use crate::hl7::Message;
+
+/// Names of coding systems (table 0396) and the URIs they are written as.
+pub const CODING_SYSTEMS: &[(&str, &str)] = pcd_to_fhir::concept::CODING_SYSTEMS;
 
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +42,8 @@ pub enum Format {
 }
 
 /// How a destination's body is made.
+// One for each destination, so that its size does not count.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 pub enum Plan {
     /// As received.
@@ -41,89 +52,6 @@ pub enum Plan {
     Steps(Vec<steps::Step>),
     /// IHE PCD to FHIR R4.
     PcdToFhir(PcdToFhir),
-}
-
-/// Settings of `pcd-to-fhir`.
-#[derive(Clone)]
-pub struct PcdToFhir {
-    /// Codes.
-    pub nomenclature: Arc<Nomenclature>,
-    /// Which places name a device.
-    pub identification: Arc<Identification>,
-    /// Writes OBX-11 R, not validated by a person, as `final` rather than `preliminary`.
-    pub unverified_final: bool,
-    /// Offset of times sent without a zone, where MSH-7 has none either; minutes east of UTC.
-    pub default_offset_minutes: Option<i16>,
-    /// Assigning authority (CX.4.1 or CX.4.2) → identifier system URI. The key `""` is for identifiers without one.
-    pub identifier_systems: BTreeMap<String, String>,
-    /// How much is written beside the observations.
-    pub device_detail: DeviceDetail,
-    /// Two values of one place, code and time are two observations, not one sent twice. A correction then does not find
-    /// what it corrects.
-    pub value_in_identity: bool,
-    /// What becomes of pump events (PCD-10).
-    pub infusions: Infusions,
-    /// What becomes of alerts (PCD-04).
-    pub alerts: Alerts,
-}
-
-impl PcdToFhir {
-    /// The defaults: R is preliminary, devices are written, no system and no zone is assumed.
-    pub fn new(nomenclature: Arc<Nomenclature>) -> PcdToFhir {
-        PcdToFhir {
-            nomenclature,
-            identification: Arc::default(),
-            unverified_final: false,
-            default_offset_minutes: None,
-            identifier_systems: BTreeMap::new(),
-            device_detail: DeviceDetail::Device,
-            value_in_identity: false,
-            infusions: Infusions::default(),
-            alerts: Alerts::Observation,
-        }
-    }
-}
-
-/// What becomes of pump events (PCD-10).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Infusions {
-    /// They are MedicationAdministrations; otherwise Observations of what the pump shows at the event.
-    pub written: bool,
-    /// A new rate makes a new MedicationAdministration, part of the first; otherwise it changes the rate of the one there is.
-    pub rate_segments: bool,
-    /// What keeps the vein open after an infusion is a MedicationAdministration of its own; otherwise it is left out.
-    pub kvo_segments: bool,
-    /// Events of a pump that names no drug are Observations.
-    pub require_drug: bool,
-    /// An infusion paused for longer was stopped: what starts then is another.
-    pub pause_max: Duration,
-}
-
-impl Default for Infusions {
-    fn default() -> Infusions {
-        let pause_max = Duration::from_secs(24 * 3600);
-        Infusions { written: true, rate_segments: true, kvo_segments: true, require_drug: false, pause_max }
-    }
-}
-
-/// What becomes of alerts (PCD-04).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alerts {
-    /// One Observation an alert, `preliminary` until it is over.
-    Observation,
-    /// The same, `final` throughout.
-    Final,
-    /// A dead letter.
-    Refuse,
-}
-
-/// How much is written beside the observations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceDetail {
-    /// A Device for each level of containment that can be identified, and a Provenance.
-    Device,
-    /// Observations only, which name their device by identifier: for records that take nothing else.
-    IdentifierOnly,
 }
 
 /// What the store knows of the message.
@@ -146,7 +74,10 @@ pub struct Translated {
     pub format: Format,
     /// Codes that had no row, or whose number and name disagree.
     pub unmapped: Vec<Unmapped>,
-    /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`.
+    /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`. What is inside an element comes from
+    /// where it does, unless it has an origin of its own. An origin is one or more fields, perhaps with the table or setting
+    /// they went through (`OBX[7]-3 by mdc-loinc.csv`), `constant`, `configuration: KEY`, `engine: WHAT`, `as ELEMENT`; of a v2
+    /// body also the step.
     pub origins: Vec<(String, String)>,
     /// What the destination is to remember once it has taken the body.
     pub episodes: Vec<EpisodeChange>,
@@ -205,7 +136,8 @@ impl Plan {
             Plan::Steps(steps) => {
                 let mut unmapped = Vec::new();
                 let edited = steps::apply(steps, message, &mut unmapped)?;
-                Ok(Some(v2(edited.bytes(), unmapped)))
+                let origins = if context.origins { steps::origins(steps, message) } else { Vec::new() };
+                Ok(Some(Translated { origins, ..v2(edited.bytes(), unmapped) }))
             }
             Plan::PcdToFhir(settings) => pcd_to_fhir::apply(settings, message, context, recall),
         }

@@ -78,6 +78,21 @@ pub fn apply(steps: &[Step], message: &Message, unmapped: &mut Vec<Unmapped>) ->
     Ok(edited)
 }
 
+/// Where each place that a step writes came from, in the order of the steps; what no step names leaves as it was sent. Of a
+/// place that several steps write the last says what stands there.
+pub fn origins(steps: &[Step], message: &Message) -> Vec<(String, String)> {
+    let numbered = steps.iter().enumerate().map(|(at, step)| (format!("step {}", at + 1), step));
+    let own = numbered.map(|(number, step)| match step {
+        Step::Set { path, .. } => (path.to_string(), format!("constant ({number}, set)")),
+        Step::Copy { from, to } => (to.to_string(), format!("{from} ({number}, copy)")),
+        Step::Map { path, table, .. } => (path.to_string(), format!("{path} by {} ({number}, map)", table.name())),
+        Step::Delete { path: DeleteTarget::Path(path) } => (path.to_string(), format!("emptied ({number}, delete)")),
+        Step::Delete { path: DeleteTarget::Segment(id) } => (id.clone(), format!("removed ({number}, delete)")),
+    });
+    let rest = ("everything else".to_owned(), format!("as sent ({} segments)", message.segments().count()));
+    own.chain([rest]).collect()
+}
+
 fn apply_one(
     step: &Step,
     message: &Message,

@@ -83,6 +83,13 @@ impl Table {
         self.rows.get(code)
     }
 
+    /// Every code and its row, by code.
+    pub fn rows(&self) -> Vec<(&str, &Row)> {
+        let mut rows: Vec<(&str, &Row)> = self.rows.iter().map(|(code, row)| (&**code, row)).collect();
+        rows.sort_unstable_by_key(|(code, _)| *code);
+        rows
+    }
+
     /// Rows in it.
     pub fn len(&self) -> usize {
         self.rows.len()

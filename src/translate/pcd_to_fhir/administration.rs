@@ -11,7 +11,7 @@ use super::{
     Context, Devices, EpisodeChange, Output, PcdToFhir, Recall, TranslateError, Translated, Translation, concept,
     finish,
     infusion::{self, Amount, Event, Happened, Infusion, Mode, Programme, Rules, Run, Segment, When, Written},
-    memory, observation, patient, refuse,
+    memory, patient, references, refuse,
 };
 use crate::{
     fhir::{
@@ -255,7 +255,7 @@ fn mode(event: &PumpEvent) -> Mode {
 fn programme(translation: &Translation<'_>, event: &PumpEvent) -> Programme {
     let Some(request) = translation.report.groups[event.group].request else { return Programme::default() };
     let kept = |text: &str| (text.len() <= TEXT_MAX).then(|| text.to_owned());
-    let placer = observation::order(translation, request);
+    let placer = references::order(translation, request);
     let order = placer.and_then(|placer| {
         let system = placer.system.as_deref().map(kept);
         Some((system.unwrap_or(None), kept(&placer.value)?))
@@ -325,7 +325,7 @@ fn write<'a>(
         status_reason: segment.reason.clone().map(CodeableConcept::text).into_iter().collect(),
         medication_codeable_concept: medication(programme),
         subject: Reference::to(translation.patient.reference.clone()),
-        context: observation::encounter(translation, row),
+        context: references::encounter(translation, translation.report.group(row).visit),
         effective: Effective::Over(period(segment)),
         request: programme.order.as_ref().map(|it| Reference::logical(Some("MedicationRequest"), order(it))),
         device: vec![source.reference.clone()],

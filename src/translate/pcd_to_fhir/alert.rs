@@ -11,7 +11,7 @@ use super::{
     Alerts, Context, Devices, Output, PcdToFhir, Recall, TranslateError, Translated, Translation,
     administration::{is_named, when},
     bundle::Write,
-    finish, memory, observation, patient, refuse,
+    finish, memory, patient, references, refuse,
 };
 use crate::{
     fhir::{Identifier, Observation, Reference, fingerprint, systems},
@@ -122,7 +122,7 @@ fn write<'a>(
         category: vec![category()],
         code: code(translation, alert),
         subject: Some(subject),
-        encounter: observation::encounter(translation, row),
+        encounter: references::encounter(translation, translation.report.group(row).visit),
         effective_date_time,
         effective_period,
         value: value(alert),
@@ -131,7 +131,7 @@ fn write<'a>(
         component: components(translation, alert),
         ..Observation::default()
     };
-    output.observation(observation, Write::Replace, trace);
+    output.observation(observation, row.group, Write::Replace, trace);
 }
 
 fn sources(translation: &Translation<'_>, alert: &Alert, pid: Option<Nth<'_>>, output: &Output<'_>) -> super::Trace {

@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{Trace, TranslateError, Translation, Unmapped, refuse, time};
+use super::{Origin, Trace, TranslateError, Translation, Unmapped, refuse, time};
 use crate::fhir::{
-    Bundle, Device, Entry, Identifier, MedicationAdministration, Observation, Provenance, Reference, Request, Resource,
-    Text, fingerprint, systems, token_query, urn_uuid,
+    Bundle, Entry, Identifier, MedicationAdministration, Observation, Provenance, Reference, Request, Resource, Text,
+    fingerprint, systems, token_query, urn_uuid,
 };
 
-/// How the server shall take an observation.
+/// How the server shall take a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
     /// Unless it has it already.
@@ -37,6 +37,10 @@ pub(super) struct Output<'a> {
     /// Observations by the identifier that names their place and time.
     named: HashMap<(String, String), Named>,
     writes: HashMap<usize, Write>,
+    /// The group of each observation, by entry.
+    groups: Vec<(usize, usize)>,
+    /// Entries of other resources, by their fullUrl.
+    others: HashMap<String, usize>,
     traced: bool,
     pub(super) unmapped: Vec<Unmapped>,
     pub(super) origins: Vec<(String, String)>,
@@ -49,6 +53,8 @@ impl<'a> Output<'a> {
             known: HashSet::new(),
             named: HashMap::new(),
             writes: HashMap::new(),
+            groups: Vec::new(),
+            others: HashMap::new(),
             traced,
             unmapped: Vec::new(),
             origins: Vec::new(),
@@ -56,7 +62,7 @@ impl<'a> Output<'a> {
     }
 
     pub(super) fn trace(&self) -> Trace {
-        Trace { wanted: self.traced, found: Vec::new() }
+        Trace::new(self.traced)
     }
 
     /// Notes a code without a row; each once, at most a thousand.
@@ -67,8 +73,16 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Something was observed, or given.
     pub(super) fn holds_observations(&self) -> bool {
-        !self.writes.is_empty()
+        let given = |entry: &Entry<'a>| matches!(entry.resource, Resource::MedicationAdministration(_));
+        !self.writes.is_empty() || self.entries.iter().any(given)
+    }
+
+    /// A reference to each observation of a group of the report.
+    pub(super) fn observations_of(&self, group: usize) -> Vec<Reference<'a>> {
+        let own = self.groups.iter().filter(|(of, _)| *of == group);
+        own.map(|(_, entry)| Reference::to(self.entries[*entry].full_url.clone())).collect()
     }
 
     /// A reference to every entry so far.
@@ -76,28 +90,53 @@ impl<'a> Output<'a> {
         self.entries.iter().map(|entry| Reference::to(entry.full_url.clone())).collect()
     }
 
-    /// Adds a device unless the bundle has it; its fullUrl.
-    pub(super) fn device(&mut self, device: Device<'a>, trace: Trace) -> String {
-        let identifier = device.identifier.first().cloned().unwrap_or_default();
-        let (system, value) = token(&identifier);
-        let full_url = urn_uuid(["Device", &system, &value]);
-        if self.known.insert((system.clone(), value.clone())) {
-            self.attribute(trace, self.entries.len());
-            let request = Request::create("Device", token_query("identifier", &system, &value));
-            let resource = Resource::Device(Box::new(device));
-            self.entries.push(Entry { full_url: full_url.clone(), resource, request });
+    /// Adds a resource that its identifier names, and returns its fullUrl. One the bundle has already stays as it is, unless it
+    /// is replaced.
+    pub(super) fn resource(
+        &mut self,
+        kind: &'static str,
+        identifier: &Identifier<'_>,
+        write: Write,
+        resource: Resource<'a>,
+        trace: Trace,
+    ) -> String {
+        let (system, value) = token(identifier);
+        let full_url = urn_uuid([kind, &system, &value]);
+        let query = token_query("identifier", &system, &value);
+        let request = match write {
+            Write::Create => Request::create(kind, query),
+            Write::Replace => Request::replace(kind, &query),
+        };
+        match self.others.get(&full_url).copied() {
+            Some(entry) if write == Write::Replace => {
+                (self.entries[entry].resource, self.entries[entry].request) = (resource, request);
+                self.forget(entry);
+                self.attribute(trace, entry, write);
+            }
+            Some(_) => {}
+            None => {
+                self.others.insert(full_url.clone(), self.entries.len());
+                self.attribute(trace, self.entries.len(), write);
+                self.entries.push(Entry { full_url: full_url.clone(), resource, request });
+            }
         }
         full_url
     }
 
+    /// Whether a resource that its identifier names is in the bundle; its fullUrl.
+    pub(super) fn known(&self, kind: &str, identifier: &Identifier<'_>) -> Option<String> {
+        let (system, value) = token(identifier);
+        Some(urn_uuid([kind, &system, &value])).filter(|full_url| self.others.contains_key(full_url))
+    }
+
     /// Adds an observation. One that the message repeats word for word is written once; a correction takes the place of
     /// what it corrects; two that differ in one place and time are told apart by their order.
-    pub(super) fn observation(&mut self, mut observation: Observation<'a>, write: Write, trace: Trace) {
+    pub(super) fn observation(&mut self, mut observation: Observation<'a>, group: usize, write: Write, trace: Trace) {
         let name = token(&observation.identifier.first().cloned().unwrap_or_default());
         let Some(named) = self.named.get_mut(&name) else {
             let named = Named { entry: self.entries.len(), order: 1, contents: HashSet::new() };
             self.named.insert(name.clone(), named);
-            return self.add(observation, name, write, trace);
+            return self.add(observation, name, group, write, trace);
         };
         if write == Write::Replace || self.writes.get(&named.entry) == Some(&Write::Replace) {
             let entry = named.entry;
@@ -118,12 +157,20 @@ impl<'a> Output<'a> {
             value = format!("{first}-{order}");
         }
         observation.identifier[0].value = Text::Owned(value.clone());
-        self.add(observation, (system, value), write, trace);
+        self.add(observation, (system, value), group, write, trace);
     }
 
-    fn add(&mut self, observation: Observation<'a>, (system, value): (String, String), write: Write, trace: Trace) {
+    fn add(
+        &mut self,
+        observation: Observation<'a>,
+        (system, value): (String, String),
+        group: usize,
+        write: Write,
+        trace: Trace,
+    ) {
+        self.groups.push((group, self.entries.len()));
         self.writes.insert(self.entries.len(), write);
-        self.attribute(trace, self.entries.len());
+        self.attribute(trace, self.entries.len(), write);
         let full_url = urn_uuid(["Observation", &system, &value]);
         let query = token_query("identifier", &system, &value);
         let request = match write {
@@ -139,24 +186,34 @@ impl<'a> Output<'a> {
         self.entries[entry].resource = Resource::Observation(Box::new(observation));
         self.entries[entry].request = Request::replace("Observation", &token_query("identifier", &system, &value));
         self.writes.insert(entry, Write::Replace);
-        let prefix = format!("entry[{entry}].");
-        self.origins.retain(|(element, _)| !element.starts_with(&prefix));
-        self.attribute(trace, entry);
+        self.forget(entry);
+        self.attribute(trace, entry, Write::Replace);
     }
 
     /// Adds an administration, in the place of what the server has of it.
     pub(super) fn administration(&mut self, administration: MedicationAdministration<'a>, trace: Trace) {
-        let (system, value) = token(&administration.identifier.first().cloned().unwrap_or_default());
-        self.attribute(trace, self.entries.len());
-        let full_url = urn_uuid(["MedicationAdministration", &system, &value]);
-        let request = Request::replace("MedicationAdministration", &token_query("identifier", &system, &value));
+        let identifier = administration.identifier.first().cloned().unwrap_or_default();
         let resource = Resource::MedicationAdministration(Box::new(administration));
-        self.entries.push(Entry { full_url, resource, request });
+        self.resource("MedicationAdministration", &identifier, Write::Replace, resource, trace);
     }
 
-    pub(super) fn provenance(&mut self, provenance: Provenance<'a>, value: &str) {
+    fn forget(&mut self, entry: usize) {
+        let prefix = format!("entry[{entry}].");
+        self.origins.retain(|(element, _)| !element.starts_with(&prefix));
+    }
+
+    pub(super) fn provenance(&mut self, provenance: Provenance<'a>, value: &str, trace: Trace) {
         let request = Request::create("Provenance", token_query("_tag", systems::OWN_MESSAGE, value));
         let full_url = urn_uuid(["Provenance", systems::OWN_MESSAGE, value]);
+        if self.traced {
+            let entry = self.entries.len();
+            self.origins.extend(trace.under(format!("entry[{entry}].resource.")));
+            let mut trace = self.trace();
+            trace.note("fullUrl", Origin::As("resource.meta.tag"));
+            trace.note("request", Origin::As("resource.meta.tag"));
+            trace.note("request.method", Origin::Constant);
+            self.origins.extend(trace.under(format!("entry[{entry}].")));
+        }
         self.entries.push(Entry { full_url, resource: Resource::Provenance(Box::new(provenance)), request });
     }
 
@@ -168,6 +225,17 @@ impl<'a> Output<'a> {
             value: control_id,
         });
         let timestamp = time::instant(translation, translation.msh, 7);
+        let mut trace = self.trace();
+        trace.note("resourceType", Origin::Constant);
+        trace.note("type", Origin::Constant);
+        if identifier.is_some() {
+            trace.note("identifier.system", translation.msh.place(3));
+            trace.note("identifier.value", translation.msh.place(10));
+        }
+        if timestamp.is_some() {
+            trace.note("timestamp", translation.msh.place(7));
+        }
+        self.origins.splice(0..0, trace.under(String::new()));
         let bundle = Bundle::transaction(identifier, timestamp, std::mem::take(&mut self.entries));
         let size = bundle.entry.len() * 1024;
         let mut body = Vec::with_capacity(size);
@@ -177,12 +245,21 @@ impl<'a> Output<'a> {
         Ok(body.into())
     }
 
-    fn attribute(&mut self, trace: Trace, entry: usize) {
-        let named = trace
-            .found
-            .into_iter()
-            .map(|(element, place)| (format!("entry[{entry}].resource.{element}"), place.to_string()));
-        self.origins.extend(named);
+    /// The origins of an entry: its request says how its resource is written, which the status decides.
+    fn attribute(&mut self, mut trace: Trace, entry: usize, write: Write) {
+        if !self.traced {
+            return;
+        }
+        self.origins.extend(trace.under(format!("entry[{entry}].resource.")));
+        trace = self.trace();
+        let method = match write {
+            Write::Create => Origin::Constant,
+            Write::Replace => Origin::As("resource.status"),
+        };
+        trace.note("fullUrl", Origin::As("resource.identifier"));
+        trace.note("request", Origin::As("resource.identifier"));
+        trace.note("request.method", method);
+        self.origins.extend(trace.under(format!("entry[{entry}].")));
     }
 }
 

@@ -1,45 +1,89 @@
 //! Coded values as CodeableConcepts: every triplet sent is kept, LOINC is put first where the table has it.
 
-use super::{Output, Translation, Unmapped};
+use super::{CodeKind, Output, Semantics, Translation, Unmapped, unit::Unit};
 use crate::{
     fhir::{CodeableConcept, Coding, Text, systems},
     pcd::{self, Coded, Fit, Loinc, Row, Triplet},
 };
 
-/// OBX-3. `loinc` are the rows of the table that hold for this code and unit.
+/// OBX-3. `loinc` are the rows of the table that hold for this code and unit; where the unit was changed, a LOINC sent for
+/// the old one becomes that for the new.
 pub(super) fn code<'a>(
     translation: &Translation<'a>,
     row: &Row<'a>,
     loinc: &[&'a Loinc],
+    unit: &Unit<'a>,
     output: &mut Output<'a>,
 ) -> CodeableConcept<'a> {
     let mut concept = CodeableConcept::default();
-    for row in loinc {
-        let (code, display) = (Some(Text::Borrowed(&*row.code)), Some(Text::Borrowed(&*row.display)));
-        concept.coding.push(Coding { system: Some(systems::LOINC.into()), code, display });
-    }
+    concept.coding.extend(loinc.iter().map(|row| loinc_coding(&row.code, &row.display)));
     note_unknown(translation, row, output);
-    add(translation, &row.code, &mut concept);
+    for triplet in row.code.triplets() {
+        match unit.conversion.filter(|_| is_loinc(triplet.system)) {
+            None => add(translation, triplet, &mut concept),
+            Some(conversion) => {
+                let sent = std::str::from_utf8(triplet.code).unwrap_or_default();
+                let Some((code, display)) = conversion.loinc(sent) else { continue };
+                let changed =
+                    !display.is_empty() && !concept.coding.iter().any(|coding| coding.code.as_deref() == Some(code));
+                match display {
+                    "" => add(translation, triplet, &mut concept),
+                    _ if changed => concept.coding.push(loinc_coding(code, display)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    add_text(translation, &row.code, &mut concept);
+    preferred(&translation.settings.codes, &mut concept.coding);
     concept
+}
+
+/// OBX-3 of a device.
+pub(super) fn plain<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &mut Output<'a>) -> CodeableConcept<'a> {
+    note_unknown(translation, row, output);
+    concept(translation, &row.code)
+}
+
+pub(super) fn loinc_coding<'a>(code: &'a str, display: &'a str) -> Coding<'a> {
+    Coding { system: Some(systems::LOINC.into()), code: Some(code.into()), display: Some(display.into()) }
+}
+
+/// In the order the site wants, without the kinds it does not want; but never nothing.
+pub(super) fn preferred(order: &[CodeKind], codings: &mut Vec<Coding<'_>>) {
+    let rank = |coding: &Coding<'_>| {
+        let kind = match coding.system.as_deref() {
+            Some(systems::LOINC) => CodeKind::Loinc,
+            Some(systems::MDC) => CodeKind::Mdc,
+            _ => CodeKind::Other,
+        };
+        order.iter().position(|wanted| *wanted == kind)
+    };
+    if codings.iter().any(|coding| rank(coding).is_some()) {
+        codings.retain(|coding| rank(coding).is_some());
+        codings.sort_by_key(rank);
+    }
 }
 
 /// A coded value.
 pub(super) fn concept<'a>(translation: &Translation<'a>, coded: &Coded<'a>) -> CodeableConcept<'a> {
     let mut concept = CodeableConcept::default();
-    add(translation, coded, &mut concept);
+    coded.triplets().for_each(|triplet| add(translation, triplet, &mut concept));
+    add_text(translation, coded, &mut concept);
     concept
 }
 
-fn add<'a>(translation: &Translation<'a>, coded: &Coded<'a>, concept: &mut CodeableConcept<'a>) {
-    for triplet in coded.triplets() {
-        let coding = coding(translation, triplet);
-        let known = concept.coding.iter().any(|other| other.system == coding.system && other.code == coding.code);
-        if coding.code.is_some() && !known {
-            concept.coding.push(coding);
-        } else if coding.code.is_none() && concept.text.is_none() {
-            concept.text = coding.display;
-        }
+fn add<'a>(translation: &Translation<'a>, triplet: Triplet<'a>, concept: &mut CodeableConcept<'a>) {
+    let coding = coding(translation, triplet);
+    let known = concept.coding.iter().any(|other| other.system == coding.system && other.code == coding.code);
+    if coding.code.is_some() && !known {
+        concept.coding.push(coding);
+    } else if coding.code.is_none() && concept.text.is_none() {
+        concept.text = coding.display;
     }
+}
+
+fn add_text<'a>(translation: &Translation<'a>, coded: &Coded<'a>, concept: &mut CodeableConcept<'a>) {
     if !coded.original_text.is_empty() {
         concept.text = Some(translation.text(coded.original_text));
     }
@@ -52,7 +96,7 @@ fn coding<'a>(translation: &Translation<'a>, triplet: Triplet<'a>) -> Coding<'a>
     let system = translation.text(triplet.system);
     let mdc = triplet.is_mdc() || (system.is_empty() && triplet.text.starts_with(b"MDC"));
     if !mdc {
-        return Coding { system: system_uri(&system), code, display };
+        return Coding { system: system_uri(translation, &system), code, display };
     }
     let resolved =
         translation.settings.nomenclature.resolve(code.as_deref().unwrap_or(""), display.as_deref().unwrap_or(""));
@@ -67,31 +111,57 @@ fn single_spaced(code: Text<'_>) -> Text<'_> {
     if clean(&code) { code } else { code.split_whitespace().collect::<Vec<_>>().join(" ").into() }
 }
 
-/// The URI of a coding system of table 0396. A site's own system has none: its codes are written without.
-fn system_uri(name: &str) -> Option<Text<'static>> {
-    Some(match name {
-        "LN" | "LOINC" => systems::LOINC.into(),
-        "SCT" | "SCT2" | "SNOMED-CT" => systems::SNOMED.into(),
-        "UCUM" => systems::UCUM.into(),
-        "RXNORM" => "http://www.nlm.nih.gov/research/umls/rxnorm".into(),
-        "NDC" => "http://hl7.org/fhir/sid/ndc".into(),
-        "I10" => "http://hl7.org/fhir/sid/icd-10".into(),
-        _ => {
-            let table = name.strip_prefix("HL7")?;
-            let digits = (3..=4).contains(&table.len()) && table.bytes().all(|b| b.is_ascii_digit());
-            digits.then(|| Text::Owned(format!("http://terminology.hl7.org/CodeSystem/v2-{table:0>4}")))?
-        }
-    })
+/// Whether this names LOINC (table 0396).
+pub(super) fn is_loinc(system: &[u8]) -> bool {
+    matches!(system, b"LN" | b"LOINC")
 }
+
+/// The URI of a coding system of table 0396, by the site's own table first. A local system that no table has is written
+/// without one.
+fn system_uri<'a>(translation: &Translation<'a>, name: &str) -> Option<Text<'a>> {
+    if let Some(own) = translation.settings.coding_systems.get(name) {
+        return Some(own.into());
+    }
+    if let Some((_, uri)) = CODING_SYSTEMS.iter().find(|(known, _)| *known == name) {
+        return Some((*uri).into());
+    }
+    let table = name.strip_prefix("HL7")?;
+    let digits = (3..=4).contains(&table.len()) && table.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| Text::Owned(format!("http://terminology.hl7.org/CodeSystem/v2-{table:0>4}")))
+}
+
+/// Coding systems of table 0396 and their URIs (HL7 terminology, NamingSystems; v2-to-FHIR concept map of table 0396).
+pub(in crate::translate) const CODING_SYSTEMS: &[(&str, &str)] = &[
+    ("MDC", systems::MDC),
+    ("LN", systems::LOINC),
+    ("LOINC", systems::LOINC),
+    ("SCT", systems::SNOMED),
+    ("SCT2", systems::SNOMED),
+    ("SNOMED-CT", systems::SNOMED),
+    ("UCUM", systems::UCUM),
+    ("RXNORM", systems::RXNORM),
+    ("NDC", "http://hl7.org/fhir/sid/ndc"),
+    ("CVX", "http://hl7.org/fhir/sid/cvx"),
+    ("I10", "http://hl7.org/fhir/sid/icd-10"),
+    ("I10C", "http://hl7.org/fhir/sid/icd-10-cm"),
+    ("I9C", "http://hl7.org/fhir/sid/icd-9-cm"),
+    ("C4", "http://www.ama-assn.org/go/cpt"),
+    ("CPT4", "http://www.ama-assn.org/go/cpt"),
+];
 
 /// An MDC code no row names is passed on as sent, and so is one whose number and name disagree, or a LOINC number with a
 /// wrong check digit; all are counted. An enumerated value is, too.
 fn note_unknown<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &mut Output<'a>) {
-    for triplet in row.code.triplets().filter(|triplet| matches!(triplet.system, b"LN" | b"LOINC")) {
+    for triplet in row.code.triplets().filter(|triplet| is_loinc(triplet.system)) {
         let [code, text] = [triplet.code, triplet.text].map(|raw| translation.text(raw));
         if !pcd::loinc_digit_holds(code.trim()) {
             output.unmapped(Unmapped::new("loinc", &code, &text, "LN"));
         }
+    }
+    if translation.settings.semantics == Semantics::Results {
+        let systems = row.code.triplets().map(|triplet| translation.text(triplet.system));
+        let unknown = systems.filter(|name| !name.is_empty() && system_uri(translation, name).is_none());
+        unknown.for_each(|name| output.unmapped(Unmapped::new("coding_systems", &name, "", "")));
     }
     if let Some(triplet) = row.code.mdc_or_alike()
         && (row.term.term.is_none() || row.term.mismatch)

@@ -6,9 +6,15 @@
 
 use std::collections::HashMap;
 
-use super::{DeviceDetail, Output, Translation, concept};
+use super::{
+    DeviceDetail, Origin, Output, Translation,
+    bundle::Write,
+    concept, describe,
+    identity::code_of,
+    measured::{Method, method_of},
+};
 use crate::{
-    fhir::{self, Coding, Device, DeviceName, DeviceVersion, Identifier, Reference, Text, systems},
+    fhir::{self, CodeableConcept, Device, DeviceMetric, DeviceName, Identifier, Reference, Resource, Text, systems},
     pcd::{self, Authority, Identity, Place, Report, Role, Row},
 };
 
@@ -22,6 +28,8 @@ struct Known<'a> {
     /// As part of an observation's identity.
     key: String,
     reference: Reference<'a>,
+    /// Where it says who it is.
+    place: Place,
 }
 
 impl<'a> Devices<'a> {
@@ -37,20 +45,83 @@ impl<'a> Devices<'a> {
             rows().filter_map(|(i, row)| Some((i, identity(translation, &own, i, row)?))).collect();
         let full_urls: HashMap<usize, String> = named.iter().map(|(i, identity)| (*i, full_url(identity))).collect();
         for (i, identity) in named {
+            let giver = std::iter::successors(Some(i), |&up| report.rows[up].parent).find(|at| own.contains_key(at));
+            let place = given_at(report, giver.unwrap_or(i));
             let reference = match translation.settings.device_detail {
                 DeviceDetail::IdentifierOnly => Reference::logical(Some("Device"), identifier(&identity)),
-                DeviceDetail::Device => {
+                DeviceDetail::Device | DeviceDetail::Metric => {
                     let parent = std::iter::successors(report.rows[i].parent, |&up| report.rows[up].parent)
                         .find_map(|up| full_urls.get(&up));
-                    let giver =
-                        std::iter::successors(Some(i), |&up| report.rows[up].parent).find(|at| own.contains_key(at));
-                    let (place, inherited) = (given_at(report, giver.unwrap_or(i)), giver != Some(i));
-                    Reference::to(write(translation, i, &identity, parent, (place, inherited), output))
+                    Reference::to(write(translation, i, &identity, parent, (place, giver != Some(i)), output))
                 }
             };
-            devices.known.insert(i, Known { key: identity.key(), reference });
+            devices.known.insert(i, Known { key: identity.key(), reference, place });
         }
         devices
+    }
+
+    /// The DeviceMetric of a row, added to the bundle: what the place measures, is set to or computes. None where no device
+    /// above is known, since a metric is of a device.
+    pub(super) fn metric(
+        &self,
+        translation: &Translation<'a>,
+        row: &Row<'a>,
+        kind: &CodeableConcept<'a>,
+        unit: Option<CodeableConcept<'a>>,
+        output: &mut Output<'a>,
+    ) -> Option<Reference<'a>> {
+        let parent = self.nearest(translation, row)?;
+        let chain = std::iter::successors(row.parent, |&up| translation.report.rows[up].parent);
+        let source = chain.filter_map(|up| self.known.get(&up)).last()?;
+        let place = translation.text(row.obx.raw(4));
+        let value = format!("{}/{place}/{}", parent.key, code_of(translation, row)).into();
+        let identifier = Identifier { kind: None, system: Some(systems::OWN_DEVICE.into()), value };
+        if let Some(known) = output.known("DeviceMetric", &identifier) {
+            return Some(Reference::to(known));
+        }
+        let mut trace = output.trace();
+        trace.note("resourceType", Origin::Constant);
+        translation.note_meta(&mut trace);
+        let sent = |field: usize| (!row.obx.raw(field).is_empty()).then(|| row.place_of(field));
+        trace.note("identifier[0]", Origin::of([Some(parent.place), sent(4), sent(3)]));
+        trace.note("type", row.place_of(3));
+        if unit.is_some() {
+            trace.note("unit", row.place_of(6));
+        }
+        trace.note("source", source.place);
+        trace.note("parent", parent.place);
+        trace.note("category", sent(17).map_or(Origin::Constant, Origin::At));
+        let metric = DeviceMetric {
+            resource_type: "DeviceMetric",
+            meta: translation.meta(),
+            identifier: vec![identifier.clone()],
+            kind: kind.clone(),
+            unit,
+            source: Some(source.reference.clone()),
+            parent: Some(parent.reference.clone()),
+            category: match method_of(row) {
+                Method::Setting => "setting",
+                Method::Calculation => "calculation",
+                Method::Measurement => "measurement",
+                Method::Unspecified => "unspecified",
+            },
+        };
+        let resource = Resource::DeviceMetric(Box::new(metric));
+        Some(Reference::to(output.resource("DeviceMetric", &identifier, Write::Create, resource, trace)))
+    }
+
+    /// Where the device of a row is named.
+    pub(super) fn place(&self, translation: &Translation<'a>, row: &Row<'a>) -> Place {
+        if let Some(known) = self.nearest(translation, row) {
+            return known.place;
+        }
+        let own = Some(row)
+            .filter(|row| translation.settings.identification.equipment_of(translation.message, row).is_some());
+        let above = translation.report.devices_above(row).chain([row]);
+        let labelled = own.into_iter().chain(above).find(|row| !row.obx.raw(18).is_empty());
+        let participation = row.participations.iter().find(|prt| !prt.raw(10).is_empty()).map(|prt| prt.place(10));
+        let labelled = labelled.map(|row| row.place_of(18)).or(participation);
+        labelled.unwrap_or_else(|| translation.msh.place(3))
     }
 
     /// Observation.device: the nearest device above that is known, else what the row itself names, else words.
@@ -134,13 +205,16 @@ fn full_url(identity: &Identity) -> String {
     fhir::urn_uuid(["Device", identifier.system.as_deref().unwrap_or_default(), &identifier.value])
 }
 
-/// Where a device row says who it is: OBX-18, or an attribute below it.
+/// Where a device row says who it is: OBX-18, an attribute below it, PRT-10, or else what names the whole message.
 fn given_at(report: &Report<'_>, i: usize) -> Place {
     let row = &report.rows[i];
     let system_id = |at: &&usize| report.rows[**at].term.term.is_some_and(|term| &*term.refid == "MDC_ATTR_SYS_ID");
-    match row.attributes.iter().find(system_id) {
-        Some(&attribute) if row.obx.field(18).is_empty() => report.rows[attribute].place_of(5),
-        _ => row.place_of(18),
+    let attribute = row.attributes.iter().find(system_id).map(|&attribute| report.rows[attribute].place_of(5));
+    let participation = row.participations.iter().find(|prt| !prt.raw(10).is_empty()).map(|prt| prt.place(10));
+    let request = report.group(row).request.filter(|obr| !obr.raw(3).is_empty()).map(|obr| obr.place(3));
+    match row.obx.raw(18).is_empty() {
+        false => row.place_of(18),
+        true => attribute.or(participation).or(request).unwrap_or_else(|| row.place_of(3)),
     }
 }
 
@@ -153,59 +227,37 @@ fn write<'a>(
     output: &mut Output<'a>,
 ) -> String {
     let row = &translation.report.rows[i];
+    let identifier = identifier(identity);
     let mut device = Device {
         resource_type: "Device",
         meta: translation.meta(),
-        identifier: vec![identifier(identity)],
+        identifier: vec![identifier.clone()],
         status: "active",
-        kind: concept::code(translation, row, &[], output),
+        kind: concept::plain(translation, row, output),
         parent: parent.filter(|parent| **parent != full_url(identity)).map(|parent| Reference::to(parent.clone())),
         ..Device::default()
     };
     let mut trace = output.trace();
-    trace.note("identifier[0]", given_at);
-    if inherited {
-        trace.note("identifier[0].value", row.place_of(4));
-    }
+    trace.note("resourceType", Origin::Constant);
+    trace.note("status", Origin::Constant);
+    translation.note_meta(&mut trace);
+    let code = || (!row.obx.raw(3).is_empty()).then(|| row.place_of(3));
+    let made_of = match inherited {
+        true => Origin::of([Some(given_at), Some(row.place_of(4)), code()]),
+        false => given_at.into(),
+    };
+    trace.note("identifier[0]", made_of);
     if !device.kind.is_empty() {
         trace.note("type", row.place_of(3));
+    }
+    if device.parent.is_some() {
+        trace.note("parent", row.place_of(4));
     }
     if let Some(name) = label(translation, row).filter(|_| matches!(identity.authority, Authority::Scope(_))) {
         device.device_name.push(DeviceName { name, kind: "user-friendly-name" });
         trace.note("deviceName[0]", row.place_of(18));
     }
-    for &attribute in &row.attributes {
-        describe(translation, &mut device, &translation.report.rows[attribute], &mut trace);
-    }
-    output.device(device, trace)
-}
-
-/// What attribute rows say of a device that R4 has an element for. Clock attributes are left out: a device is written
-/// once, and they change.
-fn describe<'a>(translation: &Translation<'a>, device: &mut Device<'a>, row: &'a Row<'a>, trace: &mut super::Trace) {
-    let value = translation.text(row.obx.field(5).first().raw());
-    if value.is_empty() || value == "\"\"" {
-        return;
-    }
-    let name = row.term.term.map_or("", |term| &*term.refid);
-    let element = match name {
-        "MDC_ATTR_ID_MODEL" => {
-            let parts = row.obx.field(5).first().components().map(|part| translation.text(part.raw()));
-            let words = parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-            device.model_number = Some(words.into());
-            "modelNumber".to_owned()
-        }
-        "MDC_ID_PROD_SPEC_SERIAL" => {
-            device.serial_number = Some(value);
-            "serialNumber".to_owned()
-        }
-        "MDC_ID_PROD_SPEC_SW" | "MDC_ATTR_ID_SOFT" => {
-            let number = row.term.code.map(|code| Text::Owned(code.to_string()));
-            let coding = Coding { system: Some(systems::MDC.into()), code: number, display: Some(name.into()) };
-            device.version.push(DeviceVersion { kind: coding.into(), value });
-            format!("version[{}].value", device.version.len() - 1)
-        }
-        _ => return,
-    };
-    trace.note(&element, row.place_of(5));
+    describe::device(translation, row, &mut device, &mut trace);
+    let write = if translation.settings.device_updates { Write::Replace } else { Write::Create };
+    output.resource("Device", &identifier, write, Resource::Device(Box::new(device)), trace)
 }

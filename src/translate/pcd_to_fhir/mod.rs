@@ -1,7 +1,8 @@
 //! IHE PCD device reports (PCD-01), pump events (PCD-10) and alerts (PCD-04), each as one FHIR R4 transaction.
 //!
-//! Every OBX that holds an observation becomes an Observation, or part of one, of the patient the message names; never
-//! of another, and never of nobody. Sending the same observation again, in the same message or in a new one, names it by
+//! Results of a laboratory (`Semantics::Results`) go the same way, without a device's meaning of OBX-4 and OBX-7. Every OBX
+//! that holds an observation becomes an Observation, or part of one, of the patient the message names; never of another,
+//! and never of nobody. Sending the same observation again, in the same message or in a new one, names it by
 //! the same identifier, so that the server keeps one. Follows HL7 uv-pocd first, HL7 v2-to-fhir second.
 //!
 //! What is told over several messages, a pump's infusion (`administration`) or an alert (`alert`), becomes resources that
@@ -9,33 +10,49 @@
 
 mod administration;
 mod alert;
+mod attachment;
 mod bundle;
-mod concept;
+mod compound;
+pub(super) mod concept;
+mod describe;
 mod device;
+mod identity;
 mod infusion;
+mod insulin;
+mod measured;
 mod memory;
+mod note;
 mod observation;
-mod outcome;
+pub(super) mod outcome;
 mod patient;
 mod provenance;
+mod references;
+mod report;
 #[cfg(test)]
 mod tests;
 mod time;
+mod trace;
 mod unit;
 mod value;
 
 use std::fmt::Display;
 
 use super::{
-    Alerts, Context, DeviceDetail, EpisodeChange, Format, PcdToFhir, Recall, TranslateError, Translated, Unmapped,
+    Alerts, Category, CodeKind, Context, Conversion, DeviceDetail, EncounterReference, EpisodeChange, Format,
+    PcdToFhir, Recall, Semantics, TranslateError, Translated, Unmapped,
 };
 use crate::{
-    fhir::{self, Coding, Meta, Text, systems},
+    fhir::{self, Coding, Meta, Reference, Text, systems},
     hl7::Message,
-    pcd::{self, Nth, Place, PumpEvent, Report, Role},
+    pcd::{self, Group, Nth, PumpEvent, Report, Role, Row},
 };
 
-use self::{bundle::Output, device::Devices, patient::Patient};
+use self::{
+    bundle::Output,
+    device::Devices,
+    patient::Patient,
+    trace::{Origin, Trace},
+};
 
 /// The transaction for this message; `None` where it holds no observation.
 pub(super) fn apply(
@@ -44,9 +61,12 @@ pub(super) fn apply(
     context: Context,
     recall: &Recall<'_>,
 ) -> Result<Option<Translated>, TranslateError> {
-    let report = Report::read(message, &settings.nomenclature);
-    check_kind(&report)?;
-    if report.is_alert() {
+    let report = match settings.semantics {
+        Semantics::Device => Report::read(message, &settings.nomenclature),
+        Semantics::Results => Report::read_flat(message, &settings.nomenclature),
+    };
+    check_kind(settings, &report)?;
+    if settings.semantics == Semantics::Device && report.is_alert() {
         return alert::apply(settings, &report, context, recall);
     }
     if let Some(event) = pump_event(settings, &report) {
@@ -58,11 +78,13 @@ pub(super) fn apply(
     let patient = patient::of(settings, &report)?;
     let translation = Translation::new(settings, &report, patient);
     let mut output = Output::new(context.origins);
+    patient::write(&translation, &mut output);
     let devices = Devices::of(&translation, &mut output);
     observation::write_all(&translation, &devices, &mut output)?;
     if !output.holds_observations() {
         return Ok(None);
     }
+    report::write_all(&translation, &mut output);
     finish(&translation, context, output, Vec::new()).map(Some)
 }
 
@@ -76,7 +98,7 @@ fn finish<'a>(
     if let Some(name) = &translation.patient.authority {
         output.unmapped.insert(0, Unmapped::new("identifier_systems", name, "", ""));
     }
-    if translation.settings.device_detail == DeviceDetail::Device {
+    if translation.settings.device_detail != DeviceDetail::IdentifierOnly {
         provenance::write(translation, context, &mut output);
     }
     let body = output.transaction(translation)?;
@@ -107,6 +129,8 @@ struct Translation<'a> {
     source: String,
     /// MSH-11 where it is not production.
     processing: Option<&'static str>,
+    /// MSH-8, as a security label.
+    confidentiality: Option<Coding<'static>>,
     /// Offset of times without a zone.
     offset: Option<i16>,
 }
@@ -123,7 +147,8 @@ impl<'a> Translation<'a> {
         let sender = pcd::sender(message);
         let source = provenance::source_uri(message, &sender);
         let offset = time::offset(message, msh).or(settings.default_offset_minutes);
-        Translation { settings, message, report, msh, patient, sender, source, processing, offset }
+        let confidentiality = confidentiality(msh.field(8).component(1).raw());
+        Translation { settings, message, report, msh, patient, sender, source, processing, confidentiality, offset }
     }
 
     fn meta(&self) -> Meta<'a> {
@@ -132,7 +157,54 @@ impl<'a> Translation<'a> {
             meta.security.push(Coding::of(systems::ACT_REASON, "HTEST"));
             meta.tag.push(Coding::of(systems::PROCESSING_ID, processing));
         }
+        meta.security.extend(self.confidentiality.clone());
         meta
+    }
+
+    fn note_meta(&self, trace: &mut Trace) {
+        trace.note("meta.source", Origin::of([Some(self.msh.place(3)), Some(self.msh.place(10))]));
+        if self.processing.is_some() {
+            trace.note("meta.security[0]", self.msh.place(11));
+            trace.note("meta.tag[0]", self.msh.place(11));
+        }
+        if self.confidentiality.is_some() {
+            trace.note(format_args!("meta.security[{}]", usize::from(self.processing.is_some())), self.msh.place(8));
+        }
+    }
+
+    /// Whom a row is about.
+    fn subject(&self, row: &Row<'a>, trace: &mut Trace) -> Reference<'a> {
+        self.subject_of(self.report.group(row), trace)
+    }
+
+    fn subject_of(&self, group: &Group<'a>, trace: &mut Trace) -> Reference<'a> {
+        if let Some(pid) = group.patient {
+            trace.note("subject", Origin::By(pid.place(3), "identifier_systems"));
+        }
+        let patient = &self.patient;
+        let reference = if self.settings.patient_create { &patient.full_url } else { &patient.reference };
+        Reference::to(reference.clone())
+    }
+
+    fn visit(&self, row: &Row<'a>, element: &str, trace: &mut Trace) -> Option<Reference<'a>> {
+        self.visit_of(self.report.group(row), element, trace)
+    }
+
+    fn visit_of(&self, group: &Group<'a>, element: &str, trace: &mut Trace) -> Option<Reference<'a>> {
+        let encounter = references::encounter(self, group.visit)?;
+        if let Some(pv1) = group.visit {
+            trace.note(element, Origin::By(pv1.place(19), "identifier_systems"));
+        }
+        Some(encounter)
+    }
+
+    /// Whether a row is a device's own: then OBX-7 are its limits, and it is filed as what a device does.
+    fn is_device_row(&self, row: &Row<'_>) -> bool {
+        self.settings.semantics == Semantics::Device && row.code.mdc_or_alike().is_some()
+    }
+
+    fn wants_metrics(&self) -> bool {
+        self.settings.device_detail == DeviceDetail::Metric
     }
 
     /// The raw bytes decoded and unescaped, as a FHIR string without blanks at the ends.
@@ -146,11 +218,31 @@ impl<'a> Translation<'a> {
     }
 }
 
+/// Table 0177, as far as FHIR has the same.
+fn confidentiality(code: &[u8]) -> Option<Coding<'static>> {
+    let code = match code {
+        b"V" => "V",
+        b"R" => "R",
+        b"U" => "U",
+        _ => return None,
+    };
+    Some(Coding::of(systems::CONFIDENTIALITY, code))
+}
+
+/// Something was written, and it is not HL7's explicit null.
+fn written(text: &str) -> bool {
+    !text.is_empty() && text != "\"\""
+}
+
 /// Only observation reports; what else a gateway sends has another destination.
-fn check_kind(report: &Report<'_>) -> Result<(), TranslateError> {
+fn check_kind(settings: &PcdToFhir, report: &Report<'_>) -> Result<(), TranslateError> {
     let msh = report.message.msh();
     let refuse_kind = |what: &str| Err(TranslateError::new("MSH-9", what));
     match (msh.field(9).component(1).raw(), msh.field(9).component(2).raw()) {
+        (b"ORU", b"R01") if settings.semantics == Semantics::Results => Ok(()),
+        _ if settings.semantics == Semantics::Results => refuse_kind(
+            "oru-to-fhir translates ORU^R01 only; keep other messages from this destination with `where = { \"MSH-9\" = \"ORU^R01\" }`",
+        ),
         (b"ORU", b"R01" | b"R40" | b"R42") => Ok(()),
         _ => refuse_kind(
             "pcd-to-fhir translates ORU^R01, ORU^R40 and ORU^R42 only; keep other messages from this destination with `where = { \"MSH-9.1\" = \"ORU\" }`",
@@ -160,18 +252,4 @@ fn check_kind(report: &Report<'_>) -> Result<(), TranslateError> {
 
 fn refuse(place: impl Display, what: impl Into<String>) -> TranslateError {
     TranslateError::new(place.to_string(), what)
-}
-
-/// Where the elements of one resource came from; empty unless asked for.
-struct Trace {
-    wanted: bool,
-    found: Vec<(String, Place)>,
-}
-
-impl Trace {
-    fn note(&mut self, element: &str, place: Place) {
-        if self.wanted {
-            self.found.push((element.to_owned(), place));
-        }
-    }
 }

@@ -3,37 +3,42 @@
 use std::collections::HashMap;
 
 use super::{
-    Devices, Output, Trace, TranslateError, Translation, concept, outcome, patient, refuse,
+    DeviceDetail, Devices, Origin, Output, Trace, TranslateError, Translation, compound, concept, identity, insulin,
+    measured::{Measured, measure},
+    note, outcome, references,
     time::{self, Effective},
-    unit::{self, Unit},
-    value::{Content, Reading},
 };
 use crate::{
-    fhir::{
-        Annotation, CodeableConcept, Coding, Component, Identifier, Observation, Reference, ReferenceRange, Value,
-        fingerprint, systems,
-    },
-    pcd::{Coded, Loinc, Nth, Place, Role, Row},
+    fhir::{CodeableConcept, Coding, Component, Extended, Extension, Observation, systems},
+    pcd::{Coded, Place, Role, Row},
 };
 
-/// Adds an Observation for every row that is one.
+/// Adds an Observation for every row that is one, or a MedicationAdministration for a dose of insulin.
 pub(super) fn write_all<'a>(
     translation: &Translation<'a>,
     devices: &Devices<'a>,
     output: &mut Output<'a>,
 ) -> Result<(), TranslateError> {
     let rows = &translation.report.rows;
-    let mut facets: HashMap<usize, Vec<usize>> = HashMap::new();
+    let panels = compound::blood_pressures(translation);
+    let mut parts: HashMap<usize, Vec<usize>> = HashMap::new();
     for (i, row) in rows.iter().enumerate() {
         if let Some(metric) = folds_into(rows, row) {
-            facets.entry(metric).or_default().push(i);
+            parts.entry(metric).or_default().push(i);
         }
     }
     for (i, row) in rows.iter().enumerate() {
-        let observed = matches!(row.role, Role::Metric | Role::Facet) && folds_into(rows, row).is_none();
-        if observed {
-            let facets = facets.get(&i).map(Vec::as_slice).unwrap_or_default();
-            write(translation, devices, row, facets, output)?;
+        if !matches!(row.role, Role::Metric | Role::Facet) || folds_into(rows, row).is_some() {
+            continue;
+        }
+        match panels.iter().find(|panel| panel.contains(&i)) {
+            Some(panel) if panel[0] == i => write(translation, devices, row, panel, true, output)?,
+            Some(_) => {}
+            None if insulin::write(translation, devices, row, output)? => {}
+            None => {
+                let facets = parts.get(&i).map(Vec::as_slice).unwrap_or_default();
+                write(translation, devices, row, facets, false, output)?;
+            }
         }
     }
     Ok(())
@@ -47,306 +52,218 @@ fn folds_into(rows: &[Row<'_>], row: &Row<'_>) -> Option<usize> {
     (same_time && row.obx.raw(11) == above.obx.raw(11) && above.role == Role::Metric).then_some(metric)
 }
 
-/// What a row measured, apart from who, when and with what.
-struct Measured<'a> {
-    code: CodeableConcept<'a>,
-    category: Option<&'a str>,
-    value: Option<Value<'a>>,
-    several: Vec<Value<'a>>,
-    exceptional: Option<&'static str>,
-    outcome: outcome::Outcome<'a>,
-    limits: Vec<ReferenceRange<'a>>,
-}
-
-impl Measured<'_> {
-    fn has_value(&self) -> bool {
-        self.value.is_some() || !self.several.is_empty()
-    }
-
-    /// Why there is no value; settles the interpretation too.
-    fn absent(&mut self, has_value: bool) -> Option<CodeableConcept<'static>> {
-        let settled = self.outcome.settle(has_value || self.exceptional.is_some());
-        self.exceptional.map(outcome::reason).or(settled)
-    }
-}
-
-fn measure<'a>(
-    translation: &Translation<'a>,
-    row: &'a Row<'a>,
-    effective: &Effective,
-    output: &mut Output<'a>,
-) -> Result<Measured<'a>, TranslateError> {
-    let mut unit: Unit<'a> = unit::of(translation, row, output)?;
-    let nomenclature = &translation.settings.nomenclature;
-    let loinc: Vec<&'a Loinc> =
-        row.term.code.map(|code| nomenclature.loinc(code, unit.ucum.as_deref()).collect()).unwrap_or_default();
-    unit.spelled_as(&loinc);
-    let outcome = outcome::flags(translation, row, output);
-    let reading = Reading { translation, row, unit: &unit, effective, comparator: outcome.comparator };
-    let content = if outcome.withheld { Content::Empty } else { reading.content()? };
-    let limits = reading.limits();
-    let code = concept::code(translation, row, &loinc, output);
-    if code.is_empty() {
-        return Err(refuse(row.place_of(3), "is empty; ask the sender to name what was observed"));
-    }
-    let category = loinc.first().map(|row| &*row.category);
-    let category = category.or_else(|| row.code.mdc_or_alike().map(|_| "procedure"));
-    let (value, several, exceptional) = match content {
-        Content::Empty => (None, Vec::new(), None),
-        Content::One(value) => (Some(value), Vec::new(), None),
-        Content::Several(values) => (None, values, None),
-        Content::Exceptional(reason) => (None, Vec::new(), Some(reason)),
-    };
-    Ok(Measured { code, category, value, several, exceptional, outcome, limits })
-}
-
+/// `row` with its parts; where it `heads` a panel, it is itself one of them.
 fn write<'a>(
     translation: &Translation<'a>,
     devices: &Devices<'a>,
     row: &'a Row<'a>,
-    facets: &[usize],
+    parts: &[usize],
+    heads: bool,
     output: &mut Output<'a>,
 ) -> Result<(), TranslateError> {
     let effective = time::effective(translation, row)?;
     let mut trace = output.trace();
-    let mut measured = measure(translation, row, &effective, output)?;
-    let component = components(translation, &mut measured, facets, &effective, output, &mut trace)?;
-    let has_value = measured.value.is_some() || !component.is_empty();
+    let mut measured = match heads {
+        true => compound::head(translation),
+        false => measure(translation, row, &effective, output)?,
+    };
+    let mut security: Security = measured.security(row).collect();
+    let mut component = repeated(row, &mut measured, 0, &mut trace);
+    components(translation, parts, &effective, output, (&mut component, &mut security), &mut trace)?;
+    let has_value = measured.has_value() || !component.is_empty();
     let Some(status) = outcome::status(translation, row, has_value)? else { return Ok(()) };
-    let data_absent_reason = measured.absent(has_value);
-    if row.obx.raw(11) == b"V" {
+    let data_absent_reason = measured.absent(row, has_value, "", &mut trace);
+    if row.obx.raw(11) == b"V" && !heads {
+        trace.note(format_args!("interpretation[{}]", measured.outcome.interpretation.len()), row.place_of(11));
         measured.outcome.interpretation.push(Coding::of(systems::MEASUREMENT_STATUS, "validated-data").into());
     }
-    let subject = translation.report.group(row).patient.map_or(row.place_of(3), |pid| pid.place(3));
-    sources(row, &measured, &data_absent_reason, &effective, subject, &mut trace);
-    let mut meta = translation.meta();
-    let security = std::mem::take(&mut measured.outcome.security);
-    security.into_iter().for_each(|coding| {
-        if !meta.security.contains(&coding) {
-            meta.security.push(coding)
+    measured.note_origins(row, "", &mut trace);
+    let mut observation = envelope(translation, devices, row, &effective, heads.then_some(compound::CODE), &mut trace);
+    observation.status = status.code;
+    trace.note("status", said(row, 11));
+    for (coding, place) in security {
+        if !observation.meta.security.contains(&coding) {
+            trace.note(format_args!("meta.security[{}]", observation.meta.security.len()), place);
+            observation.meta.security.push(coding);
         }
-    });
-    let identifier = vec![identify(translation, devices, row, &effective)];
-    let observation = Observation {
-        resource_type: "Observation",
-        meta,
-        identifier,
-        based_on: based_on(translation, row),
-        status: status.code,
-        category: measured.category.map(category).into_iter().collect(),
-        code: measured.code,
-        subject: Some(Reference::to(translation.patient.reference.clone())),
-        encounter: encounter(translation, row),
-        effective_date_time: effective.date_time,
-        effective_period: effective.period,
-        issued: translation.report.group(row).request.and_then(|obr| time::instant(translation, obr, 22)),
-        performer: performers(translation, row),
-        value: measured.value,
-        data_absent_reason,
-        interpretation: measured.outcome.interpretation,
-        note: notes(translation, row),
-        body_site: coded(translation, row, 20),
-        method: coded(translation, row, 17),
-        device: devices.reference(translation, row),
-        reference_range: measured.limits,
-        component,
-        ..Observation::default()
-    };
-    output.observation(observation, status.write, trace);
+    }
+    if translation.settings.device_detail == DeviceDetail::Metric {
+        let unit = measured.unit.take();
+        observation.device = devices.metric(translation, row, &measured.code, unit, output).or(observation.device);
+    }
+    note::conversion(translation, row, &measured, &mut observation.note, &mut trace);
+    for value in std::mem::take(&mut measured.attachments) {
+        trace.note(format_args!("extension[{}]", observation.extension.len()), row.place_of(5));
+        observation.extension.push(Extension { url: systems::VALUE_EXTENSION, value: Extended::Attachment(value) });
+    }
+    measured.category.write(row, &mut observation.category, &mut trace);
+    observation.code = measured.code;
+    observation.value = measured.value;
+    observation.data_absent_reason = data_absent_reason;
+    observation.interpretation = measured.outcome.interpretation;
+    observation.reference_range = measured.limits;
+    observation.component = component;
+    output.observation(observation, row.group, status.write, trace);
     Ok(())
 }
 
-/// The values of a repeated OBX-5, then the facets.
-fn components<'a>(
+/// Everything of an observation but what was observed: who, when, where, with what, for which order.
+pub(super) fn envelope<'a>(
     translation: &Translation<'a>,
-    measured: &mut Measured<'a>,
-    facets: &[usize],
+    devices: &Devices<'a>,
+    row: &'a Row<'a>,
     effective: &Effective,
-    output: &mut Output<'a>,
+    code: Option<&'static str>,
     trace: &mut Trace,
-) -> Result<Vec<Component<'a>>, TranslateError> {
-    let mut component = repeated(measured);
-    for &facet in facets {
-        let facet = &translation.report.rows[facet];
-        let found = measure(translation, facet, effective, output)?;
-        trace.note(&format!("component[{}]", component.len()), facet.place_of(5));
-        component.extend(facet_component(found));
+) -> Observation<'a> {
+    let group = translation.report.group(row);
+    let (identifier, made_of) = identity::of(translation, devices, row, effective, code);
+    trace.note("resourceType", Origin::Constant);
+    trace.note("identifier[0]", made_of);
+    translation.note_meta(trace);
+    let based_on = references::based_on(translation, group.request);
+    if let (Some(_), Some(obr)) = (&based_on, group.request) {
+        trace.note("basedOn[0]", obr.place(2));
     }
-    Ok(component)
+    effective.note(trace);
+    let issued = group.request.and_then(|obr| time::instant(translation, obr, 22).map(|at| (at, obr.place(22))));
+    if let Some((_, place)) = &issued {
+        trace.note("issued", *place);
+    }
+    let performers = references::performers(translation, row);
+    for (i, (_, place)) in performers.iter().enumerate() {
+        trace.note(format_args!("performer[{i}]"), *place);
+    }
+    let device = devices.reference(translation, row);
+    if device.is_some() {
+        trace.note("device", devices.place(translation, row));
+    }
+    Observation {
+        resource_type: "Observation",
+        meta: translation.meta(),
+        extension: extensions(translation, row, trace),
+        identifier: vec![identifier],
+        based_on: based_on.into_iter().collect(),
+        subject: Some(translation.subject(row, trace)),
+        encounter: translation.visit(row, "encounter", trace),
+        effective_date_time: effective.date_time.clone(),
+        effective_period: effective.period.clone(),
+        issued: issued.map(|(at, _)| at),
+        performer: performers.into_iter().map(|(performer, _)| performer).collect(),
+        note: note::of(translation, row, trace),
+        body_site: coded(translation, row, 20, "bodySite", trace),
+        method: coded(translation, row, 17, "method", trace),
+        device,
+        ..Observation::default()
+    }
 }
 
+/// A field, or nothing where it says nothing.
+pub(super) fn said(row: &Row<'_>, field: usize) -> Origin {
+    if row.obx.raw(field).is_empty() { Origin::Constant } else { row.place_of(field).into() }
+}
+
+/// The facets of a row, or the members of a panel; of a component only the whole can say how reliable it is.
+fn components<'a>(
+    translation: &Translation<'a>,
+    parts: &[usize],
+    effective: &Effective,
+    output: &mut Output<'a>,
+    (component, security): (&mut Vec<Component<'a>>, &mut Security),
+    trace: &mut Trace,
+) -> Result<(), TranslateError> {
+    for &part in parts {
+        let row = &translation.report.rows[part];
+        let mut found = measure(translation, row, effective, output)?;
+        security.extend(found.security(row));
+        let more = part_components(row, found, component.len(), trace);
+        component.extend(more);
+    }
+    Ok(())
+}
+
+/// How reliable a value is, and which row said so.
+type Security = Vec<(Coding<'static>, Place)>;
+
 /// A repeated OBX-5: each value a component of the same code.
-fn repeated<'a>(measured: &mut Measured<'a>) -> Vec<Component<'a>> {
+fn repeated<'a>(row: &Row<'a>, measured: &mut Measured<'a>, from: usize, trace: &mut Trace) -> Vec<Component<'a>> {
     let values = std::mem::take(&mut measured.several);
-    let component = |value| Component {
-        code: measured.code.clone(),
-        value: Some(value),
-        data_absent_reason: None,
-        interpretation: Vec::new(),
-        reference_range: Vec::new(),
-    };
+    for (i, value) in values.iter().enumerate() {
+        trace.note(format_args!("component[{}].code", from + i), row.place_of(3));
+        trace.note(format_args!("component[{}].{}", from + i, value.element()), row.place_of(5));
+    }
+    let component = |value| Component { code: measured.code.clone(), value: Some(value), ..Component::default() };
     values.into_iter().map(component).collect()
 }
 
-fn facet_component(mut facet: Measured<'_>) -> Vec<Component<'_>> {
-    let several = repeated(&mut facet);
+fn part_components<'a>(row: &Row<'a>, mut part: Measured<'a>, from: usize, trace: &mut Trace) -> Vec<Component<'a>> {
+    let several = repeated(row, &mut part, from, trace);
     if !several.is_empty() {
         return several;
     }
-    let data_absent_reason = facet.absent(facet.has_value());
+    let prefix = if trace.is_wanted() { format!("component[{from}].") } else { String::new() };
+    let data_absent_reason = part.absent(row, part.has_value(), &prefix, trace);
+    part.note_origins(row, &prefix, trace);
     vec![Component {
-        code: facet.code,
-        value: facet.value,
+        code: part.code,
+        value: part.value,
         data_absent_reason,
-        interpretation: facet.outcome.interpretation,
-        reference_range: facet.limits,
+        interpretation: part.outcome.interpretation,
+        reference_range: part.limits,
     }]
 }
 
-/// What names this observation and no other, however often it is sent: patient, device, place, code and time. Neither
-/// the message's control id nor its time is part of it, since a gateway that sends again makes new ones; nor, unless
-/// configured, is the value, so that a correction finds what it corrects.
-fn identify<'a>(
-    translation: &Translation<'a>,
-    devices: &Devices<'a>,
-    row: &Row<'a>,
-    effective: &Effective,
-) -> Identifier<'a> {
-    let instance = row.obx.field(21).first();
-    let value = translation.text(instance.component(1).raw());
-    if !value.is_empty() && value != "\"\"" {
-        let part = |n| translation.text(instance.component(n).raw());
-        if let Some(system) = patient::system_of(translation.settings, &part(2), &part(3), &part(4))
-            .filter(|_| !(part(2).is_empty() && part(3).is_empty()))
-        {
-            return Identifier { kind: None, system: Some(system.into()), value };
-        }
-        let scoped = fingerprint(["instance", &translation.sender, &part(2), &part(3), &value]);
-        return Identifier { kind: None, system: Some(systems::OWN_OBSERVATION.into()), value: scoped.into() };
-    }
-    let triplet = row.code.mdc_or_alike().or_else(|| row.code.triplets().next()).unwrap_or_default();
-    let code = if matches!(triplet.code, b"" | b"0" | b"999999") { triplet.text } else { triplet.code };
-    let (device, place, code) =
-        (devices.key(translation, row), translation.text(row.obx.raw(4)), translation.text(code));
-    let (sent, unit) = (translation.text(row.obx.raw(5)), translation.text(row.obx.raw(6)));
-    let patient = &translation.patient;
-    let mut parts = vec![&*patient.system, &patient.value, &device, &place, &code, &effective.key];
-    if translation.settings.value_in_identity {
-        parts.extend([&*sent, &unit]);
-    }
-    let value = fingerprint(parts);
-    Identifier { kind: None, system: Some(systems::OWN_OBSERVATION.into()), value: value.into() }
-}
-
-fn category(code: &str) -> CodeableConcept<'_> {
-    Coding { system: Some(systems::OBSERVATION_CATEGORY.into()), code: Some(code.into()), display: None }.into()
-}
-
 /// The first repetition: R4 has room for one.
-fn coded<'a>(translation: &Translation<'a>, row: &Row<'a>, field: usize) -> Option<CodeableConcept<'a>> {
-    let concept = concept::concept(translation, &Coded::read(row.obx.field(field).first()));
-    (!concept.is_empty()).then_some(concept)
-}
-
-fn notes<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Vec<Annotation<'a>> {
-    let texts = row.notes.iter().map(|note| {
-        let lines = note.field(3).repetitions().map(|line| translation.text(line.raw()));
-        lines.collect::<Vec<_>>().join("\n")
-    });
-    texts
-        .filter(|text| !text.trim().is_empty())
-        .map(|text| Annotation { text: text.into(), ..Annotation::default() })
-        .collect()
-}
-
-/// OBR-2, the order: of what kind it is, only the ordering system knows. A gateway that repeats its own number there
-/// names no order.
-fn based_on<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Vec<Reference<'a>> {
-    let request = translation.report.group(row).request;
-    let placer = request.and_then(|request| order(translation, request));
-    placer.map(|placer| Reference::logical(None, placer)).into_iter().collect()
-}
-
-/// OBR-2.
-pub(super) fn order<'a>(translation: &Translation<'a>, request: Nth<'a>) -> Option<Identifier<'a>> {
-    let placer = request.field(2).first();
-    let part = |n| translation.text(placer.component(n).raw());
-    let value = part(1);
-    if value.is_empty() || value == "\"\"" || request.raw(2) == request.raw(3) {
-        return None;
-    }
-    let named = !(part(2).is_empty() && part(3).is_empty());
-    let system = named.then(|| patient::system_of(translation.settings, &part(2), &part(3), &part(4))).flatten();
-    let kind = Some(Coding::of(systems::IDENTIFIER_TYPE, "PLAC").into());
-    Some(Identifier { kind, system: system.map(Into::into), value })
-}
-
-/// PV1-19, by identifier alone: that the record knows the visit is not for a device to ensure.
-pub(super) fn encounter<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Option<Reference<'a>> {
-    let visit = translation.report.group(row).visit?.field(19).first();
-    let value = translation.text(visit.component(1).raw());
-    if value.is_empty() || value == "\"\"" {
-        return None;
-    }
-    let part = |n| translation.message.text(visit.component(4).subcomponent(n));
-    let system = patient::system_of(translation.settings, &part(1), &part(2), &part(3))?;
-    let kind = Some(Coding::of(systems::IDENTIFIER_TYPE, "VN").into());
-    Some(Reference::logical(Some("Encounter"), Identifier { kind, system: Some(system.into()), value }))
-}
-
-/// OBX-16, who operated the device.
-fn performers<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Vec<Reference<'a>> {
-    if row.obx.raw(16).is_empty() {
-        return Vec::new();
-    }
-    let person = |xcn: crate::hl7::Repetition<'a>| {
-        let part = |n| translation.text(xcn.component(n).raw());
-        let authority = |n| translation.message.text(xcn.component(9).subcomponent(n));
-        let named = !xcn.component(9).is_empty();
-        let system = named
-            .then(|| patient::system_of(translation.settings, &authority(1), &authority(2), &authority(3)))
-            .flatten();
-        let value = part(1);
-        let identifier = (!value.is_empty()).then(|| Identifier { kind: None, system: system.map(Into::into), value });
-        let name = [part(3), part(2)].into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" ");
-        let display = (!name.is_empty()).then(|| name.into());
-        let known = identifier.is_some() || display.is_some();
-        known.then_some(Reference { reference: None, kind: Some("Practitioner"), identifier, display })
-    };
-    row.obx.field(16).repetitions().filter_map(person).collect()
-}
-
-fn sources(
-    row: &Row<'_>,
-    measured: &Measured<'_>,
-    absent: &Option<CodeableConcept<'_>>,
-    effective: &Effective,
-    subject: Place,
+fn coded<'a>(
+    translation: &Translation<'a>,
+    row: &Row<'a>,
+    field: usize,
+    element: &str,
     trace: &mut Trace,
-) {
-    let element = if effective.period.is_some() { "effectivePeriod" } else { "effectiveDateTime" };
-    trace.note(element, effective.place);
-    trace.note("subject", subject);
-    trace.note("status", row.place_of(11));
-    trace.note("code", row.place_of(3));
-    if let Some(value) = &measured.value {
-        trace.note(value.element(), row.place_of(5));
-        if matches!(value, Value::Quantity(_)) && !row.obx.raw(6).is_empty() {
-            trace.note("valueQuantity.unit", row.place_of(6));
-        }
+) -> Option<CodeableConcept<'a>> {
+    if row.obx.raw(field).is_empty() {
+        return None;
     }
-    let fields = [
-        (absent.is_some(), "dataAbsentReason", 8),
-        (!measured.outcome.interpretation.is_empty(), "interpretation", 8),
-        (!measured.outcome.security.is_empty(), "meta.security", 8),
-        (!measured.limits.is_empty(), "referenceRange[0]", 7),
-        (!row.obx.raw(17).is_empty(), "method", 17),
-        (!row.obx.raw(20).is_empty(), "bodySite", 20),
-        (!row.obx.raw(21).is_empty(), "identifier[0]", 21),
-    ];
-    for (written, element, field) in fields {
-        if written {
-            trace.note(element, row.place_of(field));
+    let sent = Coded::read(row.obx.field(field).first());
+    let concept = match sent.mdc().filter(|triplet| field == 17 && METHODS.contains(&triplet.code)) {
+        Some(triplet) => {
+            let display = Some(translation.text(triplet.text)).filter(|text| !text.is_empty());
+            let code = Some(translation.text(triplet.code));
+            Coding { system: Some(systems::MDC.into()), code, display }.into()
         }
+        None => concept::concept(translation, &sent),
+    };
+    let written = (!concept.is_empty()).then_some(concept);
+    if written.is_some() {
+        trace.note(element, row.place_of(field));
     }
+    written
+}
+
+/// OBX-17 of a device, which the framework takes for codes of MDC though they have no number (TF-2 B.8.6, CP-158).
+const METHODS: &[&[u8]] =
+    &[b"AMEAS", b"MMEAS", b"ASET", b"MSET", b"RSET", b"ACALC", b"MCALC", b"UNSPEC", b"AUSRFS", b"INVRFS"];
+
+/// OBX-19, and as the site wants them OBX-4 and PV1-3.
+fn extensions<'a>(translation: &Translation<'a>, row: &Row<'a>, trace: &mut Trace) -> Vec<Extension<'a>> {
+    let mut extensions = Vec::new();
+    let mut add = |url, value: Extended<'a>, origin: Origin| {
+        trace.note(format_args!("extension[{}]", extensions.len()), origin);
+        extensions.push(Extension { url, value });
+    };
+    if !row.obx.raw(19).is_empty()
+        && let Some(at) = time::remark(translation, row.obx.field(19).component(1).raw())
+    {
+        add(systems::ANALYSIS_TIME_EXTENSION, Extended::DateTime(at), row.place_of(19).into());
+    }
+    if translation.settings.sub_id && !row.obx.raw(4).is_empty() {
+        let sent = Extended::Text(translation.text(row.obx.raw(4)));
+        let inner = vec![Extension { url: "original-sub-identifier", value: sent }];
+        add(systems::SUB_ID_EXTENSION, Extended::Inner(inner), row.place_of(4).into());
+    }
+    let visit = translation.report.group(row).visit.filter(|_| translation.settings.location);
+    if let (Some(bed), Some(pv1)) = (references::location(translation, visit), visit) {
+        add(systems::LOCATION_EXTENSION, Extended::Reference(bed), pv1.place(3).into());
+    }
+    extensions
 }

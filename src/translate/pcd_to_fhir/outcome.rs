@@ -1,6 +1,6 @@
 //! OBX-11 and OBX-8: how far a value can be trusted, and why there is none.
 
-use super::{Output, TranslateError, Translation, Unmapped, bundle::Write, refuse};
+use super::{Origin, Output, Semantics, TranslateError, Translation, Unmapped, bundle::Write, refuse};
 use crate::{
     fhir::{CodeableConcept, Coding, systems},
     pcd::Row,
@@ -73,15 +73,22 @@ const FLAGS: &[Flag] = &[
 /// OBX-8 codes that FHIR's own interpretations have by the same name.
 const SAME: &[&str] = &["N", "L", "LL", "H", "HH", "A", "AA", "HU", "LU", "U", "D", "B", "W", "<", ">"];
 
+/// Those that only results have: susceptibility, detection, reactivity, expectation (v3-ObservationInterpretation, R4).
+const SAME_OF_RESULTS: &[&str] = &[
+    "S", "I", "R", "MS", "VS", "NS", "SDD", "SYN-S", "SYN-R", "NCL", "POS", "NEG", "IND", "DET", "ND", "E", "RR", "WR",
+    "NR", "HX", "LX", "H>", "L<", "AC", "IE", "QCF", "TOX", "EXP", "UNE",
+];
+
 /// Reads OBX-8. A code that is none of the device ones is kept in words.
 pub(super) fn flags<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &mut Output<'a>) -> Outcome<'a> {
     let mut outcome = Outcome::default();
+    let results = if translation.settings.semantics == Semantics::Results { SAME_OF_RESULTS } else { &[] };
     if row.obx.raw(8).is_empty() {
         return outcome;
     }
     for repetition in row.obx.field(8).repetitions() {
         let code = translation.text(repetition.component(1).raw());
-        if let Some(same) = SAME.iter().find(|same| **same == code) {
+        if let Some(same) = SAME.iter().chain(results).find(|same| **same == code) {
             outcome.interpretation.push(Coding::of(systems::INTERPRETATION, same).into());
             outcome.comparator = Some(*same).filter(|same| matches!(*same, "<" | ">")).or(outcome.comparator);
         } else if let Some(flag) = FLAGS.iter().find(|flag| flag.code == code) {
@@ -121,6 +128,11 @@ impl Outcome<'_> {
         let busy = self.busy.then_some("temp-unknown");
         (!has_value).then(|| self.absent.or(busy).unwrap_or("unknown")).map(reason)
     }
+
+    /// Where the reason for no value was told; nowhere, where it is only that there is none.
+    pub(super) fn absent_origin(&self, row: &Row<'_>) -> Origin {
+        if self.absent.is_some() || self.busy { row.place_of(8).into() } else { Origin::Constant }
+    }
 }
 
 /// A data-absent-reason.
@@ -129,34 +141,57 @@ pub(super) fn reason(code: &'static str) -> CodeableConcept<'static> {
 }
 
 /// OBX-11 (table 0085). `None` for N, which says that nothing was asked for.
-///
-/// X means that there is no result, yet gateways are met that send it on every row, values and all: then the value
-/// stands, with a status that claims nothing.
 pub(super) fn status(
     translation: &Translation<'_>,
     row: &Row<'_>,
     has_value: bool,
 ) -> Result<Option<Status>, TranslateError> {
-    let create = |code| Ok(Some(Status { code, write: Write::Create }));
-    let replace = |code| Ok(Some(Status { code, write: Write::Replace }));
-    match row.obx.field(11).component(1).raw() {
-        b"F" => create("final"),
-        b"R" if translation.settings.unverified_final => create("final"),
-        b"R" | b"P" | b"S" => create("preliminary"),
-        b"C" => replace("corrected"),
-        b"A" | b"B" => replace("amended"),
-        b"D" | b"W" => replace("entered-in-error"),
-        b"V" => replace("final"),
-        b"U" if has_value => replace("final"),
-        b"U" => Err(refuse(
-            row.place_of(11),
-            "U makes final a value it does not repeat; ask the sender to send the value with it",
-        )),
-        b"I" | b"O" => create("registered"),
-        b"N" => Ok(None),
-        b"X" if has_value => create("unknown"),
-        b"X" => create("cancelled"),
-        b"" => create("unknown"),
-        _ => Err(refuse(row.place_of(11), "is no result status of table 0085; ask the sender to mend it")),
+    let code = row.obx.field(11).component(1).raw();
+    if code == b"U" && !has_value {
+        let what = "U makes final a value it does not repeat; ask the sender to send the value with it";
+        return Err(refuse(row.place_of(11), what));
     }
+    status_of(code, translation.settings.unverified_final, has_value)
+        .ok_or_else(|| refuse(row.place_of(11), "is no result status of table 0085; ask the sender to mend it"))
+}
+
+/// What a result status becomes; `None` for what is none of table 0085.
+///
+/// X means that there is no result, yet gateways are met that send it on every row, values and all: then the value
+/// stands, with a status that claims nothing.
+fn status_of(code: &[u8], unverified_final: bool, has_value: bool) -> Option<Option<Status>> {
+    let (code, write) = match code {
+        b"F" => ("final", Write::Create),
+        b"R" if unverified_final => ("final", Write::Create),
+        b"R" | b"P" | b"S" => ("preliminary", Write::Create),
+        b"C" => ("corrected", Write::Replace),
+        b"A" | b"B" => ("amended", Write::Replace),
+        b"D" | b"W" => ("entered-in-error", Write::Replace),
+        b"V" | b"U" => ("final", Write::Replace),
+        b"I" | b"O" => ("registered", Write::Create),
+        b"N" => return Some(None),
+        b"X" if !has_value => ("cancelled", Write::Create),
+        b"X" | b"" => ("unknown", Write::Create),
+        _ => return None,
+    };
+    Some(Some(Status { code, write }))
+}
+
+/// Table 0085 as it is written: code, status, and whether it takes the place of what was sent before.
+pub(in crate::translate) fn status_rows(
+    unverified_final: bool,
+) -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+    let codes = ["F", "R", "P", "S", "C", "A", "B", "D", "W", "V", "U", "I", "O", "X", ""];
+    codes.into_iter().filter_map(move |code| {
+        let status = status_of(code.as_bytes(), unverified_final, code != "X")??;
+        Some((code, status.code, status.write == Write::Replace))
+    })
+}
+
+/// OBX-8 as it is written: code, then interpretation, data-absent-reason and security label, each where it has one.
+pub(in crate::translate) fn flag_rows() -> impl Iterator<Item = (&'static str, [Option<&'static str>; 3])> {
+    let same = SAME.iter().chain(SAME_OF_RESULTS).map(|code| (*code, [Some(*code), None, None]));
+    let own =
+        FLAGS.iter().map(|flag| (flag.code, [flag.interpretation, flag.absent, flag.security.map(|(_, code)| code)]));
+    same.chain(own).chain([("BUSY", [Some("msmt-ongoing"), Some("temp-unknown"), None])])
 }

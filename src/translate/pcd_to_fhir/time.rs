@@ -1,7 +1,7 @@
 //! When an observation was made. A zone is never assumed: it is the time's own, else MSH-7's, which HL7 makes the
 //! default of the whole message (v2.6 ch. 2.15.9.7), else the one configured for this destination.
 
-use super::{TranslateError, Translation, refuse};
+use super::{Trace, TranslateError, Translation, refuse};
 use crate::{
     fhir::Period,
     hl7::{Message, Precision, Time},
@@ -14,14 +14,31 @@ pub(super) struct Effective {
     pub(super) period: Option<Period>,
     pub(super) key: String,
     pub(super) place: Place,
+    /// Where its end was sent.
+    pub(super) end: Option<Place>,
+    /// It is only when the message was made.
+    pub(super) of_message: bool,
     /// Milliseconds from start to end, where both are known.
     pub(super) length: Option<jiff::SignedDuration>,
+}
+
+impl Effective {
+    pub(super) fn note(&self, trace: &mut Trace) {
+        if self.period.is_none() {
+            return trace.note("effectiveDateTime", self.place);
+        }
+        trace.note("effectivePeriod.start", self.place);
+        trace.note("effectivePeriod.end", self.end.unwrap_or(self.place));
+    }
 }
 
 pub(super) fn effective(translation: &Translation<'_>, row: &Row<'_>) -> Result<Effective, TranslateError> {
     match translation.report.timing(row) {
         None => Err(refuse(row.place_of(14), "no time in OBX-14, OBR-7 or MSH-7; ask the sender to fill one of them")),
-        Some(Timing::At(stamp)) => at(translation, stamp),
+        Some(Timing::At(stamp)) => {
+            let of_message = stamp.place == translation.msh.place(7);
+            at(translation, stamp).map(|effective| Effective { of_message, ..effective })
+        }
         Some(Timing::Over(start, end)) => over(translation, start, end),
     }
 }
@@ -38,6 +55,17 @@ pub(super) fn date_time(translation: &Translation<'_>, raw: &[u8], place: Place)
     written(translation, &time, place)
 }
 
+/// A time beside the observation, as a `dateTime`; one that cannot be written is left out.
+pub(super) fn remark(translation: &Translation<'_>, raw: &[u8]) -> Option<String> {
+    Time::parse(translation.message.text(raw).trim()).ok()?.fhir_date_time(translation.offset)
+}
+
+/// Its day, as a `date`.
+pub(super) fn day(translation: &Translation<'_>, raw: &[u8]) -> Option<String> {
+    let date_time = remark(translation, raw)?;
+    Some(date_time.split('T').next().unwrap_or_default().to_owned())
+}
+
 /// The zone of MSH-7.
 pub(super) fn offset(message: &Message, msh: Nth<'_>) -> Option<i16> {
     Time::parse(&message.text(msh.field(7).component(1).raw())).ok()?.offset_minutes()
@@ -46,7 +74,8 @@ pub(super) fn offset(message: &Message, msh: Nth<'_>) -> Option<i16> {
 fn at(translation: &Translation<'_>, stamp: Stamp<'_>) -> Result<Effective, TranslateError> {
     let time = parse(translation, stamp.raw, stamp.place)?;
     let date_time = Some(written(translation, &time, stamp.place)?);
-    Ok(Effective { date_time, period: None, key: key(translation, &time), place: stamp.place, length: None })
+    let (key, place) = (key(translation, &time), stamp.place);
+    Ok(Effective { date_time, period: None, key, place, end: None, of_message: false, length: None })
 }
 
 /// An interval whose end is not after its start is no interval: then its start is when it was (per-1).
@@ -62,7 +91,8 @@ fn over(translation: &Translation<'_>, start: Stamp<'_>, end: Stamp<'_>) -> Resu
         end: Some(written(translation, &last, end.place)?),
     };
     let key = format!("{}/{}", key(translation, &first), key(translation, &last));
-    Ok(Effective { date_time: None, period: Some(period), key, place: start.place, length })
+    let (place, end) = (start.place, Some(end.place));
+    Ok(Effective { date_time: None, period: Some(period), key, place, end, of_message: false, length })
 }
 
 fn parse(translation: &Translation<'_>, raw: &[u8], place: Place) -> Result<Time, TranslateError> {

@@ -1,8 +1,8 @@
 //! OBX-6 as UCUM. A unit is never guessed: one that no table knows is written in words, without a code.
 
-use super::{Output, TranslateError, Translation, Unmapped, refuse};
+use super::{Conversion, Output, PcdToFhir, TranslateError, Translation, Unmapped, concept::is_loinc, refuse};
 use crate::{
-    fhir::{Decimal, Quantity, Text, systems},
+    fhir::{CodeableConcept, Coding, Decimal, Quantity, Text, systems},
     pcd::{Coded, Loinc, Row, Triplet, same_but_annotation},
 };
 
@@ -11,17 +11,26 @@ use crate::{
 pub(super) struct Unit<'a> {
     pub(super) words: Option<Text<'a>>,
     pub(super) ucum: Option<Text<'a>>,
+    /// From the unit sent to this one.
+    pub(super) conversion: Option<&'a Conversion>,
+    /// The unit is in OBX-6 by a table, not as UCUM.
+    pub(super) by_table: bool,
 }
 
 impl<'a> Unit<'a> {
-    pub(super) fn quantity(&self, value: Decimal, comparator: Option<&'static str>) -> Quantity<'a> {
-        Quantity {
+    /// `None` where the value has more digits than can be converted.
+    pub(super) fn quantity(&self, value: Decimal, comparator: Option<&'static str>) -> Option<Quantity<'a>> {
+        let value = match self.conversion {
+            Some(conversion) => conversion.apply(&value)?,
+            None => value,
+        };
+        Some(Quantity {
             value: Some(value),
             comparator,
             unit: self.words.clone(),
             system: self.ucum.is_some().then_some(systems::UCUM),
             code: self.ucum.clone(),
-        }
+        })
     }
 
     /// Vital signs profiles fix the very spelling: `/min`, where a device says `{beat}/min`.
@@ -30,6 +39,42 @@ impl<'a> Unit<'a> {
         if let (Some(profiled), Some(ucum)) = (profiled, &mut self.ucum) {
             *ucum = profiled.into();
         }
+    }
+
+    /// In the unit the site asks for.
+    fn converted(mut self, settings: &'a PcdToFhir, row: &Row<'a>) -> Unit<'a> {
+        let Some(ucum) = self.ucum.as_deref().filter(|_| !settings.conversions.is_empty()) else { return self };
+        let number = row.term.code.map(|code| code.to_string());
+        let refid = row.term.term.map(|term| &*term.refid);
+        let sent = row.code.triplets().filter(|triplet| is_loinc(triplet.system));
+        let sent: Vec<&str> = sent.filter_map(|triplet| std::str::from_utf8(triplet.code).ok()).collect();
+        let codes = number.as_deref().into_iter().chain(refid).chain(sent.iter().copied());
+        let waveform = matches!(row.obx.raw(2), b"NA" | b"MA");
+        let asked = settings.conversions.iter().find(|conversion| conversion.applies(ucum, codes.clone()));
+        if let Some(conversion) = asked.filter(|_| !waveform) {
+            (self.words, self.ucum) = (Some(conversion.to().into()), Some(conversion.to().into()));
+            self.conversion = Some(conversion);
+        }
+        self
+    }
+
+    /// Insulin is counted in the UCUM unit `[iU]`; what a device calls `U` or `units` of it can be nothing else. A record may
+    /// want the `U` that its users read.
+    fn of_insulin(mut self, settings: &PcdToFhir) -> Unit<'a> {
+        if self.ucum.is_none() || self.ucum.as_deref().is_some_and(|ucum| ucum.starts_with('U')) {
+            let words = self.words.as_deref().unwrap_or_default();
+            let (unit, rest) = words.split_once('/').map_or((words, ""), |(unit, rest)| (unit, rest));
+            let known = matches!(unit, "U" | "u" | "units" | "Units" | "unit" | "IU" | "iU" | "[iU]");
+            self.ucum = match rest {
+                "" if known => Some("[iU]".into()),
+                "h" | "hr" | "hour" if known => Some("[iU]/h".into()),
+                _ => self.ucum,
+            };
+        }
+        if settings.insulin_in_u {
+            self.ucum = self.ucum.map(|ucum| Text::Owned(ucum.replace("[iU]", "U")));
+        }
+        self
     }
 }
 
@@ -52,10 +97,36 @@ pub(super) fn of<'a>(
         }
     }
     let words = words(translation, &coded);
-    if let (None, Some(_)) = (&found, &words) {
+    let by_table = found.is_some() && !coded.triplets().any(|triplet| triplet.system == b"UCUM");
+    let words = found.clone().filter(|_| !said_in_ucum(&coded)).or(words).or_else(|| found.clone());
+    let mut unit = Unit { words, ucum: found, conversion: None, by_table };
+    if is_insulin(row) {
+        unit = unit.of_insulin(translation.settings);
+    }
+    if let (None, Some(_)) = (&unit.ucum, &unit.words) {
         output.unmapped(unknown(translation, &coded));
     }
-    Ok(Unit { words: found.clone().filter(|_| !said_in_ucum(&coded)).or(words).or_else(|| found.clone()), ucum: found })
+    Ok(unit.converted(translation.settings, row))
+}
+
+/// Doses, rates and settings of insulin, and the doses a person entered.
+pub(super) fn is_insulin(row: &Row<'_>) -> bool {
+    let refid = row.term.term.map_or("", |term| &*term.refid);
+    refid.starts_with("MDC_INS_") || refid.starts_with("MDC_CTXT_MEDICATION")
+}
+
+/// OBX-6 as a concept, each way it was sent.
+pub(super) fn concept<'a>(
+    translation: &Translation<'a>,
+    row: &Row<'a>,
+    unit: &Unit<'a>,
+) -> Option<CodeableConcept<'a>> {
+    let mut concept = super::concept::concept(translation, &Coded::read(row.obx.field(6).first()));
+    let ucum = unit.ucum.clone().filter(|_| unit.conversion.is_none());
+    if let Some(ucum) = ucum.filter(|ucum| !concept.coding.iter().any(|coding| coding.code.as_ref() == Some(ucum))) {
+        concept.coding.push(Coding { system: Some(systems::UCUM.into()), code: Some(ucum), display: None });
+    }
+    (!concept.is_empty()).then_some(concept)
 }
 
 /// UCUM of one triplet, if it is sure.

@@ -1,10 +1,10 @@
 //! OBX-5 by OBX-2 as `value[x]`. A value of the wrong type refuses the message; nothing is guessed from a string.
 
-use super::{TranslateError, Translation, concept, refuse, time, time::Effective, unit::Unit};
+use super::{TranslateError, Translation, attachment, concept, refuse, time, time::Effective, unit::Unit};
 use crate::{
     fhir::{
-        CodeableConcept, Coding, Decimal, Period, Quantity, Range, Ratio, ReferenceRange, SampledData, Text, Value,
-        systems,
+        Attachment, CodeableConcept, Coding, Decimal, Period, Quantity, Range, Ratio, ReferenceRange, SampledData,
+        Text, Value, systems,
     },
     hl7::Repetition,
     pcd::{Coded, Row},
@@ -17,6 +17,8 @@ pub(super) enum Content<'a> {
     One(Value<'a>),
     /// One for each repetition.
     Several(Vec<Value<'a>>),
+    /// Documents and pictures, which R4 has no value for.
+    Attachments(Vec<Attachment<'a>>),
     /// Not a number, or an infinity: the data-absent-reason that says so.
     Exceptional(&'static str),
 }
@@ -43,6 +45,7 @@ impl<'a> Reading<'_, 'a> {
                 return Err(self.refuse(2, "OBX-5 has a value but OBX-2 names no type; ask the sender to fill OBX-2"));
             }
             b"NA" | b"MA" => return self.samples(kind == b"MA").map(Content::One),
+            b"ED" | b"RP" => return self.attachments(kind == b"RP"),
             b"TX" | b"FT" => return Ok(self.lines()),
             _ => {}
         }
@@ -67,9 +70,9 @@ impl<'a> Reading<'_, 'a> {
             return Vec::new();
         }
         let text = self.translation.text(raw);
-        let limit = |digits: &str| Decimal::parse(digits).map(|value| self.unit.quantity(value, None));
+        let limit = |digits: &str| Decimal::parse(digits).and_then(|value| self.unit.quantity(value, None));
         let (low, high) = bounds(&text).map_or((None, None), |(low, high)| (limit(low), limit(high)));
-        let kind = self.row.code.mdc_or_alike().is_some();
+        let kind = self.translation.is_device_row(self.row);
         let kind = kind.then(|| Coding::of(systems::REFERENCE_RANGE_TYPE, "alarm-limits").into());
         let said = low.is_some() || high.is_some();
         if !said && text.is_empty() {
@@ -91,6 +94,9 @@ impl<'a> Reading<'_, 'a> {
             },
             b"SN" => Some(self.structured(repetition)?),
             b"NR" => Some(Value::Range(self.range(repetition)?)),
+            b"ID" if self.translation.settings.yes_no_boolean && matches!(&*text, "Y" | "N") => {
+                Some(Value::Boolean(text == "Y"))
+            }
             b"CWE" | b"CE" | b"CNE" | b"CF" | b"IS" | b"ID" => self.concept(repetition),
             b"ST" => (!text.is_empty()).then_some(Value::Text(text)),
             b"DT" | b"DTM" | b"TS" => {
@@ -101,12 +107,7 @@ impl<'a> Reading<'_, 'a> {
                 clock(&text).ok_or_else(|| self.refuse(5, "is no time of day (TM); ask the sender to mend it"))?,
             )),
             b"DR" => Some(Value::Period(self.period(repetition)?)),
-            b"EI" | b"HD" | b"CX" | b"PN" | b"XPN" | b"XCN" | b"XAD" | b"XTN" | b"XON" => self.joined(repetition),
-            b"ED" | b"RP" => {
-                return Err(
-                    self.refuse(2, "documents and pictures (ED, RP) are not translated; send this message on as v2")
-                );
-            }
+            kind if JOINED.contains(&kind) => self.joined(repetition),
             _ => return Err(self.refuse(2, "is no data type that OBX-5 may have; ask the sender to mend it")),
         }))
     }
@@ -116,7 +117,13 @@ impl<'a> Reading<'_, 'a> {
         let (comparator, digits) = comparator(text);
         let value = Decimal::parse(digits)
             .ok_or_else(|| self.refuse(5, "is no number, but OBX-2 is NM; ask the sender to mend it"))?;
-        Ok(self.unit.quantity(value, comparator.or(self.comparator)))
+        self.quantity(value, comparator.or(self.comparator))
+    }
+
+    fn quantity(&self, value: Decimal, comparator: Option<&'static str>) -> Result<Quantity<'a>, TranslateError> {
+        self.unit
+            .quantity(value, comparator)
+            .ok_or_else(|| self.refuse(5, "has more digits than can be converted; remove its unit from `convert`"))
     }
 
     /// SN: comparator ^ number ^ separator ^ number (v2.6 ch. 2A.69).
@@ -127,7 +134,7 @@ impl<'a> Reading<'_, 'a> {
             let value = Decimal::parse(digits).ok_or_else(|| {
                 self.refuse(5, "has a part that is no number, but OBX-2 is SN; ask the sender to mend it")
             })?;
-            Ok(self.unit.quantity(value, None))
+            self.quantity(value, None)
         };
         let words = || Value::Text(Text::Owned([&*comparator, &*first, &*separator, &*second].concat()));
         let known = match &*comparator {
@@ -156,7 +163,7 @@ impl<'a> Reading<'_, 'a> {
             let digits = self.translation.text(repetition.component(n).raw());
             match (&*digits, Decimal::parse(&digits)) {
                 ("", _) => Ok(None),
-                (_, Some(value)) => Ok(Some(self.unit.quantity(value, None))),
+                (_, Some(value)) => self.quantity(value, None).map(Some),
                 _ => Err(self.refuse(5, "has a part that is no number, but OBX-2 is NR; ask the sender to mend it")),
             }
         };
@@ -232,14 +239,27 @@ impl<'a> Reading<'_, 'a> {
                     "is a waveform without a known rate; ask the sender to fill OBR-7 and OBR-8 and leave OBX-14 empty",
                 )
             })?;
-        let origin = self.unit.quantity(Decimal::zero(), None);
+        let origin = self.quantity(Decimal::zero(), None)?;
         Ok(Value::Samples(SampledData { origin, period, dimensions, data }))
+    }
+
+    fn attachments(&self, is_reference: bool) -> Result<Content<'a>, TranslateError> {
+        let read = if is_reference { attachment::referenced } else { attachment::encapsulated };
+        let each = self.row.obx.field(5).repetitions().filter(|repetition| !repetition.is_empty());
+        let found: Result<Vec<_>, _> = each.map(|repetition| read(self.translation, repetition)).collect();
+        found.map(Content::Attachments).map_err(|what| self.refuse(5, what))
     }
 
     fn refuse(&self, field: usize, what: &str) -> TranslateError {
         refuse(self.row.place_of(field), what)
     }
 }
+
+/// Types whose components are read as one text.
+const JOINED: &[&[u8]] = &[
+    b"AD", b"CK", b"CN", b"CP", b"CX", b"EI", b"HD", b"MO", b"PL", b"PN", b"PPN", b"SI", b"TN", b"XAD", b"XCN", b"XON",
+    b"XPN", b"XTN",
+];
 
 fn bare(quantity: Quantity<'_>) -> Quantity<'_> {
     Quantity { unit: None, system: None, code: None, ..quantity }

@@ -29,11 +29,15 @@ fn check_observation(observation: &Value) {
     for holder in [observation].into_iter().chain(observation["component"].as_array().into_iter().flatten()) {
         let (value, absent) = (value(holder), usize::from(!holder["dataAbsentReason"].is_null()));
         assert!(value + absent <= 1, "obs-6: a value or a reason for none");
-        assert!(value + absent == 1 || !holder["component"].is_null(), "vs-2: a value, a reason or components");
+        let attached = holder["extension"].as_array().into_iter().flatten().any(|e| !e["valueAttachment"].is_null());
+        let said = value + absent == 1 || !holder["component"].is_null() || attached;
+        assert!(said, "vs-2: a value, a reason or components");
         assert!(holder["code"]["coding"].is_array() || holder["code"]["text"].is_string());
     }
     let subject = &observation["subject"];
-    let of_patient = subject["reference"].as_str().is_some_and(|to| to.starts_with("Patient?identifier="));
+    let of_patient = subject["reference"]
+        .as_str()
+        .is_some_and(|to| to.starts_with("Patient?identifier=") || to.starts_with("urn:uuid:"));
     // An alert of nobody's is its device's.
     let alert = observation["category"][0]["coding"][0]["code"] == "device-alert";
     assert!(of_patient || alert && *subject == observation["device"] && !subject.is_null());
@@ -42,18 +46,21 @@ fn check_observation(observation: &Value) {
 }
 
 fn check_administration(administration: &Value) {
-    const STATUSES: [&str; 5] = ["in-progress", "on-hold", "completed", "stopped", "unknown"];
+    const STATUSES: [&str; 6] = ["in-progress", "on-hold", "completed", "stopped", "entered-in-error", "unknown"];
     assert!(STATUSES.contains(&administration["status"].as_str().unwrap()));
-    assert!(administration["subject"]["reference"].as_str().unwrap().starts_with("Patient?identifier="));
+    let subject = administration["subject"]["reference"].as_str().unwrap();
+    assert!(subject.starts_with("Patient?identifier=") || subject.starts_with("urn:uuid:"));
     let medication = &administration["medicationCodeableConcept"];
     assert!(medication["coding"].is_array() || medication["text"].is_string());
-    let period = administration["effectivePeriod"].as_object().unwrap();
+    let dosage = &administration["dosage"];
+    assert!(dosage.is_null() || dosage["dose"].is_object() || dosage["rateQuantity"].is_object(), "mad-1");
+    let Some(period) = administration["effectivePeriod"].as_object() else {
+        return assert!(administration["effectiveDateTime"].is_string(), "effective[x] is 1..1");
+    };
     let time = |name: &str| period.get(name).map(|time| time.as_str().unwrap().parse::<jiff::Timestamp>());
     if let (Some(Ok(start)), Some(Ok(end))) = (time("start"), time("end")) {
         assert!(start <= end, "per-1");
     }
-    let dosage = &administration["dosage"];
-    assert!(dosage.is_null() || dosage["dose"].is_object() || dosage["rateQuantity"].is_object(), "mad-1");
 }
 
 const STATUSES: &[&str] =

@@ -1,0 +1,114 @@
+//! Every element of every body says where it came from, and says it truly.
+
+use super::*;
+use crate::hl7::Path;
+
+/// Settings under which as much as possible is written.
+fn all() -> PcdToFhir {
+    let mut settings = settings();
+    settings.identifier_systems.insert("GENHOSP".into(), "urn:oid:2.999.1.1".into());
+    settings.device_detail = DeviceDetail::Metric;
+    (settings.device_updates, settings.location, settings.sub_id) = (true, true, true);
+    (settings.diagnostic_report, settings.patient_create, settings.blood_pressure_panel) = (true, true, true);
+    settings.conversions = vec![Conversion::new("mg/dL", "mmol/L", 1, Vec::new()).unwrap()];
+    settings
+}
+
+fn samples() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = vec![("fields".to_owned(), report(&[MDS, fields::ROW, "NTE|1||one~two||9^Nurse^Nora", SYS]))];
+    for folder in ["tests/golden/pcd-to-fhir", "channels/bedside-pumps", "channels/cgm-gateway"] {
+        for file in std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = file.to_str().unwrap().to_owned();
+            if name.ends_with(".in.hl7") {
+                found.push((name, std::fs::read_to_string(&file).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_element_of_the_bundle_has_an_origin_that_names_a_field_that_was_sent() {
+    let mut checked = 0;
+    for (name, text) in samples() {
+        let results = PcdToFhir { semantics: Semantics::Results, ..all() };
+        for settings in [settings(), all(), results] {
+            let Ok(Some(translated)) = translate_with(&settings_for(&settings), &text) else { continue };
+            let bundle: Value = serde_json::from_slice(&translated.body).unwrap();
+            check_r4(&bundle);
+            check_all_have_origins(&bundle, &translated.origins, &name);
+            check_origins_are_true(&bundle, &translated.origins, &parse(&text), &name);
+            let silent = Context { origins: false, ..context() };
+            let silent = apply(&settings_for(&settings), &parse(&text), silent).unwrap().unwrap();
+            assert_eq!((silent.body, silent.origins.len()), (translated.body, 0), "{name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
+}
+
+fn settings_for(settings: &PcdToFhir) -> PcdToFhir {
+    let mut settings = settings.clone();
+    settings.identifier_systems.insert("GENHOSP".into(), "urn:oid:2.999.1.1".into());
+    settings.infusions.written = false;
+    settings
+}
+
+fn check_all_have_origins(bundle: &Value, origins: &[(String, String)], name: &str) {
+    let mut leaves = Vec::new();
+    collect(bundle, String::new(), &mut leaves);
+    for leaf in leaves {
+        let covered = origins.iter().any(|(element, _)| {
+            leaf.strip_prefix(element.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+        assert!(covered, "{name}: {leaf} says nowhere where it came from");
+    }
+}
+
+fn collect(value: &Value, path: String, leaves: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            collect(value, path, leaves);
+        }),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| collect(item, format!("{path}[{i}]"), leaves))
+        }
+        _ => leaves.push(path),
+    }
+}
+
+fn check_origins_are_true(bundle: &Value, origins: &[(String, String)], message: &Message, name: &str) {
+    for (element, origin) in origins {
+        let pointer = format!("/{}", element.replace(['.', '['], "/").replace(']', ""));
+        assert!(
+            bundle.pointer(&pointer).is_some_and(|found| !found.is_null()),
+            "{name}: {element} ({origin}) is not there"
+        );
+        let words = ["constant", "configuration: ", "engine: ", "as "];
+        if words.iter().any(|word| origin.starts_with(word)) {
+            continue;
+        }
+        let fields = origin.split(" by ").next().unwrap();
+        for field in fields.split(", ") {
+            let path = Path::parse(field).unwrap_or_else(|_| panic!("{name}: {element}: {field:?} is no path"));
+            assert!(message.first(&path).is_some(), "{name}: {element} is said to come from {field}, which is empty");
+        }
+    }
+}
+
+#[test]
+fn a_step_says_what_it_writes_and_from_where() {
+    use crate::translate::{Plan, steps::Step};
+    let path = |text: &str| Path::parse(text).unwrap();
+    let steps = vec![
+        Step::Set { path: path("MSH-12"), to: "2.3".to_owned() },
+        Step::Copy { from: path("PID-3"), to: path("PID-2") },
+    ];
+    let plan = Plan::Steps(steps);
+    let translated = plan.apply(&parse(&report(&[SYS])), context(), &nothing_remembered).unwrap().unwrap();
+    let told: Vec<String> = translated.origins.iter().map(|(element, from)| format!("{element} <- {from}")).collect();
+    assert_eq!(told[..2], ["MSH-12 <- constant (step 1, set)", "PID-2 <- PID-3 (step 2, copy)"]);
+    assert!(told[2].starts_with("everything else <- as sent"), "{told:?}");
+}
