@@ -33,6 +33,7 @@ TARGETS = {
     },
     "context": {"Encounter", "EpisodeOfCare"},
     "request": {"MedicationRequest"},
+    "result": {"Observation"},
     "hasMember": {"Observation", "QuestionnaireResponse", "MolecularSequence"},
     "derivedFrom": {
         "DocumentReference", "ImagingStudy", "Media", "QuestionnaireResponse", "Observation", "MolecularSequence"

@@ -14,14 +14,15 @@ pub(super) fn episode(sender: u32) -> Vec<u8> {
     format!("G{sender}").into_bytes()
 }
 
-/// The note once `id` is accepted too; of different lengths, as notes are.
+/// The note once `id` is accepted too; of different lengths, as notes are, and as short beside the simulated segments as real
+/// ones are beside real segments.
 pub(super) fn noted(before: Option<&[u8]>, id: u64) -> Bytes {
     let number = |at: usize| {
         let bytes = before.and_then(|note| note.get(at..at + 8)?.first_chunk::<8>().copied());
         bytes.map_or(0, u64::from_le_bytes)
     };
     let (count, sum) = (number(0) + 1, (number(8) ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let filler = vec![0; (id as usize % 7) * 30];
+    let filler = vec![0; (id as usize % 7) * 4];
     [&count.to_le_bytes(), &sum.to_le_bytes(), filler.as_slice()].concat().into()
 }
 
