@@ -54,6 +54,9 @@ struct Progress {
     refused: Vec<String>,
 }
 
+/// A correction, a withdrawal or a later phase of something whose first form is not found.
+const UNFOUND: &str = "the observation that this replaces is not found at the server, which keeps no identifiers: mend it in the record by hand";
+
 impl Writer {
     pub(super) fn new(server: Arc<Server>) -> Writer {
         Writer { server, refusals: Refusals::default(), progress: Progress::default() }
@@ -69,6 +72,8 @@ impl Writer {
         if self.progress.id != outgoing.id {
             self.progress = Progress { id: outgoing.id, ..Progress::default() };
         }
+        // Each attempt asks anew for all that was not taken.
+        self.progress.refused.clear();
         let mut believed = Vec::new();
         let verdict = self.attempt(outgoing, entries.clone(), &mut believed).await;
         if believed.is_empty() || !matches!(verdict, Verdict::Rejected { .. }) {
@@ -192,17 +197,22 @@ impl Writer {
                     let item = entries.items.remove(at);
                     entries.refer(&item.full_url, &literal);
                 }
+                None if is_replaced && self.is_known_by_content(item) => return Err(Verdict::rejected(UNFOUND)),
                 None => entries.items[at].write = Write::Create(None),
             }
         }
         Ok(())
     }
 
+    /// The server keeps no identifier of ours, so what an observation was before is told by what it says.
+    fn is_known_by_content(&self, item: &Item) -> bool {
+        self.server.settings.repeat_search == RepeatSearch::Content && item.kind == "Observation"
+    }
+
     /// Where the server has this already.
     async fn find(&self, item: &Item, believed: &mut Vec<String>) -> Result<Option<String>, Verdict> {
-        let Server { http, searches, settings, .. } = &*self.server;
-        let by_content = settings.repeat_search == RepeatSearch::Content && item.kind == "Observation";
-        let content = by_content.then(|| content_query(&item.resource)).flatten();
+        let Server { http, searches, .. } = &*self.server;
+        let content = self.is_known_by_content(item).then(|| content_query(&item.resource)).flatten();
         let Some(query) = content.as_deref().or(item.query()) else { return Ok(None) };
         let reference = format!("{}?{query}", item.kind);
         if item.kind == "Device"
@@ -213,7 +223,7 @@ impl Writer {
         }
         let mut found = searches.matches(http, &item.kind, query).await?;
         if content.is_some() {
-            found.retain(|other| other["valueQuantity"]["value"] == item.resource["valueQuantity"]["value"]);
+            found.retain(|other| says_the_same(other, &item.resource));
         }
         if found.len() > 1 && item.kind != "Observation" {
             let reason =
@@ -384,6 +394,30 @@ fn single(outgoing: &Outgoing, item: &Item) -> Call {
 
 fn name_of(item: &Item) -> String {
     if item.full_url.is_empty() { item.place.to_string() } else { item.full_url.clone() }
+}
+
+/// Whether two observations have the same value: numbers by their amount, since servers drop zeros at the end, all else by
+/// its JSON. Where neither has a value, by what is there in its place.
+pub(super) fn says_the_same(one: &Value, other: &Value) -> bool {
+    let amount = |observation: &Value| match &observation["valueQuantity"]["value"] {
+        Value::Number(number) => Some(amount(&number.to_string())),
+        _ => None,
+    };
+    let rest = |observation: &Value| {
+        let said = |name: &str| name.starts_with("value") || matches!(name, "component" | "dataAbsentReason");
+        let fields = observation.as_object().into_iter().flatten();
+        let kept = fields.filter(|(name, _)| said(name.as_str()) && *name != "valueQuantity");
+        kept.map(|(name, value)| (name.clone(), value.to_string())).collect::<BTreeMap<_, _>>()
+    };
+    amount(one) == amount(other) && rest(one) == rest(other)
+}
+
+/// A decimal without zeros at its end.
+fn amount(digits: &str) -> String {
+    match digits.contains(['e', 'E']) || !digits.contains('.') {
+        true => digits.to_owned(),
+        false => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
+    }
 }
 
 /// `patient`, `code` and `date` of an observation, where it has all of them and its patient is known by id.

@@ -8,7 +8,7 @@ use mllp_test::fhir_sink::{Record, RecordConfig, RecordFault};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::*;
+use super::{writing::says_the_same, *};
 use crate::metrics::Metrics;
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -187,12 +187,17 @@ async fn what_a_batch_took_is_not_sent_again_and_an_entry_refused_for_good_is_na
 
     let record = self::record(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await;
     record.fault(2, RecordFault::Entry(0, 422));
-    let refused = send(&mut self::fhir(&record, way).sender(0), &bundle(), false).await;
+    let fhir = self::fhir(&record, way);
+    let mut sender = fhir.sender(0);
+    let refused = send(&mut sender, &bundle(), false).await;
     assert!(matches!(refused, Verdict::Rejected { .. }), "{refused:?}");
     let reason = reason(refused);
     assert!(reason.starts_with("entry[1] (Observation): 422") && reason.contains("business-rule"), "{reason}");
     assert!(reason.contains("1 of 3 resources refused"), "{reason}");
     assert_eq!(record.all("Observation").len(), 1, "the other one was taken");
+    let mended = send(&mut sender, &bundle(), false).await;
+    assert!(is_accepted(&mended), "what was refused once is asked anew: {mended:?}");
+    assert_right(&record, "the rest, once it is taken");
 }
 
 #[tokio::test]
@@ -280,6 +285,24 @@ async fn a_repeat_is_found_by_content_where_the_server_keeps_no_identifiers() {
     without["entry"][1]["resource"]["valueQuantity"]["value"] = json!(7);
     assert!(is_accepted(&send(&mut fhir.sender(0), &without, true).await));
     assert_eq!(record.all("Observation").len(), 3);
+    // What it corrects cannot be told without an identifier: no second one beside it.
+    let mut correction = without.clone();
+    correction["entry"][1]["request"] = json!({ "method": "PUT", "url": "Observation?identifier=urn:x%7Cobs-2" });
+    correction["entry"][1]["resource"]["valueQuantity"]["value"] = json!(9);
+    let refused = send(&mut fhir.sender(0), &correction, false).await;
+    assert!(matches!(refused, Verdict::Rejected { .. }) && reason(refused).contains("by hand"));
+    let values = record.all("Observation");
+    assert!(values.iter().all(|it| it["valueQuantity"]["value"] != json!(9)), "{values:?}");
+}
+
+#[test]
+fn two_observations_say_the_same_by_amount_and_by_all_else_that_is_a_value() {
+    let number = |digits: &str| json!({ "valueQuantity": { "value": serde_json::from_str::<Value>(digits).unwrap() } });
+    assert!(says_the_same(&number("5.60"), &number("5.6")) && says_the_same(&number("5.0"), &number("5")));
+    assert!(!says_the_same(&number("50"), &number("5")));
+    let text = |text: &str| json!({ "valueString": text });
+    assert!(says_the_same(&text("on"), &text("on")) && !says_the_same(&text("on"), &text("off")));
+    assert!(!says_the_same(&number("5"), &text("5")));
 }
 
 #[tokio::test]
