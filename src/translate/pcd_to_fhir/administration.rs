@@ -216,19 +216,27 @@ fn read(
     let infusion = &event.infusion;
     let amount =
         |quantity: &Option<crate::pcd::Quantity>| Amount::of(&quantity.as_ref()?.value, &quantity.as_ref()?.unit);
-    let rate = amount(&infusion.flow).or_else(|| amount(&infusion.dose_rate)).filter(|rate| !rate.is_zero());
+    // Nothing flows back, and a unit that is none of a rate or a volume makes no dose.
+    let rate = |quantity| amount(quantity).filter(|rate| !rate.is_negative() && rate.unit.contains('/'));
+    let volume = |quantity| amount(quantity).filter(|volume| !volume.is_negative() && is_volume(&volume.unit));
+    let rate = rate(&infusion.flow).or_else(|| rate(&infusion.dose_rate)).filter(|rate| !rate.is_zero());
     Ok(Event {
         happened,
         at: when(translation, at)?,
         mode: mode(event),
         programme: programme(translation, event),
         rate,
-        run_volume: amount(&infusion.volume_segment),
-        counter: amount(&infusion.volume_cumulative),
-        to_be_infused: amount(&infusion.volume_to_be_infused),
+        run_volume: volume(&infusion.volume_segment),
+        counter: volume(&infusion.volume_cumulative),
+        to_be_infused: volume(&infusion.volume_to_be_infused),
         reason: infusion.not_delivering_reason.clone().map(|reason| short(&reason)),
         clock,
     })
+}
+
+/// UCUM's units of volume that pumps count in.
+fn is_volume(unit: &str) -> bool {
+    matches!(unit, "mL" | "ml" | "L" | "l" | "uL" | "ul" | "cL" | "dL" | "nL" | "cm3")
 }
 
 /// A moment as it is remembered and written.

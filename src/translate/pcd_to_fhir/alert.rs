@@ -44,6 +44,11 @@ pub(super) fn apply(
     let devices = Devices::of(&translation, &mut output);
     let mut changes = Vec::new();
     for alert in &alerts {
+        if let (Some(one), Some(other)) = (pid, report.groups[alert.group].patient)
+            && one.nth != other.nth
+        {
+            return Err(refuse(other.place(3), patient::TWO));
+        }
         let source = Source::of(&translation, &devices, alert)?;
         let at = alert.at.as_ref().ok_or_else(|| refuse("OBR-7", NO_TIME))?;
         let told = Told::of(alert, when(&translation, at)?);

@@ -241,7 +241,7 @@ fn rank(kind: &str) -> Option<u8> {
 
 pub(super) const NO_PID: &str =
     "no PID before the observations; associate the device with a patient and send the message again";
-const TWO: &str = "the message has observations of two patients; ask the sender for one message for each";
+pub(super) const TWO: &str = "the message has observations of two patients; ask the sender for one message for each";
 const NO_IDENTIFIER: &str =
     "no patient identifier; associate the device with a patient at the gateway and send the message again";
 const NO_SYSTEM: &str = "no system is configured for the assigning authority (PID-3.4) of any patient identifier; add it to \

@@ -46,6 +46,10 @@ impl Amount {
         self.scaled().is_some_and(|(mantissa, _)| mantissa == 0)
     }
 
+    pub fn is_negative(&self) -> bool {
+        self.scaled().is_some_and(|(mantissa, _)| mantissa < 0)
+    }
+
     fn combined(&self, other: &Amount, by: impl FnOnce(i128, i128) -> Option<i128>) -> Option<Amount> {
         let (one, two, scale) = self.aligned(other)?;
         let unit = if self.unit.is_empty() { &other.unit } else { &self.unit };

@@ -140,6 +140,8 @@ impl Segment {
         let told = if self.missed_run { by_counter } else { by_run.or(by_counter) };
         let Some(told) = told else {
             // Less than what was given is no dose.
+            let ended = matches!(event.happened, Happened::Stopped | Happened::Completed);
+            self.missed_run |= ended && self.run == Run::Running;
             self.dose.take_if(|_| self.missed_run);
             return;
         };

@@ -208,6 +208,36 @@ fn a_drug_that_is_not_named_is_told_as_that_or_not_at_all() {
     assert!(record.kept.is_empty());
 }
 
+#[test]
+fn what_flows_back_or_is_in_no_unit_of_its_kind_makes_neither_rate_nor_dose() {
+    let settings = settings();
+    let of_time = volume("3.0").replace("263762^MDC_DIM_MILLI_L^MDC", "265266^MDC_DIM_MILLI_L_PER_HR^MDC");
+    let without = volume("3.0").replace("263762^MDC_DIM_MILLI_L^MDC", "");
+    for rows in [volume("-5.0"), of_time, without] {
+        let mut record = Record::default();
+        record.take(&settings, &event(0, START, &[&flow("-10")])).unwrap();
+        assert_eq!(record.kept()[0].get("dosage"), None);
+        record.take(&settings, &event(10, STOP, &[&flow("0"), &rows])).unwrap();
+        assert_eq!(record.kept()[0].get("dosage"), None, "{rows}");
+    }
+}
+
+#[test]
+fn a_run_whose_volume_is_not_told_leaves_no_dose_of_the_runs_before_it() {
+    let (mut record, settings) = (Record::default(), settings());
+    for text in [
+        event(0, START, &[&flow("12.5")]),
+        event(10, STOP, &[&flow("0"), &volume("5.0")]),
+        event(12, START, &[&flow("12.5")]),
+        event(30, COMPLETE, &[&flow("0"), &volume("none")]),
+    ] {
+        record.take(&settings, &text).unwrap();
+    }
+    let kept = record.kept()[0].clone();
+    assert_eq!(kept["status"], "completed");
+    assert_eq!(kept["dosage"].get("dose"), None, "{kept}");
+}
+
 /// A phase of an alert, in a minute.
 fn alert(minute: u32, phase: &str, state: &str) -> String {
     let parent = if phase == "start" { "" } else { "||||||||||||||||||||||^A-77&ALARM&&" };
@@ -318,6 +348,15 @@ fn an_alert_without_a_patient_is_the_devices_and_a_watchdog_is_none() {
     let nothing = nobodys.replace("^^ACDE480000002001^EUI-64", "");
     let error = super::apply(&settings(), &parse(&nothing), context()).unwrap_err().to_string();
     assert!(error.contains("neither a patient nor a device"), "{error}");
+}
+
+#[test]
+fn alerts_of_two_patients_in_one_message_are_refused() {
+    let one = alert(0, "start", "active");
+    let (_, group) = one.split_once("PID|").unwrap();
+    let two = format!("{one}PID|{}", group.replace("4711^^^H^MR", "4712^^^H^MR"));
+    let refused = super::apply(&settings(), &parse(&two), context()).unwrap_err().to_string();
+    assert!(refused.starts_with("PID[2]-3: the message has observations of two patients"), "{refused}");
 }
 
 #[test]
