@@ -143,7 +143,9 @@ fn named_by(report: &Report<'_>, row: &Row<'_>, patient: &PatientNamed<'_>) -> O
         let authority = named.component(4);
         let parts = [1, 2].map(|n| text(authority.subcomponent(n)));
         let fits = patient.authority.is_none_or(|asked| parts.iter().any(|part| part == asked));
-        (text(named.component(1).raw()) == patient.id && fits).then(|| text(authority.raw()))
+        // Of a visit or an account, which another patient's record number may equal.
+        let is_patient = !matches!(text(named.component(5).raw()).as_str(), "VN" | "AN");
+        (text(named.component(1).raw()) == patient.id && fits && is_patient).then(|| text(authority.raw()))
     })
 }
 
