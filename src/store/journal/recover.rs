@@ -222,13 +222,15 @@ impl Examined {
         let claimed = walk.claimed_at(kept.end).map_err(fault("read", &path))?;
         let traces = whole.end.max(kept.end + claimed);
         let lost = kept.end < vouched;
-        let torn = (traces > kept.end && !lost).then(|| torn_damage(&path, last, &kept, traces));
+        // Where nothing of this segment is kept, what came before it says after which sequence something is missing.
+        let told = Survey { last: kept.last.or(Some(header.highest).filter(|before| *before > 0)), ..kept.clone() };
+        let torn = (traces > kept.end && !lost).then(|| torn_damage(&path, last, &told, traces));
         self.damage.extend(kept.gaps.iter().map(|gap| gap_damage(&path, last, gap)));
         let end = Position { segment: last, offset: kept.end };
         if let Some(closed) = mark.and_then(|mark| mark.closed_at).filter(|closed| *closed != end) {
-            self.damage.push(closed_damage(&path, end, closed, kept.last));
+            self.damage.push(closed_damage(&path, end, closed, told.last));
         } else if lost {
-            self.damage.push(lost_end(&path, Position { segment: last, offset: vouched }, &kept));
+            self.damage.push(lost_end(&path, Position { segment: last, offset: vouched }, &told));
         }
         let damaged = header.lost || self.damage.iter().any(|damage| damage.path == path);
         self.note(last, &kept);
