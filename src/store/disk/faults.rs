@@ -146,7 +146,7 @@ async fn nothing_is_acknowledged_until_it_came_back_after(kind: u8) {
     assert!(is_failed(within(waiting).await), "told at once");
     failing.work();
     until_healthy(&store).await;
-    assert_eq!((metrics.store_failed.get(), metrics.store_reopened.get()), (0, 1));
+    until(|| (metrics.store_failed.get(), metrics.store_reopened.get()) == (0, 1)).await;
     assert_eq!(picture(&store), before);
     assert!(head(&*store, 1).await.possible_repeat);
     within(store.settle(&lane(1), entry, accepted())).await.unwrap();
