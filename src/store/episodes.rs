@@ -43,10 +43,14 @@ impl CarriedEpisodes {
     }
 }
 
-/// What a settlement is to remember, as it is recorded.
-pub(super) fn noted(keyed: &Keyed, lane: &LaneId, settlement: &Settlement) -> Vec<EpisodeNote> {
-    let Settlement::Accepted(receipt) = settlement else { return Vec::new() };
-    receipt.episodes.iter().take(CHANGES_MAX).map(|change| note(keyed, lane, change)).collect()
+/// What a settlement is to remember, as it is recorded; and how many episodes it does not remember since their note is too
+/// long or they are too many. What was remembered of those is forgotten with them: it is not how they stand.
+pub(super) fn noted(keyed: &Keyed, lane: &LaneId, settlement: &Settlement) -> (Vec<EpisodeNote>, u64) {
+    let Settlement::Accepted(receipt) = settlement else { return (Vec::new(), 0) };
+    let notes: Vec<_> = receipt.episodes.iter().take(CHANGES_MAX).map(|change| note(keyed, lane, change)).collect();
+    let wanted = receipt.episodes.iter().filter(|change| change.note.is_some()).count();
+    let kept = notes.iter().filter(|note| note.note.is_some()).count();
+    (notes, (wanted - kept) as u64)
 }
 
 fn note(keyed: &Keyed, lane: &LaneId, change: &EpisodeChange) -> EpisodeNote {

@@ -19,12 +19,13 @@ use super::{
     keyed::Keyed,
     records::{Outcome, Paused, Recorded, nanos, timestamp},
     request::{Answer, Batch, Decided, NewMessage, Request},
-    state::{State, history::page_of},
+    state::{Bounds, State, history::page_of},
     view::{self, Sought, Told},
 };
 use crate::clock::Clock;
 
-const REPEATS_MAX: usize = 1 << 20;
+/// As a journal of usual segments has them.
+const BOUNDS: Bounds = Bounds { repeats: 1 << 20, segment_bytes: 64 << 20 };
 
 /// The store; clones are the same store.
 #[derive(Clone)]
@@ -52,7 +53,7 @@ impl MemoryStore {
     /// An empty store.
     pub fn new(clock: Clock) -> MemoryStore {
         let inner = Inner {
-            state: State::new(REPEATS_MAX),
+            state: State::new(BOUNDS),
             records: Vec::new(),
             wakers: HashMap::new(),
             refusing: None,
@@ -213,7 +214,7 @@ impl Store for MemoryStore {
         entry: Sequence,
         settlement: Settlement,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
-        let episodes = episodes::noted(&self.keyed, lane, &settlement);
+        let (episodes, _) = episodes::noted(&self.keyed, lane, &settlement);
         let outcome = Outcome::of(settlement);
         self.done(Request::Settle { lane: lane.clone(), entry: entry.0, at: self.now(), outcome, episodes })
     }

@@ -240,11 +240,11 @@ impl Lesson {
             thread::sleep(Duration::from_millis(10));
         }
         Reserve::new(&self.store_path, self.options.bytes_max).see_to();
-        let repeats_max = self.options.repeats_max;
+        let bounds = self.options.bounds();
         let image = match self.doubted {
             true => Err(LedgerError::Unproved("a search could not read it")),
             false => Ledger::open(&path)
-                .and_then(|ledger| recovery::read_image(ledger, &self.reader, self.end, self.store, repeats_max)),
+                .and_then(|ledger| recovery::read_image(ledger, &self.reader, self.end, self.store, bounds)),
         };
         let opened = match image {
             Ok(opened) => opened,

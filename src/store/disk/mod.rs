@@ -81,7 +81,7 @@ use super::{
     ledger::Ledger,
     records::{Outcome, Paused, nanos},
     request::{Answer, NewMessage, Request},
-    state::State,
+    state::{Bounds, State},
     view,
 };
 use crate::{clock::Clock, metrics::Metrics};
@@ -132,6 +132,10 @@ impl Default for Options {
 }
 
 impl Options {
+    fn bounds(&self) -> Bounds {
+        Bounds { repeats: self.repeats_max, segment_bytes: self.segment_bytes }
+    }
+
     /// With what is kept in memory in proportion to so many bytes for the whole engine.
     pub fn within(self, memory_bytes: usize) -> Options {
         let repeats_max = memory_bytes / 5 / REPEAT_BYTES;
@@ -180,6 +184,16 @@ pub enum OpenError {
     )]
     JournalShort {
         /// The journal.
+        path: PathBuf,
+    },
+    /// The key is not as it was written.
+    #[error(
+        "{} is damaged: restore it from a backup; if there is none, have a new one made by `cannula store rebuild`, after which \
+         repeats of what was stored before are not told",
+        .path.display()
+    )]
+    KeyDamaged {
+        /// The key.
         path: PathBuf,
     },
     /// A record that does not read.
@@ -416,7 +430,10 @@ impl Store for DiskStore {
         entry: Sequence,
         settlement: Settlement,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
-        let episodes = episodes::noted(&self.shared.keyed, lane, &settlement);
+        let (episodes, unfit) = episodes::noted(&self.shared.keyed, lane, &settlement);
+        if unfit > 0 {
+            self.shared.metrics.limits_hit.with_label_values(&[&*lane.channel, "episodes"]).inc_by(unfit);
+        }
         let outcome = Outcome::of(settlement);
         self.done(Request::Settle { lane: lane.clone(), entry: entry.0, at: self.now(), outcome, episodes })
     }

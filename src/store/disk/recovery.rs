@@ -18,7 +18,7 @@ use crate::store::{
     keyed::{Keyed, Kind},
     ledger::{self, Covered, Image, Ledger, LedgerError},
     records::{CarriedState, Recorded},
-    state::State,
+    state::{Bounds, State},
 };
 
 /// Bytes free on the disk without which no ledger is opened or made.
@@ -61,10 +61,11 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Recovered, OpenErro
 
 /// The store around a journal that is open.
 pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result<Recovered, OpenError> {
-    let (key, made) = secret::read_or_make(path)?;
+    let (key, made) = secret::read_or_make(path, options.accept_damage)?;
     if made && journal.last_sequence() > 0 {
         warn!(
-            "the key file was missing: searches and repeats do not find what was stored before; restore it if you can"
+            "the store's key is a new one, since the old one was missing or damaged: repeats of what was stored before are not \
+             told, searches do not find it, and destinations remember no infusion or alert; restore the old one if you can"
         );
     }
     Reserve::new(path, options.bytes_max).see_to();
@@ -74,9 +75,7 @@ pub(super) fn around(path: &Path, journal: Journal, options: &Options) -> Result
     // What was lost to damage must not be believed on the ledger's word.
     let image = match options.accept_damage {
         true => Err(LedgerError::Unproved("the store is rebuilt from its journal")),
-        false => {
-            Ledger::open(&ledger_path).and_then(|ledger| read_ledger(ledger, &journal, store, options.repeats_max))
-        }
+        false => Ledger::open(&ledger_path).and_then(|ledger| read_ledger(ledger, &journal, store, options.bounds())),
     };
     let image = match image {
         Ok(image) => image,
@@ -121,9 +120,9 @@ pub(super) struct Opened {
 
 impl Opened {
     /// One that covers nothing yet.
-    pub fn empty(ledger: Ledger, store: u64, repeats_max: usize) -> Opened {
+    pub fn empty(ledger: Ledger, store: u64, bounds: Bounds) -> Opened {
         let covered = Covered { store, ..Covered::default() };
-        Opened { ledger, state: State::new(repeats_max), applied: None, covered, aside: None, strict: false }
+        Opened { ledger, state: State::new(bounds), applied: None, covered, aside: None, strict: false }
     }
 
     /// The same, but never gone on without its ledger.
@@ -137,9 +136,9 @@ pub(super) fn read_ledger(
     ledger: Ledger,
     journal: &Journal,
     store: u64,
-    repeats_max: usize,
+    bounds: Bounds,
 ) -> Result<Opened, LedgerError> {
-    read_image(ledger, &journal.reader(), journal.end(), store, repeats_max)
+    read_image(ledger, &journal.reader(), journal.end(), store, bounds)
 }
 
 /// The same for a journal that ends at `end`.
@@ -148,11 +147,11 @@ pub(super) fn read_image(
     reader: &Reader,
     end: Position,
     store: u64,
-    repeats_max: usize,
+    bounds: Bounds,
 ) -> Result<Opened, LedgerError> {
     let covered = ledger.covered(store)?;
-    let Some(loaded) = ledger.load(store, repeats_max)? else {
-        return Ok(Opened { covered, ..Opened::empty(ledger, store, repeats_max) });
+    let Some(loaded) = ledger.load(store, bounds)? else {
+        return Ok(Opened { covered, ..Opened::empty(ledger, store, bounds) });
     };
     if let Some((position, sequence)) = loaded.applied {
         if position >= end {
@@ -173,7 +172,7 @@ pub(super) fn without(fault: &OpenError, store: u64, options: &Options) -> Opene
         "no ledger can be made now: deliveries go on, but only the newest messages can be searched and no space is given \
          back until it can"
     );
-    Opened::empty(Ledger::absent(), store, options.repeats_max)
+    Opened::empty(Ledger::absent(), store, options.bounds())
 }
 
 /// An empty ledger in the place of one that is not used. Where the disk has no room for it, the old one stays where it is.
@@ -193,7 +192,7 @@ pub(super) fn rebuild(path: &Path, store: u64, options: &Options, reason: &Ledge
         path: path.to_owned(),
         error: std::io::Error::other(error),
     })?;
-    Ok(Opened { aside, ..Opened::empty(ledger, store, options.repeats_max) })
+    Ok(Opened { aside, ..Opened::empty(ledger, store, options.bounds()) })
 }
 
 /// The journal's records after what the ledger covers, folded.

@@ -92,7 +92,10 @@ pub(super) fn may_pass(fault: &OpenError) -> bool {
     match fault {
         OpenError::Journal(fault) => matches!(fault, JournalError::Io { .. } | JournalError::Full),
         OpenError::Io { .. } | OpenError::JournalMissing { .. } => true,
-        OpenError::JournalShort { .. } | OpenError::Unreadable { .. } | OpenError::RestoreUnfinished { .. } => false,
+        OpenError::JournalShort { .. }
+        | OpenError::Unreadable { .. }
+        | OpenError::RestoreUnfinished { .. }
+        | OpenError::KeyDamaged { .. } => false,
     }
 }
 

@@ -138,6 +138,35 @@ async fn settle_none_but_forget(store: &DiskStore) {
     settle_head(store, 0, remembering(&[("infusion 7", "")])).await;
 }
 
+/// Stores a message, when there is room for it, and has it delivered with this to remember.
+async fn delivered_when_there_is_room(store: &DiskStore, number: usize, note: (&str, &str)) {
+    while within(store.append(padded(number, &[0]))).await == Err(StoreError::Full) {
+        until(store, |store| store.health().is_ok()).await;
+    }
+    settle_head(store, 0, remembering(&[note])).await;
+}
+
+#[tokio::test]
+async fn the_smallest_store_goes_on_taking_messages_however_much_there_is_to_remember() {
+    let directory = TempDir::new().unwrap();
+    let options = Options { bytes_max: 8 * 64 << 10, retain: Duration::ZERO, ..small() };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let store = DiskStore::open(directory.path(), options, Arc::clone(&metrics), Clock::fixed(noon())).unwrap();
+    let forgotten = || metrics.limits_hit.with_label_values(&["pumps", "episodes"]).get();
+    let note = "as long as a note may be".repeat(40);
+    for number in 0..1000 {
+        delivered_when_there_is_room(&store, number, (&format!("infusion {number}"), &note)).await;
+    }
+    assert!(store.recall("pumps", "ehr", b"infusion 999").is_some());
+    let remembered =
+        (0..1000).filter(|each| store.recall("pumps", "ehr", format!("infusion {each}").as_bytes()).is_some());
+    assert_eq!(remembered.count() as u64 + forgotten(), 1000, "each of the others is counted");
+    let before = forgotten();
+    delivered_when_there_is_room(&store, 1000, ("infusion 999", &"too long".repeat(200))).await;
+    assert_eq!(store.recall("pumps", "ehr", b"infusion 999"), None, "what it was is not how it stands");
+    assert_eq!(forgotten(), before + 1);
+}
+
 #[tokio::test]
 async fn a_full_store_refuses_messages_and_nothing_else_and_recovers_alone() {
     let directory = TempDir::new().unwrap();

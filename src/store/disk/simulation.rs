@@ -84,12 +84,12 @@ impl Machine {
 
     /// What the ledger holds; an empty one where it is not used.
     fn read_ledger(&self, journal: &Journal, store: u64) -> Result<recovery::Opened, OpenError> {
-        Ok(match recovery::read_ledger(self.ledger.open(), journal, store, self.options.repeats_max) {
+        Ok(match recovery::read_ledger(self.ledger.open(), journal, store, self.options.bounds()) {
             Ok(opened) => opened,
             Err(LedgerError::BeyondJournal) => return Err(OpenError::JournalShort { path: DIRECTORY.into() }),
             Err(_) => {
                 self.ledger.lose();
-                recovery::Opened::empty(self.ledger.open(), store, self.options.repeats_max)
+                recovery::Opened::empty(self.ledger.open(), store, self.options.bounds())
             }
         })
     }

@@ -347,6 +347,23 @@ async fn without_its_key_a_store_keeps_its_messages_and_its_key_is_its_owners_on
     within(store.close()).await.unwrap();
     let key = directory.path().join("key");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let sound = fs::read(&key).unwrap();
+    for at in 0..sound.len() {
+        let mut changed = sound.clone();
+        changed[at] ^= 1;
+        for damaged in [&sound[..at], &changed] {
+            fs::write(&key, damaged).unwrap();
+            let refused = try_open(directory.path(), small()).err().map(|error| error.to_string());
+            assert!(refused.is_some_and(|said| said.contains("restore it from a backup")), "{at}");
+        }
+    }
+    let rebuilt = open(directory.path(), Options { accept_damage: true, ..small() });
+    assert_eq!(head(&*rebuilt, 0).await.id, id);
+    within(rebuilt.close()).await.unwrap();
+    fs::write(&key, sound).unwrap();
+    let store = open(directory.path(), small());
+    assert!(matches!(within(store.append(with_key("message", "key"))).await, Ok(Appended::Repeat(_))));
+    within(store.close()).await.unwrap();
     fs::remove_file(&key).unwrap();
     let store = open(directory.path(), small());
     assert_eq!(head(&*store, 0).await.id, id);

@@ -10,7 +10,7 @@ use super::{
 use crate::store::{
     records::{CarriedRepeat, put_steadies},
     state::{
-        Dead, Moved, State,
+        Bounds, Dead, Moved, State,
         history::{Happened, page_of},
         lane::Queue,
         repeats::Repeats,
@@ -18,7 +18,7 @@ use crate::store::{
     view::Sought,
 };
 
-pub(super) fn load(ledger: &Ledger, store: u64, repeats_max: usize) -> Result<Option<Loaded>, LedgerError> {
+pub(super) fn load(ledger: &Ledger, store: u64, bounds: Bounds) -> Result<Option<Loaded>, LedgerError> {
     let Some(proof) = ledger.proof()? else { return Ok(None) };
     if proof.layout != LAYOUT {
         return Err(LedgerError::Unproved("it has another version's layout"));
@@ -26,7 +26,7 @@ pub(super) fn load(ledger: &Ledger, store: u64, repeats_max: usize) -> Result<Op
     if proof.store != store {
         return Err(LedgerError::Unproved("it belongs to another store"));
     }
-    let mut state = State::new(repeats_max);
+    let mut state = State::new(bounds);
     state.next = proof.next;
     state.oldest_segment = proof.oldest_segment;
     state.messages = proof.messages;
@@ -40,7 +40,7 @@ pub(super) fn load(ledger: &Ledger, store: u64, repeats_max: usize) -> Result<Op
     dead(ledger, &mut state)?;
     moved(ledger, &mut state)?;
     state.carried = proof.carried.clone();
-    state.repeats = repeats(ledger, &proof, repeats_max)?;
+    state.repeats = repeats(ledger, &proof, bounds.repeats)?;
     episodes(ledger, &mut state)?;
     let open_page = page_of(proof.next);
     if let Some(rows) = ledger.value(&key(b'h', &[open_page]))? {
@@ -48,6 +48,7 @@ pub(super) fn load(ledger: &Ledger, store: u64, repeats_max: usize) -> Result<Op
     }
     state.clean();
     prove(&proof, &state)?;
+    state.episodes.fit();
     Ok(Some(Loaded { state, applied: proof.applied }))
 }
 

@@ -35,7 +35,7 @@ use super::{
         Position,
         files::{OWNER_ONLY, make_directory},
     },
-    state::State,
+    state::{Bounds, State},
 };
 use crate::sabotage::{self, CrashPoint};
 
@@ -102,8 +102,8 @@ impl Ledger {
     }
 
     /// The state it holds, proved; `None` where it is new. `store` is the hash that tells this store from others.
-    pub fn load(&self, store: u64, repeats_max: usize) -> Result<Option<Loaded>, LedgerError> {
-        guarded(|| load::load(self, store, repeats_max))
+    pub fn load(&self, store: u64, bounds: Bounds) -> Result<Option<Loaded>, LedgerError> {
+        guarded(|| load::load(self, store, bounds))
     }
 
     /// Writes a checkpoint; durable when this returns.

@@ -8,6 +8,8 @@ use crate::store::{
     records::{Header, Outcome, Recorded, RepeatMark, Settled},
 };
 
+const BOUNDS: Bounds = Bounds { repeats: 1000, segment_bytes: 64 << 20 };
+
 /// Faults of a running ledger, asked for by a file `ledger.fails` beside it: `read`, `write` or `panic`.
 pub(super) struct Faults(PathBuf);
 
@@ -25,7 +27,7 @@ impl Faults {
 
 /// A state in which number after number was received in one of two lanes, and the first ones were delivered.
 fn state(received: u64, settled: u64) -> State {
-    let mut state = State::new(1000);
+    let mut state = State::new(BOUNDS);
     for number in 0..received {
         let header = Header {
             channel: "pumps".into(),
@@ -68,7 +70,7 @@ fn write(ledger: &Ledger, state: &mut State, covered: &mut Covered) {
 }
 
 fn assert_loads_as(ledger: &Ledger, state: &State) {
-    let loaded = ledger.load(9, 1000).unwrap().unwrap();
+    let loaded = ledger.load(9, BOUNDS).unwrap().unwrap();
     assert_eq!(loaded.applied, Some((at(1), state.next - 1)));
     let loaded = loaded.state;
     assert_eq!((loaded.waiting(), loaded.digest(), &loaded.dead), (state.waiting(), state.digest(), &state.dead));
@@ -81,7 +83,7 @@ fn a_checkpoint_loads_as_the_state_it_was_made_of_also_after_compaction() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("ledger");
     let ledger = Ledger::open(&path).unwrap();
-    assert!(ledger.load(9, 1000).unwrap().is_none());
+    assert!(ledger.load(9, BOUNDS).unwrap().is_none());
     let mut covered = ledger.covered(9).unwrap();
     let mut state = state(3000, 1300);
     write(&ledger, &mut state, &mut covered);
@@ -124,8 +126,8 @@ fn a_ledger_that_lost_a_part_does_not_prove_itself() {
         write(&ledger, &mut state(3000, 900), &mut Covered { store: 9, ..Covered::default() });
         let key = ledger.tree.keys_under(&[prefix]).next_back().unwrap().unwrap();
         ledger.tree.write(vec![(key, None)]).unwrap();
-        assert!(matches!(ledger.load(9, 1000), Err(LedgerError::Unproved(_))), "{}", prefix as char);
-        assert!(matches!(ledger.load(8, 1000), Err(LedgerError::Unproved(_))), "another store's");
+        assert!(matches!(ledger.load(9, BOUNDS), Err(LedgerError::Unproved(_))), "{}", prefix as char);
+        assert!(matches!(ledger.load(8, BOUNDS), Err(LedgerError::Unproved(_))), "another store's");
     }
 }
 

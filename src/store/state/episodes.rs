@@ -1,7 +1,8 @@
 //! What destinations remember of episodes: the latest note on each, all in memory.
 //!
 //! Bounded by count a destination and by bytes in all: the note unchanged for longest gives way. So what is kept depends on
-//! the latest changes alone, and a fold of a journal's end with what was carried forward into it keeps the same.
+//! the latest changes alone, and a fold of a journal's end with what was carried forward into it keeps the same. Giving a
+//! segment back carries all of it forward at worst, so the bytes are a share of a segment: a store gains by each.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,10 +15,10 @@ use crate::store::episodes::{CarriedEpisodes, EpisodeKey, EpisodeNote};
 
 /// Episodes of one destination.
 const EPISODES_MAX: usize = 65_536;
-/// Bytes of all of them, with what finding them takes.
-const EPISODE_BYTES_MAX: usize = 16 << 20;
-/// What an episode takes beside its note.
-const BESIDE: usize = 160;
+/// Bytes of all of them at most, as they are carried forward; finding them takes about as much memory again.
+const BYTES_MAX: usize = 8 << 20;
+/// Of a segment's bytes, the share all of them may take: a quarter.
+const SEGMENT_SHARE: u32 = 4;
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,13 +63,12 @@ pub(in crate::store) struct StoredEpisode {
     episode: Episode,
 }
 
-impl Default for Episodes {
-    fn default() -> Episodes {
-        Episodes::bounded(EPISODES_MAX, EPISODE_BYTES_MAX)
-    }
-}
-
 impl Episodes {
+    /// None yet, within bounds that fit a journal of such segments.
+    pub fn beside_segments_of(segment_bytes: u32) -> Episodes {
+        Episodes::bounded(EPISODES_MAX, BYTES_MAX.min((segment_bytes / SEGMENT_SHARE) as usize))
+    }
+
     /// At most so many a destination, and bytes in all.
     pub fn bounded(count_max: usize, bytes_max: usize) -> Episodes {
         let (known, owners, dirty) = (HashMap::new(), Vec::new(), BTreeSet::new());
@@ -123,6 +123,11 @@ impl Episodes {
         runs
     }
 
+    /// Lets give way what wider bounds kept.
+    pub fn fit(&mut self) {
+        (0..self.owners.len() as u32).for_each(|owner| self.make_room(owner));
+    }
+
     /// How many there are, and a sum over them in no order.
     pub fn proof(&self) -> (u64, u64) {
         (self.known.len() as u64, self.digest)
@@ -168,7 +173,7 @@ impl Episodes {
     }
 
     fn insert(&mut self, key: EpisodeKey, episode: Episode) {
-        self.bytes += BESIDE + episode.note.len();
+        self.bytes += CarriedEpisodes::note_bytes(episode.note.len());
         self.digest = self.digest.wrapping_add(mix(key, &episode));
         self.owners[episode.owner as usize].by_age.insert((episode.changed, key));
         self.known.insert(key, episode);
@@ -176,7 +181,7 @@ impl Episodes {
 
     fn forget(&mut self, key: EpisodeKey) -> Option<Episode> {
         let gone = self.known.remove(&key)?;
-        self.bytes -= BESIDE + gone.note.len();
+        self.bytes -= CarriedEpisodes::note_bytes(gone.note.len());
         self.digest = self.digest.wrapping_sub(mix(key, &gone));
         self.owners[gone.owner as usize].by_age.remove(&(gone.changed, key));
         Some(gone)
@@ -244,7 +249,7 @@ mod tests {
             |episodes: &Episodes| (1..=5).filter(|key| episodes.note((*key, !*key)).is_some()).collect::<Vec<_>>();
         assert_eq!(kept(&episodes), [1, 3, 4, 5]);
         assert_eq!(episodes.take_forgotten(), [("channel 0".into(), 1)]);
-        episodes.bytes_max = 2 * (BESIDE + 9);
+        episodes.bytes_max = 2 * CarriedEpisodes::note_bytes(9);
         change(&mut episodes, 1, 10, &note(5, 9, true));
         assert_eq!(kept(&episodes), [4, 5], "whoever's it is");
         assert_eq!(episodes.take_forgotten(), [], "what was over is not missed");

@@ -128,8 +128,17 @@ pub(super) struct Dirty {
     pub moved: BTreeSet<u64>,
 }
 
+/// What a state may keep in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Messages remembered to tell a sender's repeats.
+    pub repeats: usize,
+    /// Of the journal, into which what destinations remember is carried forward.
+    pub segment_bytes: u32,
+}
+
 impl State {
-    pub fn new(repeats_max: usize) -> State {
+    pub fn new(bounds: Bounds) -> State {
         State {
             next: 1,
             lanes: Vec::new(),
@@ -137,10 +146,10 @@ impl State {
             channels: Vec::new(),
             channel_numbers: HashMap::new(),
             dead: BTreeMap::new(),
-            repeats: Repeats::new(repeats_max),
+            repeats: Repeats::new(bounds.repeats),
             carried: Vec::new(),
             paused: BTreeSet::new(),
-            episodes: Episodes::default(),
+            episodes: Episodes::beside_segments_of(bounds.segment_bytes),
             history: History::default(),
             moved: BTreeMap::new(),
             segments: BTreeMap::new(),

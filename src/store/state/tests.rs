@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    State,
+    Bounds, State,
     lane::{CHUNK, Entry, Queue},
     repeats::{Repeats, Seen},
 };
@@ -182,7 +182,7 @@ fn runs(state: &State, segment: u64, first_sequence: u64, most: usize) -> Vec<Ve
 
 #[test]
 fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
-    let mut state = State::new(100);
+    let mut state = State::new(Bounds { repeats: 100, segment_bytes: 64 << 20 });
     for number in 1..=9 {
         let header = Header {
             channel: "pumps".into(),
@@ -219,7 +219,7 @@ fn only_repeats_that_no_kept_record_tells_are_carried_forward() {
 
 #[test]
 fn what_tells_the_repeats_of_one_message_is_carried_forward_together() {
-    let mut state = State::new(100);
+    let mut state = State::new(Bounds { repeats: 100, segment_bytes: 64 << 20 });
     for sequence in 1..=5 {
         for key in [sequence, 100 + sequence] {
             state.repeats.insert(CarriedRepeat { mark: mark(key, key), sequence, at: 0, steady: 0 });

@@ -222,8 +222,8 @@ impl Damage {
         for file in files(store)? {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             match name.as_str() {
-                // Audit and lock hold no messages; F35 is for the one. Nothing can make a key again: it comes from a backup.
-                "LOCK" | "audit.ndjson" | "audit.head" | "key" => {}
+                // Audit and lock hold no messages; F35 is for the one.
+                "LOCK" | "audit.ndjson" | "audit.head" => {}
                 _ if name.ends_with(".journal") => journal.push(file),
                 _ => others.push(file),
             }
