@@ -30,6 +30,8 @@ use crate::store::{
 const CARRY_MESSAGES: usize = 64;
 /// How long what found no room rests: looking for what must be copied takes time that settlements need.
 const ROOM_AGAIN: Duration = Duration::from_secs(1);
+/// What a record takes beside its payload.
+const BESIDE: usize = 32;
 /// Attempts kept in a carried message's history.
 const CARRY_ATTEMPTS: usize = 16;
 /// A segment is copied from when at most one in so many of its messages is still wanted.
@@ -148,11 +150,14 @@ impl Committer {
 
     /// Copies messages forward with all that is true of them; answers whether the next step can follow at once.
     fn carry(&mut self, ids: &[u64]) -> Result<bool, JournalError> {
-        let room = self.journal.left().saturating_sub(self.room_to_settle());
+        // The last one wanted frees a segment at once, and what is kept for settlements is twice what they take.
+        let kept = self.room_to_settle() / if ids.len() == 1 { 2 } else { 1 };
+        let room = self.journal.left().saturating_sub(kept);
         let mut batch = Batch::new(&self.shared.state(), true, self.shared.payload_max);
         for id in ids {
             let planned = self.carried(*id).and_then(|(mut carried, message)| {
-                if carried.encoded_bytes(&message) > self.shared.payload_max {
+                // Its attempts give way where they alone would keep it where it is.
+                if (carried.encoded_bytes(&message) + BESIDE) as u64 > room.min(self.shared.payload_max as u64) {
                     carried.events.clear();
                 }
                 batch.plan_message(Recorded::CarriedMessage(carried), message)
@@ -294,7 +299,6 @@ fn received_at(state: &State, segment: u64, now: i64) -> i64 {
 
 /// What these records take, about.
 fn bytes(planned: &[Planned]) -> u64 {
-    const BESIDE: usize = 32;
     planned.iter().map(|each| (each.payload.len() + BESIDE) as u64).sum()
 }
 
