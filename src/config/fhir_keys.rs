@@ -9,6 +9,7 @@ use super::{
     },
     profiles,
 };
+use crate::destination::TOGETHER_MAX;
 
 pub(super) const PROFILE: Key = key(
     "profile",
@@ -34,6 +35,16 @@ pub(super) const BUNDLE: Key = of(
         Choice(&["transaction", "batch", "single"]),
         Is("transaction"),
         "What one request holds: the message, all or nothing; the resources that do not refer to each other, each taken or refused by itself; or one resource.",
+    ),
+);
+
+pub(super) const MESSAGES_PER_BUNDLE: Key = of(
+    FHIR,
+    key(
+        "messages_per_bundle",
+        Count(1, TOGETHER_MAX as u64),
+        Is("1"),
+        "Messages of one lane in one transaction at most, where so many wait; what is in it is taken or refused together. Refused, it is sent again in halves until the message that the server refuses goes alone.",
     ),
 );
 

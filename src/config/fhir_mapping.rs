@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     channel_file::Surroundings,
-    fhir_keys::{BUNDLE, CACHE, IDEMPOTENCY, PATIENT, PROFILE, RATE, REPEAT_SEARCH, SEARCH},
+    fhir_keys::{BUNDLE, CACHE, IDEMPOTENCY, MESSAGES_PER_BUNDLE, PATIENT, PROFILE, RATE, REPEAT_SEARCH, SEARCH},
     keys::{
         Absent::{Is, Optional, Required},
         Kind::{self, Choice, Count, Flag, Map, One, Text, Texts},
@@ -201,6 +201,7 @@ pub(super) static FHIR_MAPPING: Table = Table {
         PROFILE,
         IDEMPOTENCY,
         BUNDLE,
+        MESSAGES_PER_BUNDLE,
         PATIENT,
         SEARCH,
         REPEAT_SEARCH,

@@ -57,7 +57,12 @@ fn write(table: &Reader<'_>) -> Option<WriteSettings> {
     let search = table.choice("search", &[SearchMethod::Post, SearchMethod::Get]);
     let repeat_search = table.choice("repeat_search", &[RepeatSearch::Identifier, RepeatSearch::Content]);
     let cache_ttl = table.text("cache", value::duration);
+    let messages_per_bundle = table.count("messages_per_bundle");
     let (bundle, patient) = (bundle?, patient?);
+    if bundle != BundleMode::Transaction && messages_per_bundle.is_some_and(|messages| messages > 1) {
+        let what = "several messages are taken or refused together in a transaction only";
+        table.problem("messages_per_bundle", Problem::new(what, "remove it, or write bundle = \"transaction\""));
+    }
     if bundle != BundleMode::Transaction && patient == PatientMode::Reference {
         let what = "a patient is found by reference within transactions only";
         table.problem("patient", Problem::new(what, "write patient = \"lookup\""));
@@ -69,6 +74,7 @@ fn write(table: &Reader<'_>) -> Option<WriteSettings> {
     Some(WriteSettings {
         idempotency: idempotency?,
         bundle,
+        messages_per_bundle: usize::try_from(messages_per_bundle?).ok()?,
         patient,
         search: search?,
         repeat_search: repeat_search?,

@@ -29,6 +29,7 @@ use super::{
     board::Board,
     gate::Gate,
     service::{Failure, Service},
+    together::{Ready, Together},
 };
 use crate::{
     channel::OnReject,
@@ -72,13 +73,14 @@ pub(super) struct Control {
 
 /// One lane.
 pub(super) struct Lane {
-    id: LaneId,
-    store: Arc<dyn Store>,
+    pub(super) id: LaneId,
+    pub(super) store: Arc<dyn Store>,
     clock: Clock,
-    control: watch::Receiver<Control>,
-    board: Arc<Board>,
+    pub(super) control: watch::Receiver<Control>,
+    pub(super) board: Arc<Board>,
     sender: Option<LaneSender>,
-    head: Head,
+    pub(super) head: Head,
+    pub(super) together: Together,
     backoff: Backoff,
 }
 
@@ -89,7 +91,7 @@ struct LaneSender {
 
 /// What is remembered of the head between attempts.
 #[derive(Default)]
-struct Head {
+pub(super) struct Head {
     entry: Option<Sequence>,
     attempts: u32,
     ambiguous: bool,
@@ -106,8 +108,10 @@ struct Head {
 }
 
 /// What the lane does next.
-enum Next {
+pub(super) enum Next {
     Go,
+    /// The engine stops: the head waits as it is.
+    Leave,
     /// With what the receiver asked for, and the message no attempt got through, if it is for one.
     Wait(Option<Duration>, Option<Stuck>),
     Hold(Stuck),
@@ -115,7 +119,7 @@ enum Next {
 }
 
 /// A message at which its lane stands, and why.
-struct Stuck {
+pub(super) struct Stuck {
     entry: Sequence,
     id: Sequence,
     reason: String,
@@ -129,8 +133,8 @@ impl Lane {
         control: watch::Receiver<Control>,
         board: Arc<Board>,
     ) -> Lane {
-        let (head, backoff) = (Head::default(), Backoff::default());
-        Lane { id, store, clock, control, board, sender: None, head, backoff }
+        let (head, together, backoff) = (Head::default(), Together::default(), Backoff::default());
+        Lane { id, store, clock, control, board, sender: None, head, together, backoff }
     }
 
     /// Delivers until the engine stops; while the store is failed it waits.
@@ -223,9 +227,10 @@ impl Lane {
     /// One attempt for the head.
     async fn deliver(&mut self, service: &Arc<Service>, waiting: Waiting) -> Next {
         self.head.meet(waiting.entry);
+        self.doubt_behind(service, &waiting);
         let (store, lane) = (&self.store, &self.id);
         let recall = |episode: &[u8]| store.recall(&lane.channel, &lane.destination, episode);
-        let mut translated = match service.translated(&waiting, &recall) {
+        let translated = match service.translated(&waiting, &recall) {
             Ok(Some(translated)) if translated.is_sent() => translated,
             Ok(unsent) => {
                 self.board.released(self.id.lane);
@@ -245,14 +250,24 @@ impl Lane {
         if self.head.attempts == 0 {
             self.count(&translated.unmapped, waiting.id);
         }
-        let episodes = std::mem::take(&mut translated.episodes);
-        let outgoing = outgoing(&waiting, translated, self.head.ambiguous);
+        let in_doubt = self.head.ambiguous || self.together.is_doubtful(waiting.entry);
+        let mut run = vec![Ready::new(waiting, translated, in_doubt)];
+        let together = self.gather(service, &mut run);
         self.head.attempts = self.head.attempts.saturating_add(1);
-        let verdict = self.send(service, &outgoing).await;
-        self.conclude(service, &waiting, &outgoing, verdict, episodes).await
+        match together {
+            Some(outgoing) => {
+                let verdict = self.send(service, &outgoing).await;
+                self.conclude_together(service, run, verdict).await
+            }
+            None => {
+                let ready = run.swap_remove(0);
+                let verdict = self.send(service, &ready.outgoing).await;
+                self.conclude(service, &ready, verdict).await
+            }
+        }
     }
 
-    fn count(&self, unmapped: &[Unmapped], id: Sequence) {
+    pub(super) fn count(&self, unmapped: &[Unmapped], id: Sequence) {
         if !unmapped.is_empty() {
             self.board.unmapped(unmapped, id.as_u64(), self.clock.now());
         }
@@ -283,31 +298,21 @@ impl Lane {
         })
     }
 
-    async fn conclude(
-        &mut self,
-        service: &Service,
-        waiting: &Waiting,
-        outgoing: &Outgoing,
-        verdict: Verdict,
-        episodes: Vec<EpisodeChange>,
-    ) -> Next {
-        let lane = self.id.lane;
-        if outgoing.possible_repeat && !matches!(verdict, Verdict::Unavailable { .. }) {
+    async fn conclude(&mut self, service: &Service, ready: &Ready, verdict: Verdict) -> Next {
+        let (lane, waiting) = (self.id.lane, &ready.waiting);
+        if ready.outgoing.possible_repeat && !matches!(verdict, Verdict::Unavailable { .. }) {
             self.repeated(waiting.entry);
         }
         match verdict {
             Verdict::Accepted { answer } => {
                 sabotage::crash_at(CrashPoint::AfterSendBeforeSettle);
-                self.board.attempted("accepted");
-                self.board.reached(lane);
-                // Clocks may have been set back since; that is no time at all.
-                let since = self.clock.now().duration_since(waiting.received_at);
-                self.board.delivered(Duration::try_from(since).unwrap_or_default());
-                self.accept(service, waiting, &outgoing.body, answer, episodes).await
+                self.together.taken(1);
+                self.accept_sent(service, ready, answer).await
             }
             Verdict::Rejected { reason } => {
                 self.board.attempted("rejected");
                 self.board.reached(lane);
+                self.together.found();
                 self.note(waiting.entry, "rejected", &reason);
                 self.head.refusals += 1;
                 if self.head.refusals <= service.retry_refused {
@@ -316,24 +321,38 @@ impl Lane {
                 }
                 self.reject(service, waiting, reason).await
             }
-            Verdict::Unavailable { reason, retry_after } => {
-                self.board.attempted("unavailable");
-                self.board.unreached(lane, &reason);
-                self.note(waiting.entry, "unavailable", &reason);
-                Next::Wait(retry_after, Some(Stuck::at(waiting, reason)))
-            }
-            Verdict::Ambiguous { reason } => {
-                self.board.attempted("ambiguous");
-                self.board.unreached(lane, &reason);
-                self.head.ambiguous = true;
-                self.note(waiting.entry, "ambiguous", &reason);
-                Next::Wait(None, Some(Stuck::at(waiting, reason)))
-            }
+            Verdict::Unavailable { reason, retry_after } => self.unavailable(waiting, reason, retry_after),
+            Verdict::Ambiguous { reason } => self.ambiguous(waiting, reason),
         }
     }
 
+    /// The receiver took it.
+    pub(super) async fn accept_sent(&mut self, service: &Service, ready: &Ready, answer: String) -> Next {
+        self.board.attempted("accepted");
+        self.board.reached(self.id.lane);
+        // Clocks may have been set back since; that is no time at all.
+        let since = self.clock.now().duration_since(ready.waiting.received_at);
+        self.board.delivered(Duration::try_from(since).unwrap_or_default());
+        self.accept(service, &ready.waiting, &ready.outgoing.body, answer, ready.episodes.clone()).await
+    }
+
+    pub(super) fn unavailable(&mut self, head: &Waiting, reason: String, retry_after: Option<Duration>) -> Next {
+        self.board.attempted("unavailable");
+        self.board.unreached(self.id.lane, &reason);
+        self.note(head.entry, "unavailable", &reason);
+        Next::Wait(retry_after, Some(Stuck::at(head, reason)))
+    }
+
+    pub(super) fn ambiguous(&mut self, head: &Waiting, reason: String) -> Next {
+        self.board.attempted("ambiguous");
+        self.board.unreached(self.id.lane, &reason);
+        self.head.ambiguous = true;
+        self.note(head.entry, "ambiguous", &reason);
+        Next::Wait(None, Some(Stuck::at(head, reason)))
+    }
+
     /// A possible repeat may have reached the receiver: counted each time, and told in the timeline once.
-    fn repeated(&mut self, entry: Sequence) {
+    pub(super) fn repeated(&mut self, entry: Sequence) {
         self.board.redelivered();
         if !std::mem::replace(&mut self.head.repeated, true) {
             let (outcome, reason) = ("repeat".to_owned(), POSSIBLE_REPEAT.to_owned());
@@ -390,7 +409,7 @@ impl Lane {
             self.board.unsettled(self.id.lane, &fault.to_string());
             let wait = self.backoff.wait(STORE_RETRY.0, STORE_RETRY.1, None);
             select! {
-                _ = self.control.wait_for(|control| control.stopping) => return Next::Go,
+                _ = self.control.wait_for(|control| control.stopping) => return Next::Leave,
                 () = sleep(wait) => {}
             }
         }
@@ -411,7 +430,7 @@ impl Lane {
     }
 
     /// Notes an attempt in the message's timeline; a long outage, once for each reason.
-    fn note(&mut self, entry: Sequence, outcome: &str, reason: &str) {
+    pub(super) fn note(&mut self, entry: Sequence, outcome: &str, reason: &str) {
         if outcome == "unavailable" && self.head.noted.as_deref() == Some(reason) {
             return;
         }
@@ -497,6 +516,12 @@ impl Head {
         }
     }
 
+    /// The next, which was sent with the ones before it.
+    pub(super) fn go_along(&mut self, entry: Sequence) {
+        self.meet(entry);
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
     fn dead(&self, reason: String) -> Settlement {
         Settlement::Dead { reason, attempts: self.attempts }
     }
@@ -508,7 +533,7 @@ fn sabotaged(sender: Box<dyn Sender>) -> Box<dyn Sender> {
     sender
 }
 
-fn outgoing(waiting: &Waiting, translated: Translated, ambiguous: bool) -> Outgoing {
+pub(super) fn outgoing(waiting: &Waiting, translated: Translated, ambiguous: bool) -> Outgoing {
     let control_id = match translated.format {
         Format::Hl7 => Bytes::copy_from_slice(Header::read(&translated.body).0.field(10)),
         Format::FhirBundle => Bytes::new(),

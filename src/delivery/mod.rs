@@ -15,6 +15,7 @@ mod lane;
 #[cfg(feature = "sabotage")]
 mod sabotaged;
 mod service;
+mod together;
 mod unmapped;
 
 use std::{

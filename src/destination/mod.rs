@@ -92,7 +92,10 @@ impl Verdict {
     }
 }
 
-/// One lane's way to a receiver; one message outstanding.
+/// Messages of one lane that one send may hold, whatever is configured.
+pub const TOGETHER_MAX: usize = 50;
+
+/// One lane's way to a receiver; one send outstanding.
 pub trait Sender: Send {
     /// Sends, connecting first where needed. A future that is dropped leaves the sender usable: what it had
     /// outstanding is closed, so that a late answer cannot be taken for the next message's.
@@ -103,6 +106,16 @@ pub trait Sender: Send {
 pub trait Destination: Send + Sync {
     /// A sender for lane `lane`.
     fn sender(&self, lane: u16) -> Box<dyn Sender>;
+
+    /// Messages of one lane that one send may hold, at most: they are taken or refused together.
+    fn together_max(&self) -> usize {
+        1
+    }
+
+    /// As many of these, which are one lane's in order, as one send may hold, and how many they are; `None` where that is one.
+    fn together(&self, _run: &[Outgoing]) -> Option<(Outgoing, usize)> {
+        None
+    }
 
     /// What the receiver says it cannot do of what is configured, each with what to do; the error is why it was not asked.
     fn lacks(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {

@@ -19,7 +19,7 @@ use super::{
     keyed::Keyed,
     records::{Outcome, Paused, Recorded, nanos, timestamp},
     request::{Answer, Batch, Decided, NewMessage, Request},
-    state::{Bounds, State, history::page_of},
+    state::{Bounds, State, history::page_of, lane::Entry},
     view::{self, Sought, Told},
 };
 use crate::clock::Clock;
@@ -122,15 +122,25 @@ impl Inner {
         self.open(false)?;
         let number = self.state.lane_number(lane) as usize;
         let Some(entry) = self.state.lanes[number].queue.front().copied() else { return Ok(None) };
-        let (_, message) = self.recorded(entry.position)?;
         let suspect = self.state.lanes[number].suspect == Some(entry.entry);
-        Ok(Some(Waiting {
+        self.waiting(entry, suspect).map(Some)
+    }
+
+    fn following(&self, lane: &LaneId, after: u64, limit: usize) -> Vec<Waiting> {
+        let queue = self.state.lane(lane).filter(|_| self.open(false).is_ok()).map(|lane| &lane.queue);
+        let behind = queue.into_iter().flat_map(|queue| queue.iter_from(after + 1)).take(limit);
+        behind.map_while(|entry| self.waiting(entry, false).ok()).collect()
+    }
+
+    fn waiting(&self, entry: Entry, suspect: bool) -> Result<Waiting, StoreError> {
+        let (_, message) = self.recorded(entry.position)?;
+        Ok(Waiting {
             entry: Sequence(entry.entry),
             id: Sequence(entry.id),
             received_at: timestamp(entry.received_at),
             message,
             possible_repeat: entry.again || suspect,
-        }))
+        })
     }
 
     fn told(&self, id: u64) -> Option<Told> {
@@ -202,6 +212,10 @@ impl Store for MemoryStore {
                 woken.await;
             }
         })
+    }
+
+    fn following(&self, lane: &LaneId, entry: Sequence, limit: usize) -> Vec<Waiting> {
+        self.lock().following(lane, entry.0, limit)
     }
 
     fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {

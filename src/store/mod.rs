@@ -441,6 +441,8 @@ pub trait Store: Send + Sync + 'static {
     fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>>;
     /// The head of the lane; waits while it is empty. The same head is given again until it is settled.
     fn next(&self, lane: &LaneId) -> BoxFuture<'static, Result<Waiting, StoreError>>;
+    /// The next heads after `entry`, in order and at most so many, as far as memory has their messages.
+    fn following(&self, lane: &LaneId, entry: Sequence, limit: usize) -> Vec<Waiting>;
     /// Entries of the lane at and after `from`, oldest first, at most `limit`; answered from memory.
     fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued>;
     /// Ends the delivery of the lane's head, or of any entry where ACKs are [owed](TO_SENDER); durable when the future answers,

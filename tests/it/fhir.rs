@@ -99,6 +99,25 @@ fn jwks_without_a_login_by_key_says_what_to_configure() {
     assert!(code == 1 && printed.is_empty() && error.contains("smart-backend"), "{code} {printed} {error}");
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// That the server has what was stored, each observation once.
+fn every_observation_once(site: &Site, record: &Record) -> Vec<Value> {
+    let (dead, observations) = (site.json("/api/dead"), record.all("Observation"));
+    assert_eq!(dead["items"].as_array().unwrap().len(), 0, "{dead}");
+    let named: BTreeSet<String> = observations.iter().map(|it| text(&it["identifier"][0]["value"])).collect();
+    assert_eq!(named.len(), observations.len(), "an observation is there twice");
+    let sources: BTreeSet<String> = observations.iter().map(|it| text(&it["meta"]["source"])).collect();
+    let stored = site.json("/api/messages?limit=1000");
+    let ids = stored["items"].as_array().unwrap().iter().map(|it| it["id"].as_u64().unwrap());
+    let raw = ids.map(|id| site.get(&format!("/api/messages/{id}/raw")).unwrap().1);
+    let reports = raw.filter(|message| message.contains("ORU^R01"));
+    assert_eq!(sources.len(), reports.count(), "a message is missing");
+    observations
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_any_conditions_has_every_observation_once_after_kill_9() {
     let record = Record::start(RecordConfig { ignores_conditions: true, ..RecordConfig::default() }).await.unwrap();
@@ -116,23 +135,42 @@ async fn a_server_without_any_conditions_has_every_observation_once_after_kill_9
     all_acknowledged(&gateways, 200).await;
     assert_eq!(gateways.stop().await.naked, 0);
     tokio::task::block_in_place(|| site.drained());
-    let (dead, observations) = (site.json("/api/dead"), record.all("Observation"));
-    assert_eq!(dead["items"].as_array().unwrap().len(), 0, "{dead}");
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let named: BTreeSet<String> = observations.iter().map(|it| text(&it["identifier"][0]["value"])).collect();
-    assert_eq!(named.len(), observations.len(), "an observation is there twice");
-    let sources: BTreeSet<String> = observations.iter().map(|it| text(&it["meta"]["source"])).collect();
-    let stored = site.json("/api/messages?limit=1000");
-    let ids = stored["items"].as_array().unwrap().iter().map(|it| it["id"].as_u64().unwrap());
-    let raw = ids.map(|id| site.get(&format!("/api/messages/{id}/raw")).unwrap().1);
-    let reports = raw.filter(|message| message.contains("ORU^R01"));
-    assert_eq!(sources.len(), reports.count(), "a message is missing");
+    let observations = every_observation_once(&site, &record);
     for observation in &observations {
         let subject = text(&observation["subject"]["reference"]);
         assert!(record.all("Patient").iter().any(|it| subject == format!("Patient/{}", text(&it["id"]))), "{subject}");
     }
     let (devices, identified) = (record.all("Device"), |it: &Value| it["identifier"][0].to_string());
     assert_eq!(devices.iter().map(identified).collect::<BTreeSet<_>>().len(), devices.len(), "a device is there twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_messages_in_one_transaction_are_there_once_after_kill_9() {
+    let record = Record::start(RecordConfig::default()).await.unwrap();
+    let writing = "[destination.fhir]\nmessages_per_bundle = 10\npatient = \"conditional-create\"\n";
+    let mut site = Site::new(&[("pumps", &channel(&record.url(), writing))]);
+    tokio::task::block_in_place(|| site.start());
+    assert_eq!(site.post("/api/channels/pumps/destinations/ehr/pause").0, 204);
+    let gateways = send(&site, 400).await;
+    all_acknowledged(&gateways, 400).await;
+    assert_eq!(gateways.stop().await.naked, 0);
+    assert_eq!(record.all("Observation").len(), 0, "it is paused");
+    assert_eq!(site.post("/api/channels/pumps/destinations/ehr/resume").0, 204);
+    for part in 1..=3 {
+        let until = Instant::now() + Duration::from_secs(60);
+        while record.all("Observation").len() < part * 100 {
+            assert!(Instant::now() < until, "nothing is delivered");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::task::block_in_place(|| {
+            site.kill();
+            site.start();
+        });
+    }
+    tokio::task::block_in_place(|| site.drained());
+    every_observation_once(&site, &record);
+    let requests = record.requests().len();
+    assert!(requests < 200, "{requests} requests for 400 messages");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,6 +40,18 @@ pub(super) struct Contents {
     remembered: Remembered,
 }
 
+impl Contents {
+    /// What heads a lane may have been sent before.
+    pub(super) fn suspect_head(&mut self, destination: &str, lane: u16) {
+        self.lanes.get_mut(&lane_id(destination, lane)).unwrap()[0].possible_repeat = true;
+    }
+
+    /// Ids in a lane, in order.
+    pub(super) fn waiting(&self, destination: &str, lane: u16) -> Vec<u64> {
+        self.lanes[&lane_id(destination, lane)].iter().map(|waiting| waiting.id.as_u64()).collect()
+    }
+}
+
 pub(super) fn lane_id(destination: &str, lane: u16) -> LaneId {
     LaneId { channel: "pumps".into(), destination: destination.into(), lane }
 }
@@ -118,6 +130,11 @@ impl Store for Shelf {
                 changed.changed().await.map_err(|_| StoreError::Closed)?;
             }
         })
+    }
+
+    fn following(&self, lane: &LaneId, entry: Sequence, limit: usize) -> Vec<Waiting> {
+        let waiting = self.with(|contents| contents.lanes.get(lane).cloned().unwrap_or_default());
+        waiting.into_iter().filter(|waiting| waiting.entry > entry).take(limit).collect()
     }
 
     fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
@@ -282,11 +299,22 @@ impl Call {
 
 /// A receiver that asks the test for each verdict. A call dropped unanswered panics inside `send`.
 #[derive(Clone)]
-pub(super) struct Receiver(mpsc::UnboundedSender<Call>);
+pub(super) struct Receiver(mpsc::UnboundedSender<Call>, usize);
 
 impl Destination for Receiver {
     fn sender(&self, lane: u16) -> Box<dyn Sender> {
         Box::new(ReceiverLane(self.clone(), lane))
+    }
+
+    fn together_max(&self) -> usize {
+        self.1
+    }
+
+    fn together(&self, run: &[Outgoing]) -> Option<(Outgoing, usize)> {
+        let first = run.first().filter(|_| run.len() > 1)?;
+        let bodies: Vec<_> = run.iter().flat_map(|each| each.body.to_vec()).collect();
+        let possible_repeat = run.iter().any(|each| each.possible_repeat);
+        Some((Outgoing { body: bodies.into(), possible_repeat, ..first.clone() }, run.len()))
     }
 }
 
@@ -316,8 +344,13 @@ impl Calls {
 }
 
 pub(super) fn receiver() -> (Arc<Receiver>, Calls) {
+    receiver_of(1)
+}
+
+/// One that takes so many messages together.
+pub(super) fn receiver_of(together: usize) -> (Arc<Receiver>, Calls) {
     let (calls, seen) = mpsc::unbounded_channel();
-    (Arc::new(Receiver(calls)), Calls(seen))
+    (Arc::new(Receiver(calls, together)), Calls(seen))
 }
 
 /// Sends `CONFIGURATION/ID`.

@@ -8,6 +8,7 @@ mod gate;
 mod peers;
 mod poison;
 mod simulation;
+mod together;
 mod told;
 
 use tokio::time::Instant;

@@ -13,6 +13,7 @@ mod http;
 mod rate;
 mod search;
 mod settings;
+mod together;
 mod writing;
 
 use std::sync::Arc;
@@ -47,6 +48,14 @@ impl Fhir {
 impl Destination for Fhir {
     fn sender(&self, _lane: u16) -> Box<dyn Sender> {
         Box::new(Lane(Writer::new(self.server.clone())))
+    }
+
+    fn together_max(&self) -> usize {
+        self.server.settings.messages_per_bundle
+    }
+
+    fn together(&self, run: &[Outgoing]) -> Option<(Outgoing, usize)> {
+        together::together(run)
     }
 
     fn lacks(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {

@@ -107,6 +107,8 @@ pub struct WriteSettings {
     pub idempotency: Idempotency,
     /// What one request holds.
     pub bundle: BundleMode,
+    /// Messages of one lane in one transaction at most.
+    pub messages_per_bundle: usize,
     /// How the patient is named.
     pub patient: PatientMode,
     /// How searches are sent.
@@ -122,6 +124,7 @@ impl Default for WriteSettings {
         WriteSettings {
             idempotency: Idempotency::IfNoneExist,
             bundle: BundleMode::Transaction,
+            messages_per_bundle: 1,
             patient: PatientMode::Reference,
             search: SearchMethod::Post,
             repeat_search: RepeatSearch::Identifier,

@@ -54,6 +54,22 @@ impl Shared {
         Some((entry, repeat))
     }
 
+    /// Behind `after`, as far as memory has them.
+    pub(super) fn following(&self, lane: &LaneId, after: Sequence, limit: usize) -> Vec<Waiting> {
+        if self.usable().is_err() {
+            return Vec::new();
+        }
+        let behind: Vec<Entry> = match self.state().lane(lane) {
+            Some(lane) => lane.queue.iter_from(after.0 + 1).take(limit).collect(),
+            None => Vec::new(),
+        };
+        let waiting = |entry: Entry| {
+            let repeat = entry.again || entry.entry < self.restored_before;
+            Some(self.waiting(entry, repeat, self.cached(entry.id)?))
+        };
+        behind.into_iter().map_while(waiting).collect()
+    }
+
     /// A message that cannot be proved any more, or is gone with its segment though nobody released it, is never given out;
     /// it is a dead letter, so that its lane goes on and a person sees it. Any other fault stays a fault.
     async fn bury_if_damaged(

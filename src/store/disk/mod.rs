@@ -420,6 +420,10 @@ impl Store for DiskStore {
         heads::next(Arc::clone(&self.shared), lane.clone()).boxed()
     }
 
+    fn following(&self, lane: &LaneId, entry: Sequence, limit: usize) -> Vec<Waiting> {
+        self.shared.following(lane, entry, limit)
+    }
+
     fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
         view::queued(&self.shared.state(), lane, from, limit)
     }

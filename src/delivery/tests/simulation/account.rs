@@ -3,7 +3,7 @@
 //! invented or changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -53,6 +53,8 @@ pub(super) struct Figures {
     pub(super) deliveries: u64,
     pub(super) repeats: u64,
     pub(super) sender_repeats: u64,
+    /// Taken in one send with another before it.
+    pub(super) together: u64,
     pub(super) dead: u64,
     pub(super) requeued: u64,
     pub(super) kills: u64,
@@ -75,6 +77,7 @@ impl Figures {
             deliveries: sum.deliveries + each.deliveries,
             repeats: sum.repeats + each.repeats,
             sender_repeats: sum.sender_repeats + each.sender_repeats,
+            together: sum.together + each.together,
             dead: sum.dead + each.dead,
             requeued: sum.requeued + each.requeued,
             kills: sum.kills + each.kills,
@@ -108,8 +111,8 @@ struct LaneAccount {
     requeued: BTreeSet<u64>,
     /// Times a message may be taken once more.
     excuses: BTreeMap<u64, u32>,
-    /// Taken, and not known to be settled.
-    open: Option<u64>,
+    /// Taken, and not known to be settled, in order.
+    open: VecDeque<u64>,
 }
 
 impl Account {
@@ -290,8 +293,8 @@ impl Account {
         waits || taken || self.discarded.contains(&key) || self.dead.values().any(|dead| *dead == key)
     }
 
-    /// The receiver took a message.
-    pub(super) fn take(&mut self, lane: &LaneId, outgoing: &Outgoing) {
+    /// The receiver took a message, in a send with so many before it.
+    pub(super) fn take(&mut self, lane: &LaneId, outgoing: &Outgoing, before_it: usize) {
         let id = outgoing.id;
         self.figures.deliveries += 1;
         match self.ids.get(&id).map(|sent| &self.sent[sent].0) {
@@ -302,12 +305,12 @@ impl Account {
             Some(_) => {}
         }
         let account = self.lanes.entry(lane.clone()).or_default();
-        account.open = Some(id);
+        account.open.push_back(id);
         let before = account.taken.get(&id).copied().unwrap_or(0);
         account.taken.insert(id, before + 1);
         let in_turn = !account.requeued.contains(&id);
         let passed = account.last_first;
-        if account.waiting.first().is_none_or(|(_, head)| *head != id) {
+        if account.waiting.get(before_it).is_none_or(|(_, due)| *due != id) {
             return self.breaks(format!("order: {} got message {id} before its turn", named(lane)));
         }
         if before > 0 {
@@ -338,7 +341,7 @@ impl Account {
     /// The receiver's answer did not arrive: what it took last may come again.
     pub(super) fn unanswered(&mut self, lane: &LaneId, id: u64) {
         let account = self.lanes.entry(lane.clone()).or_default();
-        account.open = None;
+        account.open.retain(|open| *open != id);
         *account.excuses.entry(id).or_default() += 1;
     }
 
@@ -363,7 +366,7 @@ impl Account {
     pub(super) fn settled(&mut self, lane: &LaneId, entry: u64, answer: &Result<(), StoreError>) {
         let account = self.lanes.entry(lane.clone()).or_default();
         match answer {
-            Ok(()) => (account.open, account.settling) = (None, None),
+            Ok(()) => _ = (account.open.pop_front(), account.settling.take()),
             Err(StoreError::Failed(_)) => account.doubted = Some(entry),
             Err(_) => {}
         }
@@ -375,7 +378,7 @@ impl Account {
     /// The engine stopped or failed: what was taken and is not known to be settled may come again.
     pub(super) fn interrupted(&mut self) {
         for account in self.lanes.values_mut() {
-            if let Some(id) = account.open.take() {
+            for id in account.open.drain(..) {
                 *account.excuses.entry(id).or_default() += 1;
             }
         }

@@ -11,6 +11,7 @@ use super::account::Account;
 use crate::{
     destination::{Destination, Outgoing, Sender, Verdict},
     store::*,
+    translate::Format,
 };
 
 /// What a lane waits for.
@@ -73,6 +74,8 @@ impl Gate {
 /// The receivers of one destination.
 pub(super) struct Receiver {
     pub(super) destination: Arc<str>,
+    /// Messages of one send at most.
+    pub(super) together: usize,
     pub(super) gates: Gates,
 }
 
@@ -86,6 +89,34 @@ impl Destination for Receiver {
         let lane = LaneId { channel: "pumps".into(), destination: self.destination.clone(), lane };
         Box::new(ReceiverLane { lane, gates: self.gates.clone() })
     }
+
+    fn together_max(&self) -> usize {
+        self.together
+    }
+
+    fn together(&self, run: &[Outgoing]) -> Option<(Outgoing, usize)> {
+        let first = run.first().filter(|_| run.len() > 1)?;
+        let of = |each: &Outgoing| (each.id, each.possible_repeat, each.body.to_vec());
+        let body = postcard::to_stdvec(&run.iter().map(of).collect::<Vec<_>>()).unwrap();
+        let possible_repeat = run.iter().any(|each| each.possible_repeat);
+        Some((Outgoing { body: body.into(), format: Format::FhirBundle, possible_repeat, ..first.clone() }, run.len()))
+    }
+}
+
+/// What one send holds.
+pub(super) fn messages(sent: Outgoing) -> Vec<Outgoing> {
+    if sent.format == Format::Hl7 {
+        return vec![sent];
+    }
+    let messages: Vec<(u64, bool, Vec<u8>)> = postcard::from_bytes(&sent.body).unwrap();
+    let one = |(id, possible_repeat, body): (_, _, Vec<u8>)| Outgoing {
+        id,
+        possible_repeat,
+        body: body.into(),
+        format: Format::Hl7,
+        ..sent.clone()
+    };
+    messages.into_iter().map(one).collect()
 }
 
 impl Sender for ReceiverLane {
@@ -134,6 +165,9 @@ impl Store for GatedStore {
             Ok(waiting)
         }
         .boxed()
+    }
+    fn following(&self, lane: &LaneId, entry: Sequence, limit: usize) -> Vec<Waiting> {
+        self.store.following(lane, entry, limit)
     }
     fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued> {
         self.store.queued(lane, from, limit)

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     account::{Account, named},
     episodes,
-    gates::{Gate, GatedStore, Gates, Receiver},
+    gates::{self, Gate, GatedStore, Gates, Receiver},
     senders::Senders,
 };
 use crate::{
@@ -208,7 +208,7 @@ impl World {
             Some(Gate::Next(go)) => (go.send(()), "next".to_owned()).1,
             Some(Gate::Settle(go)) => (go.send(()), "settle".to_owned()).1,
             Some(Gate::Send(outgoing, answer)) => {
-                let (id, verdict) = (outgoing.id, self.receive(&lane, *outgoing));
+                let (id, verdict) = (outgoing.id, self.receive(&lane, gates::messages(*outgoing)));
                 let told = format!("message {id}: {verdict:?}");
                 // The lane may have left meanwhile.
                 let _ = answer.send(verdict);
@@ -218,25 +218,30 @@ impl World {
         self.tell(format!("{}: {told}", named(&lane)));
     }
 
-    /// What the receiver makes of a message.
-    fn receive(&mut self, lane: &LaneId, mut outgoing: Outgoing) -> Verdict {
-        match self.sabotage {
-            Some(Sabotage::Unmarked) => outgoing.possible_repeat = false,
-            Some(Sabotage::Corrupt) if outgoing.id.is_multiple_of(7) => outgoing.body = outgoing.body.slice(1..),
-            Some(Sabotage::Duplicate) if outgoing.id.is_multiple_of(5) => {
-                self.with(|account| account.take(lane, &outgoing))
+    /// What the receiver makes of the messages of one send.
+    fn receive(&mut self, lane: &LaneId, mut messages: Vec<Outgoing>) -> Verdict {
+        for (place, message) in messages.iter_mut().enumerate() {
+            match self.sabotage {
+                Some(Sabotage::Unmarked) => message.possible_repeat = false,
+                Some(Sabotage::Corrupt) if message.id.is_multiple_of(7) => message.body = message.body.slice(1..),
+                Some(Sabotage::Duplicate) if message.id.is_multiple_of(5) => {
+                    self.with(|account| account.take(lane, message, place))
+                }
+                _ => {}
             }
-            _ => {}
         }
         let roll = if self.healing { 0 } else { self.dice.roll(20) };
         let taken = matches!(roll, 0..14);
         if taken {
-            self.with(|account| account.take(lane, &outgoing));
+            self.with(|account| {
+                (0..).zip(&messages).for_each(|(place, message)| account.take(lane, message, place));
+                account.figures.together += messages.len() as u64 - 1;
+            });
         }
         match roll {
             0..12 => Verdict::Accepted { answer: "AA".into() },
             12..14 => {
-                self.with(|account| account.unanswered(lane, outgoing.id));
+                self.with(|account| messages.iter().for_each(|message| account.unanswered(lane, message.id)));
                 Verdict::ambiguous("silence")
             }
             14..15 => Verdict::ambiguous("silence"),
@@ -572,7 +577,8 @@ fn clock() -> Clock {
 }
 
 fn configured(destination: &'static str, lanes: u16, gates: &Gates) -> Configured {
-    let receiver = Receiver { destination: destination.into(), gates: gates.clone() };
+    let together = if destination == "legacy" { 1 } else { 3 };
+    let receiver = Receiver { destination: destination.into(), together, gates: gates.clone() };
     let service = bench::service(Arc::new(receiver), 1);
     // Without jitter: every run of a seed must be the same.
     let (retry_first, retry_max) = (Duration::from_millis(20), Duration::from_millis(20));
