@@ -231,12 +231,11 @@ pub fn of_text(error: CharsetError) -> Quirk {
 }
 
 /// Of a mended message, those it was mended of.
-fn misframed(rules: &Rules, message: &Message) -> impl Iterator<Item = Quirk> + use<> {
-    let glued = Quirk::GluedSegments;
-    let Misframed { glued: is_glued, doubled } = match message.is_repaired() {
+fn misframed(message: &Message) -> impl Iterator<Item = Quirk> + use<> {
+    let Misframed { glued, doubled } = match message.is_repaired() {
         true => repair::misframed_as_sent(&message.received(), message.charset().ok()),
-        false => repair::misframed(message, rules.accepted.has(glued) || rules.refused.has(glued)),
+        false => repair::misframed(message),
     };
-    let found = [is_glued.then_some(glued), doubled.then_some(Quirk::DoubledEscape)];
+    let found = [glued.then_some(Quirk::GluedSegments), doubled.then_some(Quirk::DoubledEscape)];
     found.into_iter().flatten()
 }

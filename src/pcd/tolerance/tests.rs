@@ -39,6 +39,8 @@ fn each_quirk_is_found_once_with_its_first_place() {
         (format!("{CLEAN}\r\r"), "blank_line", "NTE[1]", 1),
         (CLEAN.trim_end().to_owned(), "no_terminator", "NTE[1]", 1),
         (with("\rPID|||7", "PID|||7"), "glued_segments", "", 1),
+        (with("\rOBR|1", "OBR|1"), "glued_segments", "", 1),
+        (with("+0000\rNTE|1", "+0000NTE|1"), "glued_segments", "", 1),
         (with("a\\F\\b", "a\\\\F\\\\b"), "doubled_escape", "", 1),
         (with("A^B", "A^Bé"), "charset_unnamed", "", 1),
         (with("|||20260314101500+0000\r", "|||20260314101500000+0000\r"), "milliseconds", "OBX[1]-14", 1),
