@@ -49,6 +49,10 @@ impl Refusal {
                     "batches are not taken: send each message in a frame of its own, or have the channel set `batch`",
                 );
             }
+            Kind::OutsideBatch => {
+                let text = format!("{error}, segment {}: send the batch whole, from its FHS or BHS on", error.segment);
+                return Refusal::error("batch", 100, "", &text);
+            }
             Kind::SecondMsh => (100, "MSH^2"),
             Kind::TooLong => (104, ""),
             Kind::Empty | Kind::NotMsh | Kind::SegmentId => (100, ""),
