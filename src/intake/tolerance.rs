@@ -77,13 +77,14 @@ impl Shared {
     ) -> Result<Message, Refusal> {
         let rules = channel.tolerance.of(&message);
         let met = rules.met(&message).and(between.unwrap_or_default());
+        let refused = rules.refuses(met);
+        let refusal = refused.map(|quirk| refusal(channel, quirk, &message));
+        let message = rules.repaired(&message).unwrap_or(message);
+        // By the name that is read, as all else is that is noted of its sender.
         if between.is_some() && !met.is_empty() {
             self.count_quirks(channel, &message, met, at);
         }
-        if let Some(quirk) = rules.refuses(met) {
-            return Err(refusal(channel, quirk, &message));
-        }
-        Ok(rules.repaired(&message).unwrap_or(message))
+        refusal.map_or(Ok(message), Err)
     }
 
     /// Counts the quirk that a refusal of the text is for.
