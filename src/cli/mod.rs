@@ -18,6 +18,7 @@ mod run;
 mod senders;
 #[cfg(feature = "sabotage")]
 mod told_clock;
+mod terminal;
 mod unmapped;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -193,7 +194,7 @@ pub fn main() -> ExitCode {
     match dispatch(&cli.common, cli.command.unwrap_or(Command::Run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => {
-            eprintln!("cannula: {why}");
+            eprintln!("cannula: {}", terminal::lines(&why));
             ExitCode::FAILURE
         }
         Err(Failure::Configuration(faults)) => {

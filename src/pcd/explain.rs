@@ -2,7 +2,7 @@
 //!
 //! The one place where the engine shows content, because an authorised reader asked for it. It must never reach a log.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::Serialize;
 
@@ -266,9 +266,13 @@ impl fmt::Display for Meaning {
     }
 }
 
-/// For a terminal: a control character in a field must not become a command.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+/// For a terminal: a control character that a sender put into a field is told, as `\\x1b`, and is no command.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let told = |c: char| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() };
+    Cow::Owned(text.chars().map(told).collect())
 }
 
 #[cfg(test)]
@@ -300,6 +304,7 @@ mod tests {
     fn no_control_character_reaches_the_terminal() {
         let text = explained().to_string();
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(text.contains("a\\x1b[2J"), "it is told: {text}");
     }
 
     #[test]

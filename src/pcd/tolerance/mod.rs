@@ -20,6 +20,7 @@ pub use zone::Zone;
 
 use scan::{Spot, scan};
 
+use super::printable;
 use crate::hl7::{
     Charset, CharsetError, Header, Message, ParseError, edit,
     repair::{self, Misframed},
@@ -205,7 +206,7 @@ pub(super) fn write_all(f: &mut fmt::Formatter<'_>, notes: &[Note]) -> fmt::Resu
         return Ok(());
     }
     writeln!(f, "\nQuirks")?;
-    notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+    notes.iter().try_for_each(|note| writeln!(f, "  {}", printable(&note.to_string())))
 }
 
 impl fmt::Display for Note {
