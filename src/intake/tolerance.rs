@@ -89,12 +89,7 @@ impl Shared {
 
     /// Counts the quirk that a refusal of the text is for.
     pub(super) fn count_refused(&self, channel: &Channel, message: &Message, refusal: &Refusal, at: Timestamp) {
-        let quirk = match (refusal.reason, refusal.fault.code) {
-            ("charset", 103) => Quirk::CharsetUnknown,
-            ("charset", _) => Quirk::CharsetWrong,
-            ("control_character", _) => Quirk::ControlCharacter,
-            _ => return,
-        };
+        let Some(quirk) = refusal.quirk else { return };
         // One whose acceptance did not help has been counted.
         if channel.tolerance.of(message).refused.has(quirk) {
             self.count_quirks(channel, message, Quirks::from_iter([quirk]), at);
@@ -115,7 +110,7 @@ fn refusal(channel: &Channel, quirk: Quirk, message: &Message) -> Refusal {
     // A place in a field; line ends and the like have none.
     let place = met.filter(|note| note.place.contains('-')).map(|note| location(message, note.offset));
     let text = format!("this listener does not take messages with the quirk {}; its channel can be set to", quirk.id());
-    Refusal::error("tolerance", quirk.about().code, place.unwrap_or_default(), &text)
+    Refusal::error("tolerance", quirk.about().code, place.unwrap_or_default(), &text).for_quirk(quirk)
 }
 
 /// Whether the channel reads the mended frame so, too.

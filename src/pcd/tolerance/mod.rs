@@ -96,6 +96,16 @@ impl Tolerance {
         if wanted == Misframed::default() { None } else { repair::mend(frame, wanted, fixed) }
     }
 
+    /// The table that has the quirk refused for a message's sender, as it is written in the channel's file.
+    pub fn table_that_refuses(&self, message: &Message, quirk: Quirk) -> String {
+        let rules = self.of(message);
+        let own = self.senders.iter().find(|(_, own)| std::ptr::eq(own, rules));
+        match own {
+            Some((name, _)) if !self.usual.refused.has(quirk) => format!("[[tolerance.sender]] {name}"),
+            _ => "[tolerance]".to_owned(),
+        }
+    }
+
     /// Whether frames of any sender are mended before they are read.
     pub fn mends_frames(&self) -> bool {
         let rules = std::iter::once(&self.usual).chain(self.senders.iter().map(|(_, rules)| rules));
