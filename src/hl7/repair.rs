@@ -25,11 +25,38 @@ impl Misframed {
 
 /// What a message has of these.
 pub fn misframed(message: &Message) -> Misframed {
+    let (glued, doubled) = first_places(message);
+    Misframed { glued: glued.is_some(), doubled: doubled.is_some() }
+}
+
+/// Where in its bytes a message that was not mended has these first: a segment within a line, a second escape character.
+pub fn first_places(message: &Message) -> (Option<usize>, Option<usize>) {
     let (bytes, escape) = (message.as_bytes(), message.delimiters().escape);
-    Misframed {
-        glued: glued(message).next().is_some(),
-        doubled: pair(bytes, escape, body(message)).is_some() && doubled(message).next().is_some(),
+    let has_pair = pair(bytes, escape, body(message)).is_some();
+    (glued(message).next(), if has_pair { doubled(message).next() } else { None })
+}
+
+/// Where in its bytes a message was mended of these first.
+pub fn mended_places(message: &Message) -> (Option<usize>, Option<usize>) {
+    let (sent, read, escape) = (message.received(), message.as_bytes(), message.delimiters().escape);
+    let (mut parted, mut single) = (None, None);
+    let (mut from, mut at) = (0, 0);
+    while let (Some(byte), Some(other)) = (sent.get(from), read.get(at)) {
+        match (byte, other) {
+            (byte, other) if byte == other => (from, at) = (from + 1, at + 1),
+            (_, b'\r') => {
+                parted = parted.or(Some(at));
+                at += 1;
+            }
+            (byte, _) if *byte == escape => {
+                single = single.or(Some(at));
+                from += 1;
+            }
+            // What else is read otherwise than sent stands in fields.
+            _ => break,
+        }
     }
+    (parted, single)
 }
 
 /// What a frame has of these that may be no message for them.

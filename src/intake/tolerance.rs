@@ -107,8 +107,10 @@ impl Shared {
 fn refusal(channel: &Channel, quirk: Quirk, message: &Message) -> Refusal {
     let notes = channel.tolerance.of(message).notes(message);
     let met = notes.iter().find(|note| note.quirk == quirk);
-    // A place in a field; line ends and the like have none.
-    let place = met.filter(|note| note.place.contains('-')).map(|note| location(message, note.offset));
+    // Line ends and the like are in no field.
+    let in_field = |quirk| matches!(quirk, Quirk::GluedSegments | Quirk::DoubledEscape);
+    let place =
+        met.filter(|note| note.place.contains('-') || in_field(quirk)).map(|note| location(message, note.offset));
     let text = format!("this listener does not take messages with the quirk {}; its channel can be set to", quirk.id());
     Refusal::error("tolerance", quirk.about().code, place.unwrap_or_default(), &text).for_quirk(quirk)
 }

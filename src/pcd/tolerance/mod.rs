@@ -241,12 +241,16 @@ pub fn of_text(error: CharsetError) -> Quirk {
     }
 }
 
-/// Of a mended message, those it was mended of.
-fn misframed(message: &Message) -> impl Iterator<Item = Quirk> + use<> {
-    let Misframed { glued, doubled } = match message.is_repaired() {
-        true => repair::misframed_as_sent(&message.received(), message.charset().ok()),
-        false => repair::misframed(message),
+/// Of a mended message, those it was mended of; each with its first place.
+fn misframed(message: &Message) -> impl Iterator<Item = (Quirk, usize)> + use<> {
+    let (glued, doubled) = match message.is_repaired() {
+        true => {
+            let Misframed { glued, doubled } = repair::misframed_as_sent(&message.received(), message.charset().ok());
+            let (parted, single) = repair::mended_places(message);
+            (glued.then_some(parted.unwrap_or(0)), doubled.then_some(single.unwrap_or(0)))
+        }
+        false => repair::first_places(message),
     };
-    let found = [glued.then_some(Quirk::GluedSegments), doubled.then_some(Quirk::DoubledEscape)];
+    let found = [glued.map(|at| (Quirk::GluedSegments, at)), doubled.map(|at| (Quirk::DoubledEscape, at))];
     found.into_iter().flatten()
 }
