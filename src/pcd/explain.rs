@@ -13,7 +13,7 @@ use super::{
     event::Reading,
     facts,
     fields::{field_name, segment_name},
-    headline, recognise,
+    headline, loinc_digit_holds, recognise,
     report::Nth,
     tolerance::{self, Note},
 };
@@ -195,6 +195,7 @@ fn meaning(report: &Report<'_>, nomenclature: &Nomenclature, row: &Row<'_>) -> M
     });
     let coded = row.code.mdc_or_alike().is_some();
     let fit = Some(row.term.fit).filter(|fit| coded && (fit.is_warned() || fit.is_unmapped())).map(Fit::words);
+    let fit = fit.or_else(|| has_wrong_loinc(row).then_some("a LOINC code whose check digit is wrong"));
     Meaning {
         role,
         term: row.term.term.map(|term| format!("{} {}", term.code, term.refid)),
@@ -204,6 +205,11 @@ fn meaning(report: &Report<'_>, nomenclature: &Nomenclature, row: &Row<'_>) -> M
         unit: unit(report.message, nomenclature, row),
         time_from: timing,
     }
+}
+
+fn has_wrong_loinc(row: &Row<'_>) -> bool {
+    let is_wrong = |code: &[u8]| std::str::from_utf8(code).is_ok_and(|code| !loinc_digit_holds(code.trim()));
+    row.code.triplets().any(|triplet| matches!(triplet.system.trim_ascii(), b"LN" | b"LOINC") && is_wrong(triplet.code))
 }
 
 fn unit(message: &Message, nomenclature: &Nomenclature, row: &Row<'_>) -> Option<String> {
@@ -297,6 +303,15 @@ mod tests {
             "ZZZ[1]  no name known",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_loinc_code_with_a_wrong_check_digit_is_told() {
+        for (code, is_wrong) in [("8867-4", false), ("8867-5", true)] {
+            let sent = REPORT.replace("147842^MDC_ECG_CARD_BEAT_RATE^MDC", &format!("{code}^Heart rate^LN"));
+            let text = explain(&Message::parse(sent).unwrap(), &Nomenclature::built_in()).to_string();
+            assert_eq!(text.contains("(a LOINC code whose check digit is wrong)"), is_wrong, "{text}");
         }
     }
 
