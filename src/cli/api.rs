@@ -348,7 +348,8 @@ fn message_line(message: &Value) -> String {
         .iter()
         .map(|d| format!("{}:{}", d["destination"].as_str().unwrap_or("-"), d["state"].as_str().unwrap_or("-")))
         .collect();
-    format!("{:>12}  {at}  {channel}  {} bytes  {state}  {}", message["id"], message["bytes"], to.join(" "))
+    let id = message["id"].to_string();
+    format!("{id:>12}  {at}  {channel}  {} bytes  {state}  {}", message["bytes"], to.join(" "))
 }
 
 fn message_history(message: &Value) -> String {
@@ -368,7 +369,7 @@ fn dead_line(letter: &Value) -> String {
     let place = format!("{}/{}", text("channel"), text("destination"));
     format!(
         "{:>12}  message {}  {}  {place}  {} after {} attempts",
-        letter["entry"],
+        letter["entry"].to_string(),
         letter["id"],
         text("at"),
         text("reason"),
