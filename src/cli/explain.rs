@@ -44,11 +44,11 @@ pub(super) fn explain(common: &Common, file: &Path, channel: Option<&str>) -> Ou
     let told = told.collect::<Result<Vec<_>, _>>()?;
     if common.json {
         let mut all = told.iter().map(Told::json).collect::<Result<Vec<_>, _>>()?;
-        let value = if file.is_batch { Value::Array(all) } else { all.pop().unwrap_or_default() };
+        let value = if file.is_list() { Value::Array(all) } else { all.pop().unwrap_or_default() };
         println!("{}", terminal::json(&value));
         return Ok(());
     }
-    let whole = channel.as_ref().filter(|_| file.is_batch).map(|(_, intake)| intake.preview(&file.content));
+    let whole = channel.as_ref().and_then(|(_, intake)| file.answer(intake));
     file.about().into_iter().for_each(|about| println!("{about}"));
     whole.into_iter().for_each(|answer| println!("The engine answers {answer}."));
     for (number, told) in told.iter().enumerate() {

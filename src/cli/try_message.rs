@@ -51,9 +51,9 @@ pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
         }
     }
     let file = MessageFile::read(&args.file)?;
-    if args.body && file.is_batch {
+    if args.body && file.is_list() {
         let what =
-            "is a batch, and each of its messages has a body of its own: write the message into a file of its own";
+            "holds more than one message, and each has a body of its own: write the message into a file of its own";
         return Err(Failure::Failed(format!("{} {what}", args.file.display())));
     }
     let mut tried = Vec::new();
@@ -68,12 +68,12 @@ pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
         [one] if args.body => print_body(&one.outcomes),
         tried if common.json => {
             let mut all: Vec<Value> = tried.iter().map(Tried::json).collect();
-            let value = if file.is_batch { Value::Array(all) } else { all.pop().unwrap_or_default() };
+            let value = if file.is_list() { Value::Array(all) } else { all.pop().unwrap_or_default() };
             println!("{}", terminal::json(&value));
             Ok(())
         }
         tried => {
-            let whole = file.is_batch.then(|| intake.preview(&file.content));
+            let whole = file.answer(&intake);
             file.about().into_iter().for_each(|about| println!("-- {about}"));
             whole.into_iter().for_each(|answer| println!("-- the engine answers {answer}"));
             for (number, one) in tried.iter().enumerate() {

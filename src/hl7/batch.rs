@@ -47,10 +47,10 @@ pub enum BatchError {
     #[error("a segment stands outside of its batch or message")]
     Sequence,
     /// BTS-1 is not the number of messages.
-    #[error("BTS-1 is not the number of messages in the batch")]
+    #[error("BTS-1 is not the number of messages in the batch; send the batch whole, with their number or none")]
     MessageCount,
     /// FTS-1 is not the number of batches.
-    #[error("FTS-1 is not the number of batches in the file")]
+    #[error("FTS-1 is not the number of batches in the file; send the file whole, with their number or none")]
     BatchCount,
     /// A header whose separator or encoding characters cannot be.
     #[error("FHS or BHS has no usable separator and encoding characters")]

@@ -107,8 +107,13 @@ fn each_message_of_a_batch_is_explained_and_tried() {
     let (code, _, fault) = site.command(&["try", "pumps", "batch.hl7", "--destination", "copy", "--body"]);
     assert!(code == 1 && fault.contains("into a file of its own"), "{fault}");
     fs::write(site.path("cut.hl7"), batch.replace("BTS|2\r", "")).unwrap();
-    let (code, _, fault) = site.command(&["explain", "cut.hl7"]);
-    assert!(code == 1 && fault.contains("has no trailer; send BTS"), "{fault}");
+    let (code, told, fault) = site.command(&["explain", "cut.hl7", "--channel", "pumps"]);
+    assert!(code == 0 && told.contains("not whole (a batch or file header has no trailer; send BTS"), "{told}{fault}");
+    assert!(told.contains("The engine answers AE 102: ") && told.contains("== message 2 of 2"), "{told}");
+    fs::write(site.path("two.hl7"), format!("\x0b{}\x1c\r\x0b{}\x1c\r", message("1", "", ""), message("2", "", "")))
+        .unwrap();
+    let (code, told, _) = site.command(&["explain", "two.hl7"]);
+    assert!(code == 0 && told.starts_with("two.hl7 holds 2 messages") && told.contains("== message 2 of 2"), "{told}");
     fs::write(site.path("trailer.hl7"), "BTS|0\rFTS|1\r").unwrap();
     let (code, _, fault) = site.command(&["try", "pumps", "trailer.hl7"]);
     assert!(code == 1 && fault.contains("begins with FHS or BHS") && fault.contains("answers AE 100"), "{fault}");
