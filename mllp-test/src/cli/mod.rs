@@ -69,6 +69,9 @@ impl SendArgs {
                     Ok(acks) => {
                         all_positive &= acks.iter().all(Ack::is_positive);
                         acks.iter().for_each(|ack| show_ack(json, &place, ack));
+                        if acks.is_empty() && !json {
+                            println!("{place}: a batch without acknowledgements");
+                        }
                     }
                     Err(none) => {
                         all_positive = false;
