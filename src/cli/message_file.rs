@@ -11,6 +11,7 @@ use crate::{
     hl7::{
         Message, ParseError, ParseErrorKind,
         batch::{self, BatchError, Batches},
+        repair::{self, Misframed},
     },
     intake::{Intake, Preview},
 };
@@ -85,6 +86,10 @@ impl<'f> MessageFile<'f> {
         read.map_err(|error| {
             let remedy = match error.kind {
                 ParseErrorKind::OutsideBatch => "; a batch begins with FHS or BHS",
+                ParseErrorKind::EncodingCharacters if self.has_doubled_escape() => {
+                    "; its escape character stands twice, which `doubled_escape = \"accept\"` in [tolerance] reads as one"
+                }
+                ParseErrorKind::SegmentId => "; a line break in a text must be sent escaped, as \\X0D\\ or \\.br\\",
                 _ => "",
             };
             Failure::Failed(format!("{}: {error}{remedy}", self.file.display()))
@@ -119,6 +124,13 @@ pub(super) fn unread(why: Failure, answer: &Preview) -> Failure {
     match why {
         Failure::Failed(why) => Failure::Failed(format!("{why}; the engine answers {answer}")),
         other => other,
+    }
+}
+
+impl MessageFile<'_> {
+    fn has_doubled_escape(&self) -> bool {
+        let wanted = Misframed { glued: false, doubled: true };
+        repair::mend(&self.content, wanted, None).is_some_and(|mended| mended.is_ok())
     }
 }
 

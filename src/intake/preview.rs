@@ -146,7 +146,10 @@ impl fmt::Display for Preview {
                     self.codes.first().map_or("nothing, as MSH-15 and MSH-16 ask, and it is not taken:", |code| code);
                 return write!(f, "{code} {refusal}");
             }
-            (None, Some(messages)) => return write!(f, "a batch, split into its messages: {messages}"),
+            (None, Some(0)) => return f.write_str("a batch without acknowledgements"),
+            (None, Some(messages)) => {
+                return write!(f, "a batch of what each of the {messages} messages in it is answered");
+            }
             (None, None) if !self.is_taken() => {
                 return f.write_str("nothing: an acknowledgement is not answered, nor taken");
             }

@@ -96,7 +96,13 @@ fn each_message_of_a_batch_is_explained_and_tried() {
     fs::write(site.path("batch.hl7"), &batch).unwrap();
     let (code, told, fault) = site.command(&["explain", "batch.hl7", "--channel", "pumps"]);
     assert_eq!(code, 0, "{fault}");
-    for part in ["== message 1 of 2", "== message 2 of 2", "The engine answers CA.", "The engine answers CE 102"] {
+    for part in [
+        "The engine answers a batch of what each of the 2",
+        "== message 1 of 2",
+        "== message 2 of 2",
+        "The engine answers CA.",
+        "The engine answers CE 102",
+    ] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
     let (code, json, _) = site.command(&["explain", "batch.hl7", "--json"]);
@@ -114,6 +120,14 @@ fn each_message_of_a_batch_is_explained_and_tried() {
         .unwrap();
     let (code, told, _) = site.command(&["explain", "two.hl7"]);
     assert!(code == 0 && told.starts_with("two.hl7 holds 2 messages") && told.contains("== message 2 of 2"), "{told}");
+    for (content, remedy) in [
+        (message("1", "", "").replacen("|^~\\&|", "|^~\\\\&|", 1), "`doubled_escape = \"accept\"`"),
+        (message("1", "", "").replacen("A^ANN", "A\rand more", 1), "must be sent escaped"),
+    ] {
+        fs::write(site.path("odd.hl7"), content).unwrap();
+        let (code, _, fault) = site.command(&["explain", "odd.hl7"]);
+        assert!(code == 1 && fault.contains(remedy), "{fault}");
+    }
     fs::write(site.path("trailer.hl7"), "BTS|0\rFTS|1\r").unwrap();
     let (code, _, fault) = site.command(&["try", "pumps", "trailer.hl7"]);
     assert!(code == 1 && fault.contains("begins with FHS or BHS") && fault.contains("answers AE 100"), "{fault}");
