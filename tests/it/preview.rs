@@ -89,6 +89,29 @@ fn explain_as_a_channel_names_what_refuses_the_message() {
 }
 
 #[test]
+fn an_answer_that_waits_or_does_not_come_is_told_as_that() {
+    let channel =
+        CHANNEL.replace("batch = true", "ack = \"delivered\"").replace("[\"ORU^R01\"]", "[\"ORU^R01\", \"ACK\"]");
+    let site = Site::new(&[("pumps", &channel)]);
+    let bad = |text: String| text.replacen("|P|2.6", "|T|2.6", 1);
+    let ack = message("6", "AL", "AL").replacen("ORU^R01^ORU_R01", "ACK^R01^ACK", 1);
+    for (sent, told) in [
+        (message("1", "AL", "AL"), "CA, and AA once every destination took it"),
+        (message("2", "", ""), "AA once every destination took it"),
+        (message("3", "AL", "ER"), "CA"),
+        (message("4", "NE", "NE"), "nothing, as MSH-15 and MSH-16 ask; it is taken"),
+        (bad(message("5", "NE", "NE")), "nothing, as MSH-15 and MSH-16 ask, and it is not taken: 202 at MSH^1^11: "),
+        (ack, "nothing: an acknowledgement is not answered, nor taken"),
+    ] {
+        fs::write(site.path("one.hl7"), &sent).unwrap();
+        let (code, tried, fault) = site.command(&["try", "pumps", "one.hl7"]);
+        assert_eq!(code, 0, "{fault}");
+        let line = tried.lines().next().unwrap().strip_prefix("-- the engine answers ").unwrap();
+        assert!(if told.ends_with(' ') { line.starts_with(told) } else { line == told }, "{line}, not {told}");
+    }
+}
+
+#[test]
 fn each_message_of_a_batch_is_explained_and_tried() {
     let site = Site::new(&[("pumps", CHANNEL)]);
     let two = [message("1", "AL", "NE"), message("2", "AL", "NE").replacen("|||||R\r", "|||||X\r", 1)].concat();
