@@ -68,19 +68,53 @@ impl Client {
     }
 
     async fn read_answer(&mut self) -> Result<Ack, NoAnswer> {
-        Ok(self.read_answers().await?.swap_remove(0))
+        let acks = self.read_answers().await?;
+        acks.into_iter().next().ok_or(NoAnswer::NotAnAck)
     }
 
-    /// At least one.
+    /// At least one, but of an answer that is a batch without any.
     async fn read_answers(&mut self) -> Result<Vec<Ack>, NoAnswer> {
         loop {
             if let Some(answer) = self.answers.next_message().map_err(|_| NoAnswer::NotAnAck)? {
                 let acks = Ack::read_all(&answer);
-                return if acks.is_empty() { Err(NoAnswer::NotAnAck) } else { Ok(acks) };
+                let is_batch = [b"BHS", b"FHS"].iter().any(|id| answer.starts_with(*id));
+                return if acks.is_empty() && !is_batch { Err(NoAnswer::NotAnAck) } else { Ok(acks) };
             }
             if self.stream.read_buf(&mut self.answers.buffer).await? == 0 {
                 return Err(NoAnswer::Closed);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_without_acknowledgements_is_an_answer_to_a_batch_and_none_to_a_message() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let receiver = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for answer in ["BHS|^~\\&|\rBTS|0\r", "BHS|^~\\&|\rBTS|0\r", "PID|1\r"] {
+                stream.read_u8().await.unwrap();
+                stream.write_all(&framed(answer.as_bytes())).await.unwrap();
+            }
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let mut client = Client::connect(&address, Duration::from_secs(20)).await.unwrap();
+        client.send_bytes(b"x").await.unwrap();
+        assert!(matches!(client.read_answers().await, Ok(acks) if acks.is_empty()));
+        client.send_bytes(b"x").await.unwrap();
+        assert!(matches!(client.answer().await, Err(NoAnswer::NotAnAck)));
+        client.send_bytes(b"x").await.unwrap();
+        assert!(matches!(client.read_answers().await, Err(NoAnswer::NotAnAck)));
+        drop(client);
+        receiver.await.unwrap();
     }
 }

@@ -9,7 +9,13 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Problem};
-use crate::intake::SenderConformance;
+use crate::{
+    intake::SenderConformance,
+    pcd::{
+        conformance::{RULES, Rule},
+        tolerance::Quirk,
+    },
+};
 
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
@@ -41,6 +47,15 @@ pub(super) async fn conformance(
     query: Result<Query<SendersQuery>, QueryRejection>,
 ) -> Result<Json<SendersPage>, Problem> {
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    // An empty list would hide a wrong name.
+    if let Some(wanted) = query.rule.as_deref().filter(|wanted| Rule::of(wanted).is_none()) {
+        let known = RULES.iter().map(|rule| rule.id).collect::<Vec<_>>().join(", ");
+        return Err(Problem::bad_request(format!("{wanted} is no rule; the rules are {known}")));
+    }
+    if let Some(wanted) = query.quirk.as_deref().filter(|wanted| Quirk::all().all(|quirk| quirk.id() != *wanted)) {
+        let known = Quirk::all().map(Quirk::id).collect::<Vec<_>>().join(", ");
+        return Err(Problem::bad_request(format!("{wanted} is no quirk; the quirks are {known}")));
+    }
     let mut items = engine.conformity.senders.list();
     items.retain(|sender| query.channel.as_deref().is_none_or(|channel| channel == &*sender.channel));
     if let Some(wanted) = &query.rule {

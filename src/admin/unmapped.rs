@@ -1,6 +1,6 @@
 //! `GET /api/unmapped`: the codes that no table has, which need a person. No value of a patient's is among them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Json,
@@ -9,7 +9,10 @@ use axum::{
 use serde::Deserialize;
 
 use super::{Engine, Problem};
-use crate::delivery::UnmappedList;
+use crate::{
+    delivery::UnmappedList,
+    translate::{LOOKED_UP, Plan},
+};
 
 /// Query of `GET /api/unmapped`.
 #[derive(Debug, Deserialize)]
@@ -24,5 +27,21 @@ pub(super) async fn list(
     query: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<UnmappedList>, Problem> {
     let Query(wanted) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
-    Ok(Json(engine.delivery.unmapped().list(wanted.channel.as_deref(), wanted.table.as_deref())))
+    let table = wanted.table.map(|name| known_table(&engine, &name)).transpose()?;
+    Ok(Json(engine.delivery.unmapped().list(wanted.channel.as_deref(), table.as_deref())))
+}
+
+/// The table by its name, with or without `.csv`. An empty list would hide a name that is wrong.
+fn known_table(engine: &Engine, name: &str) -> Result<String, Problem> {
+    let channels = engine.channels.load();
+    let plans = channels.iter().flat_map(|channel| &channel.destinations).map(|destination| &destination.plan);
+    let met = engine.delivery.unmapped().list(None, None).items.into_iter().map(|code| code.table);
+    let built_in = LOOKED_UP.iter().map(|name| (*name).to_owned());
+    let known: BTreeSet<String> = built_in.chain(plans.flat_map(Plan::tables)).chain(met).collect();
+    let stem = |name: &str| name.strip_suffix(".csv").unwrap_or(name).to_owned();
+    let found = known.iter().find(|known| stem(known) == stem(name)).cloned();
+    found.ok_or_else(|| {
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        Problem::bad_request(format!("{name} is no table in which codes are looked up; those are {known}"))
+    })
 }

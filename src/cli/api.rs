@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Common, Failure, Outcome, block_on};
+use super::{Common, Failure, Outcome, block_on, terminal};
 
 /// Which messages.
 #[derive(Args, Clone)]
@@ -137,7 +137,7 @@ pub(super) fn messages(common: &Common, action: MessagesAction) -> Outcome {
             }
             MessagesAction::Show { id, raw: true } => {
                 let raw = api.call(Method::GET, &format!("/api/messages/{id}/raw"), None).await?;
-                println!("{}", raw.replace('\r', "\n"));
+                terminal::write_bytes((raw.replace('\r', "\n") + "\n").as_bytes())?;
             }
             MessagesAction::Show { id, raw: false } => {
                 let message = api.json(Method::GET, &format!("/api/messages/{id}"), None).await?;
@@ -321,20 +321,15 @@ impl Api {
 
     pub(super) fn print(&self, items: &[Value], line: fn(&Value) -> String) {
         if self.json {
-            println!("{:#}", Value::Array(items.to_vec()));
+            println!("{}", terminal::json(&Value::Array(items.to_vec())));
         } else {
-            items.iter().for_each(|item| println!("{}", printable(&line(item))));
+            items.iter().for_each(|item| println!("{}", terminal::lines(&line(item))));
         }
     }
 
     pub(super) fn print_one(&self, item: &Value, text: fn(&Value) -> String) {
-        println!("{}", if self.json { format!("{item:#}") } else { printable(&text(item)) });
+        println!("{}", if self.json { terminal::json(item) } else { terminal::lines(&text(item)) });
     }
-}
-
-/// For a terminal: a control character that a device sent must not become a command.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{FFFD}' } else { c }).collect()
 }
 
 fn refused(status: StatusCode, body: &str) -> Failure {
@@ -353,7 +348,8 @@ fn message_line(message: &Value) -> String {
         .iter()
         .map(|d| format!("{}:{}", d["destination"].as_str().unwrap_or("-"), d["state"].as_str().unwrap_or("-")))
         .collect();
-    format!("{:>12}  {at}  {channel}  {} bytes  {state}  {}", message["id"], message["bytes"], to.join(" "))
+    let id = message["id"].to_string();
+    format!("{id:>12}  {at}  {channel}  {} bytes  {state}  {}", message["bytes"], to.join(" "))
 }
 
 fn message_history(message: &Value) -> String {
@@ -373,7 +369,7 @@ fn dead_line(letter: &Value) -> String {
     let place = format!("{}/{}", text("channel"), text("destination"));
     format!(
         "{:>12}  message {}  {}  {place}  {} after {} attempts",
-        letter["entry"],
+        letter["entry"].to_string(),
         letter["id"],
         text("at"),
         text("reason"),

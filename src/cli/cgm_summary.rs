@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Common, Outcome, api::Api, block_on};
+use super::{Common, Outcome, api::Api, block_on, terminal};
 
 #[derive(Args)]
 pub(super) struct CgmSummaryArgs {
@@ -44,7 +44,7 @@ pub(super) fn cgm_summary(common: &Common, args: CgmSummaryArgs) -> Outcome {
     block_on(async {
         let summary = api.told("/api/cgm-summary", asked).await?;
         match args.fhir {
-            Some(_) => println!("{:#}", summary["fhir"]),
+            Some(_) => println!("{}", terminal::json(&summary["fhir"])),
             None => api.print_one(&summary, text),
         }
         Ok(())

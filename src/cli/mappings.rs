@@ -19,13 +19,13 @@ pub(super) enum MappingsAction {
 
 #[derive(Args)]
 pub(super) struct ExportArgs {
-    /// One table for a program or a comparison, or a workbook with a sheet for each part
-    #[arg(long, value_enum, default_value_t = ExportFormat::Csv)]
-    format: ExportFormat,
+    /// One table for a program or a comparison (without --json what is written), or a workbook with a sheet for each part
+    #[arg(long, value_enum)]
+    format: Option<ExportFormat>,
     /// Only what this channel's destinations choose, beside what holds for all
     #[arg(long)]
     channel: Option<String>,
-    /// File to write; without it a CSV is printed
+    /// File to write; without it CSV or JSON is printed
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 }
@@ -38,17 +38,24 @@ enum ExportFormat {
 
 pub(super) fn mappings(common: &Common, action: &MappingsAction) -> Outcome {
     let MappingsAction::Export(args) = action;
+    if common.json && args.format.is_some() {
+        return Err(Failure::Failed("--json is a form of its own: leave out --format".to_owned()));
+    }
+    let is_workbook = args.format == Some(ExportFormat::Xlsx);
+    if is_workbook && args.to.is_none() {
+        return Err(Failure::Failed("a workbook needs a file: add --to mapping.xlsx".to_owned()));
+    }
     let rows = rows(common, args)?;
-    let bytes = match args.format {
-        ExportFormat::Csv => csv(&rows)?,
-        ExportFormat::Xlsx => workbook(&rows)?,
+    let bytes = match is_workbook {
+        _ if common.json => json(&rows)?,
+        true => workbook(&rows)?,
+        false => csv(&rows)?,
     };
-    match (&args.to, args.format) {
-        (Some(file), _) => {
+    match &args.to {
+        Some(file) => {
             std::fs::write(file, bytes).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))
         }
-        (None, ExportFormat::Csv) => Ok(std::io::stdout().write_all(&bytes)?),
-        (None, ExportFormat::Xlsx) => Err(Failure::Failed("a workbook needs a file: add --to mapping.xlsx".to_owned())),
+        None => Ok(std::io::stdout().write_all(&bytes)?),
     }
 }
 
@@ -76,6 +83,17 @@ fn csv(rows: &[MappingRow]) -> Result<Vec<u8>, Failure> {
         writer.write_record(row.cells().map(|cell| inert(cell).into_owned()))?;
     }
     writer.into_inner().map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// An object for each row, by the names of the columns; cells that are empty are left out.
+fn json(rows: &[MappingRow]) -> Result<Vec<u8>, serde_json::Error> {
+    let object = |row: &MappingRow| -> serde_json::Value {
+        let filled = MAPPING_COLUMNS.into_iter().zip(row.cells()).filter(|(_, cell)| !cell.is_empty());
+        filled.map(|(column, cell)| (column.to_owned(), cell.into())).collect::<serde_json::Map<_, _>>().into()
+    };
+    let mut bytes = serde_json::to_vec_pretty(&rows.iter().map(object).collect::<Vec<_>>())?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 /// A spreadsheet program computes what begins as a formula does; behind an apostrophe it is text.
@@ -132,6 +150,13 @@ mod tests {
         assert_eq!(reader.headers().unwrap(), &MAPPING_COLUMNS[..]);
         let read: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         assert_eq!((read.len(), &read[read.len() - 1][3]), (rows.len(), "'=1+1"));
+    }
+
+    #[test]
+    fn as_json_every_row_is_an_object_of_its_filled_cells() {
+        let rows = [MappingRow { part: "settings", code: "=1+1".to_owned(), ..MappingRow::default() }];
+        let told: serde_json::Value = serde_json::from_slice(&json(&rows).unwrap()).unwrap();
+        assert_eq!(told, serde_json::json!([{ "part": "settings", "code": "=1+1" }]));
     }
 
     #[test]

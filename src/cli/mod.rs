@@ -6,18 +6,22 @@
 
 mod api;
 mod cgm_summary;
+mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod devices;
-mod files;
+mod explain;
 mod jwks;
 mod mappings;
+mod message_file;
 mod offline;
 mod owed;
 mod run;
 mod senders;
+mod terminal;
 #[cfg(feature = "sabotage")]
 mod told_clock;
+mod try_message;
 mod unmapped;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -69,13 +73,13 @@ enum Command {
     },
     /// Print exactly what a channel would send for a message file, and where each element came from
     #[command(after_help = "Example: cannula try bedside-pumps message.hl7 --destination ehr")]
-    Try(files::TryArgs),
+    Try(try_message::TryArgs),
     /// Print a message's tree with field names and its IHE PCD meaning
     #[command(after_help = "Example: cannula explain message.hl7")]
     Explain {
-        /// HL7 v2 file; segments may end in CR, LF or CRLF
+        /// HL7 v2 file, of a message or a batch; segments may end in CR, LF or CRLF
         file: PathBuf,
-        /// Read it as this channel would: its character set, what it tolerates of its senders, and its rules of which places name the device
+        /// Read it as this channel would, and say what the engine would answer: its character set, what it tolerates of its senders, and its rules of which places name the device
         #[arg(long)]
         channel: Option<String>,
     },
@@ -193,7 +197,7 @@ pub fn main() -> ExitCode {
     match dispatch(&cli.common, cli.command.unwrap_or(Command::Run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(why)) => {
-            eprintln!("cannula: {why}");
+            eprintln!("cannula: {}", terminal::lines(&why));
             ExitCode::FAILURE
         }
         Err(Failure::Configuration(faults)) => {
@@ -215,9 +219,9 @@ fn json_of(fault: &config::Fault) -> serde_json::Value {
 fn dispatch(common: &Common, command: Command) -> Outcome {
     match command {
         Command::Run => run::run(common),
-        Command::Check { schema, online } => files::check(common, schema, online),
-        Command::Try(args) => files::try_message(common, &args),
-        Command::Explain { file, channel } => files::explain(common, &file, channel.as_deref()),
+        Command::Check { schema, online } => check::check(common, schema, online),
+        Command::Try(args) => try_message::try_message(common, &args),
+        Command::Explain { file, channel } => explain::explain(common, &file, channel.as_deref()),
         Command::Messages { action } => api::messages(common, action),
         Command::Dead { action } => api::dead(common, action),
         Command::Owed { action } => owed::owed(common, action),

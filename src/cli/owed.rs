@@ -45,5 +45,5 @@ pub(super) fn owed(common: &Common, action: OwedAction) -> Outcome {
 fn line(owed: &Value) -> String {
     let text = |key: &str| owed[key].as_str().unwrap_or("-").to_owned();
     let (at, channel, state, code) = (text("received_at"), text("channel"), text("state"), text("code"));
-    format!("{:>12}  message {}  {at}  {channel}  {state} {code}", owed["entry"], owed["id"])
+    format!("{:>12}  message {}  {at}  {channel}  {state} {code}", owed["entry"].to_string(), owed["id"])
 }

@@ -72,5 +72,5 @@ fn line(code: &Value) -> String {
     let text = |key: &str| code[key].as_str().unwrap_or_default();
     let seen = format!("{} to {}, as in message {}", text("first_seen"), text("last_seen"), code["example"]);
     let named = [text("code"), text("text"), text("system")].join(" ");
-    format!("{:>8}  {}  {}  {}  {seen}", code["count"], text("channel"), text("table"), named.trim())
+    format!("{:>8}  {}  {}  {}  {seen}", code["count"].to_string(), text("channel"), text("table"), named.trim())
 }

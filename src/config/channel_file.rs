@@ -11,7 +11,7 @@ use super::{
     destination_table,
     document::Document,
     keys,
-    reader::{Reader, nearest},
+    reader::{Reader, named_once, nearest},
     source::{Problem, Source},
     tables::Tables,
     tolerance_table, value,
@@ -242,8 +242,10 @@ fn device(table: &Reader<'_>) -> Option<DeviceRules> {
     };
     let silent_after = table.count("silent_after");
     let usual = identity(table);
-    let own = |sender: &Reader<'_>| Some((sender.text("name", value::filled)?, identity(sender)?));
-    let senders: Vec<_> = table.many("sender").iter().map(own).collect();
+    let own = |sender: &Reader<'_>| Some((sender.text("name", value::trimmed)?, identity(sender)?));
+    let senders = table.many("sender");
+    named_once(&senders);
+    let senders: Vec<_> = senders.iter().map(own).collect();
     Some(DeviceRules {
         expected_interval: expected?,
         silent_after: u32::try_from(silent_after?).ok()?,

@@ -44,3 +44,12 @@ fn a_place_that_is_none_and_a_sender_without_a_name_are_refused() {
     assert!(told.iter().any(|fault| fault.contains("\"obx-19\" is no place; write one of sys-id")), "{told:?}");
     assert!(told.iter().any(|fault| fault.contains("device.sender.name is missing")), "{told:?}");
 }
+
+#[test]
+fn a_second_table_of_one_sender_is_refused_with_both_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let device = "[[device.sender]]\nname = \"RACK\"\n[[device.sender]]\nname = \"rack \"\nidentity = [\"msh-3\"]\n";
+    let faults = loaded(folder.path(), device).err().unwrap();
+    let told = faults[0].to_string();
+    assert!(told.contains(".toml:13:8: device.sender.name: the table in line 11 is of \"rack\" too"), "{told}");
+}

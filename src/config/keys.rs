@@ -260,7 +260,7 @@ pub(super) static LISTENER: Table = Table {
             "batch",
             Flag,
             Is("false"),
-            "Takes frames that hold a batch (FHS, BHS, messages, BTS, FTS): each message goes its own way, and one batch of ACKs answers. A batch cut short or with a wrong count is refused whole (AE 102), as is one of more than 10,000 messages (AE 198) or of more than fit half of `limits.max_in_flight` with 2 KiB counted for each beside its bytes (AE 104). `false`: batches are refused (AR 200). Repeats must be told.",
+            "Takes frames that hold a batch (FHS, BHS, messages, BTS, FTS): each message goes its own way, and one batch of ACKs answers, also where there is no message. A batch cut short or with a wrong count is refused whole (AE 102), as is one of more than 10,000 messages (AE 198) or of more than fit half of `limits.max_in_flight` with 2 KiB counted for each beside its bytes (AE 104). `false`: batches are refused (AR 200). Repeats must be told.",
         ),
         key(
             "conformance",

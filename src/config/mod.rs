@@ -37,7 +37,7 @@ pub use samples::{SAMPLE_ID, SAMPLE_RECEIVED_AT, check_samples};
 pub use schema::schemas;
 pub use watch::{Watch, watch};
 
-use crate::{channel::Channel, destination::Settings, pcd::Nomenclature, store::Options};
+use crate::{channel::Channel, destination::Settings, intake::Intake, pcd::Nomenclature, store::Options};
 use channel_file::{Loaded, Surroundings};
 use engine::Engine;
 use source::Source;
@@ -90,6 +90,17 @@ pub struct Config {
     pub nomenclature: Arc<Nomenclature>,
     /// By file name; of those that share an address, the first that accepts a message takes it.
     pub channels: Vec<Arc<Channel>>,
+}
+
+impl Config {
+    /// The intake of a channel's address, as it is when it listens there: to ask what it would answer.
+    pub fn intake_of(&self, channel: &Channel) -> Result<Arc<Intake>, prometheus::Error> {
+        let address = channel.listener.address;
+        let sharing = self.channels.iter().filter(|other| other.listener.address == address);
+        let intake = Intake::detached(sharing.cloned().collect(), self.nomenclature.clone())?;
+        intake.set_batch_bytes_max(self.limits.in_flight_bytes / 2);
+        Ok(intake)
+    }
 }
 
 /// Settings of the store.

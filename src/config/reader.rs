@@ -311,6 +311,23 @@ impl<'d> Reader<'d> {
     }
 }
 
+/// Notes each of these tables whose `name` an earlier one has, in any case of its letters: the earlier one alone would hold.
+pub(super) fn named_once(tables: &[Reader<'_>]) {
+    let mut known: Vec<(String, usize)> = Vec::new();
+    for table in tables {
+        let Some(DeValue::String(name)) = table.written("name").map(Spanned::get_ref) else { continue };
+        let name = name.trim().to_ascii_lowercase();
+        match known.iter().find(|(other, _)| *other == name) {
+            Some((_, line)) => {
+                let what =
+                    format!("the table in line {line} is of {name:?} too, and the first of them alone would hold");
+                table.problem("name", Problem::new(what, "write both in one table"));
+            }
+            None => known.push((name, table.source.line(table.place("name")))),
+        }
+    }
+}
+
 /// The form a key takes, in words.
 pub(super) fn form(kind: &Kind) -> &'static str {
     match kind {

@@ -7,14 +7,17 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
+    sync::Arc,
 };
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Config, Fault};
 use crate::{
     channel::Channel,
-    hl7::Message,
+    hl7::{Message, batch},
+    intake::{Intake, Preview, Refused},
     translate::{Context, Format, Remembered, Translated},
 };
 
@@ -30,7 +33,10 @@ pub fn check_samples(config: &Config) -> Result<usize, Vec<Fault>> {
     let mut checked = 0;
     let mut faults = Vec::new();
     for channel in &config.channels {
-        let mut samples = Samples::open(config, channel);
+        let mut samples = match Samples::open(config, channel) {
+            Ok(samples) => samples,
+            Err(fault) => return Err(vec![fault]),
+        };
         for name in samples.names() {
             checked += 1;
             samples.check(&name);
@@ -45,6 +51,8 @@ pub fn check_samples(config: &Config) -> Result<usize, Vec<Fault>> {
 struct Samples<'c> {
     config: &'c Config,
     channel: &'c Channel,
+    /// Of all channels at its address.
+    intake: Arc<Intake>,
     folder: PathBuf,
     /// File names not yet accounted for.
     files: BTreeSet<String>,
@@ -54,12 +62,16 @@ struct Samples<'c> {
 }
 
 impl<'c> Samples<'c> {
-    fn open(config: &'c Config, channel: &'c Channel) -> Samples<'c> {
+    fn open(config: &'c Config, channel: &'c Channel) -> Result<Samples<'c>, Fault> {
         let folder = config.channels_dir.join(&*channel.name);
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         let files = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let files = files.filter(|name| name.ends_with(IN) || name.contains(".out.")).collect();
-        Samples { config, channel, folder, files, remembered: BTreeMap::new(), faults: Vec::new() }
+        let intake = config.intake_of(channel).map_err(|error| {
+            let (what, remedy) = (format!("samples cannot be tried: {error}"), "report this".to_owned());
+            Fault { file: folder.clone(), line: 1, column: 1, what, remedy }
+        })?;
+        Ok(Samples { config, channel, intake, folder, files, remembered: BTreeMap::new(), faults: Vec::new() })
     }
 
     fn names(&self) -> Vec<String> {
@@ -70,11 +82,16 @@ impl<'c> Samples<'c> {
         let file = format!("{name}{IN}");
         self.files.remove(&file);
         let Some(bytes) = self.read(&file) else { return };
-        let message = match self.channel.read(with_cr(&bytes).into()) {
+        let frame = Bytes::from(with_cr(&bytes));
+        if batch::is_batch(&frame) {
+            let what = "the sample is a batch".to_owned();
+            return self.fault(&file, 1, what, "write each of its messages in a file of its own");
+        }
+        let message = match self.channel.read(frame.clone()) {
             Ok(message) => message,
             Err(error) => return self.fault(&file, error.segment.max(1), error.to_string(), "mend the sample"),
         };
-        if !self.is_taken(&file, &message) {
+        if !self.is_taken(&file, &message) || self.is_refused(&file, &frame) {
             return;
         }
         let routes = match self.channel.route(&message) {
@@ -115,6 +132,23 @@ impl<'c> Samples<'c> {
             "mend `accept` or the sample",
         );
         false
+    }
+
+    /// Whether the engine would not take the message, and so send nothing.
+    fn is_refused(&mut self, file: &str, frame: &Bytes) -> bool {
+        let preview = self.intake.preview(frame);
+        let Preview { refusal: Some(Refused { place, setting, .. }), .. } = &preview else {
+            if !preview.is_taken() {
+                self.fault(file, 1, format!("the engine answers {preview}"), "remove the sample");
+            }
+            return !preview.is_taken();
+        };
+        let remedy = match setting {
+            Some(_) => "mend the sample, or the setting",
+            None => "mend the sample",
+        };
+        self.fault(file, line_of(frame, place), format!("the engine answers {preview}"), remedy);
+        true
     }
 
     fn check_destination(&mut self, name: &str, destination: &str, routed: Option<&Message>) {
@@ -189,6 +223,16 @@ impl<'c> Samples<'c> {
         let file = self.folder.join(file);
         self.faults.push(Fault { file, line, column: 1, what, remedy: remedy.to_owned() });
     }
+}
+
+/// The line of a place such as `OBX^2^14`; 1 where it is of the whole message.
+fn line_of(frame: &[u8], place: &str) -> usize {
+    let mut parts = place.split('^');
+    let (id, nth) =
+        (parts.next().unwrap_or_default(), parts.next().and_then(|nth| nth.parse().ok()).unwrap_or(1_usize));
+    let lines = frame.split(|byte| *byte == b'\r').zip(1..);
+    let found = lines.filter(|(line, _)| !id.is_empty() && line.starts_with(id.as_bytes()));
+    found.map(|(_, number)| number).nth(nth.saturating_sub(1)).unwrap_or(1)
 }
 
 fn extension(format: Format) -> &'static str {

@@ -42,7 +42,7 @@ fn the_shipped_channels_prove_their_samples() {
 /// Takes for expected what is sent as FHIR now.
 fn bless(config: &Config, channel: &Channel) {
     let mut remembered: BTreeMap<String, Remembered> = BTreeMap::new();
-    let samples = Samples::open(config, channel);
+    let samples = Samples::open(config, channel).unwrap_or_else(|fault| panic!("{fault}"));
     for name in samples.names() {
         let message = Message::parse(with_cr(&fs::read(samples.folder.join(format!("{name}{IN}"))).unwrap())).unwrap();
         for destination in channel.route(&message).unwrap().into_iter().map(|route| route.destination) {
@@ -58,6 +58,35 @@ fn bless(config: &Config, channel: &Channel) {
             }
         }
     }
+}
+
+#[test]
+fn a_sample_that_the_engine_would_refuse_is_a_fault_that_names_the_setting() {
+    let out = "pumps/01.legacy.out.hl7";
+    let own = "[[tolerance.sender]]\nname = \"PUMP\"\nno_zone = \"refuse\"\n";
+    let timed = |text: &str| text.replacen("|20260115||", "|20260115101500||", 1);
+    let checked = |channel: &str, sent: &str, expected: &str| {
+        checked(&[("pumps.toml", channel), ("pumps/01.in.hl7", sent), (out, expected)])
+    };
+    assert_eq!(checked(PUMPS, &timed(SENT), &timed(EXPECTED)), Ok(1));
+    let strict = format!("{PUMPS}{own}");
+    let told = checked(&strict, &timed(SENT), &timed(EXPECTED)).unwrap_err();
+    assert!(
+        told[0].starts_with("pumps/01.in.hl7:1:1: the engine answers AE 102 at MSH^1^7: ")
+            && told[0].contains("it is for `no_zone` of [[tolerance.sender]] PUMP of channel pumps; mend the sample"),
+        "{told:?}"
+    );
+    let in_training = |text: &str| text.replacen("|P|2.", "|T|2.", 1);
+    let told = checked(PUMPS, &in_training(SENT), &in_training(EXPECTED)).unwrap_err();
+    assert!(told[0].contains("AR 202 at MSH^1^11") && told[0].contains("`processing_ids` of [listener]"), "{told:?}");
+    let text = |text: &str| text.replacen("PV1||I\n", "PV1||I\nNTE|1||a\u{7}b\n", 1);
+    let told = checked(PUMPS, &text(SENT), &text(EXPECTED)).unwrap_err();
+    assert!(
+        told[0].starts_with("pumps/01.in.hl7:3:1: ") && told[0].contains("`control_character` of [tolerance]"),
+        "{told:?}"
+    );
+    let told = checked(PUMPS, &format!("BHS|^~\\&|\n{SENT}BTS|1\n"), EXPECTED).unwrap_err();
+    assert!(told[0].contains("is a batch; write each of its messages"), "{told:?}");
 }
 
 #[test]

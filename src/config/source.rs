@@ -42,6 +42,11 @@ impl Source {
         self.faults.borrow_mut().push(Fault { file: self.path.clone(), line, column, what, remedy });
     }
 
+    /// The line of byte `at`, from 1.
+    pub fn line(&self, at: usize) -> usize {
+        line_column(&self.text, at).0
+    }
+
     /// Notes a problem in the value whose span is given: at its place inside a text, else at the value.
     pub fn problem(&self, key: &str, span: &Range<usize>, problem: Problem) {
         let at = if problem.at == 0 { span.start } else { text_offset(&self.text, span, problem.at) };

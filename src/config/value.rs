@@ -209,6 +209,11 @@ pub(super) fn filled(text: &str) -> Result<String, Problem> {
     if text.trim().is_empty() { Err(Problem::new("the text is empty", "fill it")) } else { Ok(text.to_owned()) }
 }
 
+/// The same, without the blanks around it.
+pub(super) fn trimmed(text: &str) -> Result<String, Problem> {
+    filled(text.trim())
+}
+
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

@@ -47,10 +47,10 @@ pub enum BatchError {
     #[error("a segment stands outside of its batch or message")]
     Sequence,
     /// BTS-1 is not the number of messages.
-    #[error("BTS-1 is not the number of messages in the batch")]
+    #[error("BTS-1 is not the number of messages in the batch; send the batch whole, with their number or none")]
     MessageCount,
     /// FTS-1 is not the number of batches.
-    #[error("FTS-1 is not the number of batches in the file")]
+    #[error("FTS-1 is not the number of batches in the file; send the file whole, with their number or none")]
     BatchCount,
     /// A header whose separator or encoding characters cannot be.
     #[error("FHS or BHS has no usable separator and encoding characters")]
@@ -104,10 +104,12 @@ impl Batches {
         self.batches.iter().flat_map(|batch| &batch.messages)
     }
 
-    /// The answers, `None` where a message gets none, as batches like those they answer; `None` if none is due. `at` is the
-    /// time they tell, `own_control_id` the control id of each header.
+    /// The answers, none where a message gets none, as batches like those they answer; `None` if none is due: every message
+    /// asks for none. Where there is no message the empty batch is answered by one as empty. `at` is the time they tell,
+    /// `own_control_id` the control id of each header.
     pub fn answer(&self, answers: &[Vec<Bytes>], at: Timestamp, own_control_id: &str) -> Option<Bytes> {
-        if answers.iter().all(Vec::is_empty) {
+        let is_empty = answers.is_empty();
+        if answers.iter().all(Vec::is_empty) && !is_empty || is_empty && self.is_answer() {
             return None;
         }
         let mut written = Vec::new();
@@ -129,6 +131,12 @@ impl Batches {
             write_trailer(&mut written, "FTS", file, self.batches.len());
         }
         Some(written.into())
+    }
+
+    /// It names the batch it answers (FHS-12, BHS-12), so that an answer to it, were it as empty, would be answered for ever.
+    fn is_answer(&self) -> bool {
+        let headers = self.file.iter().chain(self.batches.iter().filter_map(|batch| batch.header.as_ref()));
+        headers.into_iter().any(|header| !Header::read(header).0.field(12).is_empty())
     }
 }
 
@@ -398,6 +406,13 @@ mod tests {
              BHS|^~\\&|EHR|H|GW|W|20260314092630+0000||||N1|B2\rBTS|0\rFTS|2\r"
         );
         assert_eq!(batches.answer(&[vec![], vec![]], at, "N1"), None);
+        let empty = |text: &str| Batches::split(&Bytes::from(text.replace(' ', "\r"))).unwrap().answer(&[], at, "N1");
+        assert_eq!(
+            empty("FHS|^~\\&|GW|W|EHR|H|||||F1 BHS|^~\\&|GW|W|EHR|H|||||B1 BTS|0 FTS|1 ").unwrap(),
+            "FHS|^~\\&|EHR|H|GW|W|20260314092630+0000||||N1|F1\r\
+             BHS|^~\\&|EHR|H|GW|W|20260314092630+0000||||N1|B1\rBTS|0\rFTS|1\r"
+        );
+        assert_eq!(empty("BHS|^~\\&|GW|W|EHR|H|||||B2|B1 BTS|0 "), None, "it is an answer itself");
         assert_eq!(header_as_msh(&frame), b"MSH|^~\\&|GW|W|EHR|H||||F1|P|2.6\r");
     }
 }

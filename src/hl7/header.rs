@@ -63,7 +63,8 @@ pub(super) fn delimiters(bytes: &[u8]) -> Result<(usize, Delimiters), ParseError
     let fault = |kind, at: usize, segment| Err(ParseError { kind, offset: start + at, segment });
     match msh {
         [] => fault(ParseErrorKind::Empty, 0, 0),
-        [b'F' | b'B', b'H' | b'T', b'S', ..] => fault(ParseErrorKind::Batch, 0, 1),
+        [b'F' | b'B', b'H', b'S', ..] => fault(ParseErrorKind::Batch, 0, 1),
+        [b'F' | b'B', b'T', b'S', ..] => fault(ParseErrorKind::OutsideBatch, 0, 1),
         [b'M', b'S', b'H', field, ..] if !usable(*field) => fault(ParseErrorKind::FieldSeparator, 3, 1),
         [b'M', b'S', b'H', field, rest @ ..] => match encoding_characters(*field, rest) {
             Ok(delimiters) => Ok((start, delimiters)),

@@ -180,7 +180,7 @@ fn check(segment: &[u8], separator: u8, number: usize) -> Result<(), ParseErrorK
         && rest.first().is_none_or(|next| *next == separator));
     match segment {
         _ if !well_formed => Err(ParseErrorKind::SegmentId),
-        [b'F' | b'B', b'H' | b'T', b'S', ..] => Err(ParseErrorKind::Batch),
+        [b'F' | b'B', b'H' | b'T', b'S', ..] => Err(ParseErrorKind::OutsideBatch),
         [b'M', b'S', b'H', ..] if number > 1 => Err(ParseErrorKind::SecondMsh),
         _ => Ok(()),
     }

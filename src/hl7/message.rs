@@ -86,6 +86,9 @@ pub enum ParseErrorKind {
     /// FHS or BHS: a batch where a message was expected (200).
     #[error("a batch or file header where a message was expected")]
     Batch,
+    /// A batch's or file's header within a message, or a trailer where no batch is open (100).
+    #[error("a batch's or file's header or trailer outside of its batch")]
+    OutsideBatch,
     /// Over 4 GiB, more than the index addresses (104).
     #[error("the message is too long to index")]
     TooLong,

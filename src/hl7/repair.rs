@@ -7,9 +7,6 @@ use bytes::Bytes;
 
 use super::{Charset, Header, Message, ParseError};
 
-/// Segments whose first field is a set id or empty, by which one is known in the middle of a line.
-const NUMBERED: [&[u8; 3]; 10] = [b"PID", b"PV1", b"PV2", b"OBR", b"OBX", b"NTE", b"PRT", b"AL1", b"DG1", b"IN1"];
-
 /// What is not as it should be in the bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Misframed {
@@ -26,14 +23,40 @@ impl Misframed {
     }
 }
 
-/// What a message has of these. A segment within a line is looked for in MSH, where one that ends too late is met first, and
-/// `everywhere` only where that is asked for: each message is looked at here, and most have hundreds of fields.
-pub fn misframed(message: &Message, everywhere: bool) -> Misframed {
+/// What a message has of these.
+pub fn misframed(message: &Message) -> Misframed {
+    let (glued, doubled) = first_places(message);
+    Misframed { glued: glued.is_some(), doubled: doubled.is_some() }
+}
+
+/// Where in its bytes a message that was not mended has these first: a segment within a line, a second escape character.
+pub fn first_places(message: &Message) -> (Option<usize>, Option<usize>) {
     let (bytes, escape) = (message.as_bytes(), message.delimiters().escape);
-    Misframed {
-        glued: glued(message, everywhere).next().is_some(),
-        doubled: pair(bytes, escape, body(message)).is_some() && doubled(message).next().is_some(),
+    let has_pair = pair(bytes, escape, body(message)).is_some();
+    (glued(message).next(), if has_pair { doubled(message).next() } else { None })
+}
+
+/// Where in its bytes a message was mended of these first.
+pub fn mended_places(message: &Message) -> (Option<usize>, Option<usize>) {
+    let (sent, read, escape) = (message.received(), message.as_bytes(), message.delimiters().escape);
+    let (mut parted, mut single) = (None, None);
+    let (mut from, mut at) = (0, 0);
+    while let (Some(byte), Some(other)) = (sent.get(from), read.get(at)) {
+        match (byte, other) {
+            (byte, other) if byte == other => (from, at) = (from + 1, at + 1),
+            (_, b'\r') => {
+                parted = parted.or(Some(at));
+                at += 1;
+            }
+            (byte, _) if *byte == escape => {
+                single = single.or(Some(at));
+                from += 1;
+            }
+            // What else is read otherwise than sent stands in fields.
+            _ => break,
+        }
     }
+    (parted, single)
 }
 
 /// What a frame has of these that may be no message for them.
@@ -41,7 +64,7 @@ pub fn misframed_as_sent(frame: &Bytes, charset: Option<Charset>) -> Misframed {
     let header = single_header(frame);
     let parsed = Message::parse(header.clone().unwrap_or_else(|| frame.clone()));
     let parsed = parsed.and_then(|message| message.read_as(charset, Charset::UTF_8));
-    let found = parsed.map_or_else(|_| Misframed::default(), |message| misframed(&message, true));
+    let found = parsed.map_or_else(|_| Misframed::default(), |message| misframed(&message));
     Misframed { doubled: found.doubled || header.is_some(), ..found }
 }
 
@@ -54,13 +77,13 @@ pub fn mend(frame: &Bytes, wanted: Misframed, fixed: Option<Charset>) -> Option<
         (Err(error), Some(_)) => return Some(Err(error)),
         (Err(_), None) => return None,
     };
-    let found = misframed(&parsed, true).and(wanted);
+    let found = misframed(&parsed).and(wanted);
     if header.is_none() && found == Misframed::default() {
         return None;
     }
     let mut changes: Vec<(usize, Change)> = Vec::new();
     if found.glued {
-        changes.extend(glued(&parsed, true).map(|at| (at, Change::Part)));
+        changes.extend(glued(&parsed).map(|at| (at, Change::Part)));
     }
     if found.doubled {
         changes.extend(doubled(&parsed).map(|at| (at, Change::Drop)));
@@ -106,22 +129,24 @@ fn single_header(frame: &Bytes) -> Option<Bytes> {
     Some([&frame[..start + 6], &frame[start + 7..]].concat().into())
 }
 
-/// Where a segment begins in the middle of a line: of MSH, or `everywhere`.
-fn glued(message: &Message, everywhere: bool) -> impl Iterator<Item = usize> + '_ {
+/// Where a segment begins in the middle of a line. Each message is looked at here, and most have hundreds of fields: so little
+/// is done for one whose end is no segment's id.
+fn glued(message: &Message) -> impl Iterator<Item = usize> + '_ {
     let (structure, delimiters) = (message.structure(), message.delimiters());
     let inside = [Some(delimiters.component), Some(delimiters.repetition), delimiters.subcomponent];
-    let separators = message.separators();
-    let looked_at = if everywhere { separators.len() } else { message.token_count(0).min(separators.len()) };
-    separators[..looked_at].windows(2).filter_map(move |pair| {
+    message.separators().windows(2).filter_map(move |pair| {
         let (end, next) = (pair[0] as usize, pair[1] as usize);
-        let start = end.checked_sub(3)?;
-        if !NUMBERED.iter().any(|id| structure[start..end] == **id) {
+        let &[before, a, b, c] = structure[..end].last_chunk()?;
+        if !is_numbered([a, b, c]) || matches!(before, b'\r' | b'\n') || inside.contains(&Some(before)) {
             return None;
         }
-        let before = *structure.get(start.checked_sub(1)?)?;
-        let begins = !matches!(before, b'\r' | b'\n') && !inside.contains(&Some(before));
-        (begins && structure[end + 1..next].iter().all(u8::is_ascii_digit)).then_some(start)
+        structure[end + 1..next].iter().all(u8::is_ascii_digit).then_some(end - 3)
     })
+}
+
+/// The id of a segment whose first field is a set id or empty, by which it is known in the middle of a line.
+fn is_numbered(id: [u8; 3]) -> bool {
+    matches!(&id, b"PID" | b"PV1" | b"PV2" | b"OBR" | b"OBX" | b"NTE" | b"PRT" | b"AL1" | b"DG1" | b"IN1")
 }
 
 /// The second of each pair of escape characters behind MSH-2.

@@ -104,7 +104,8 @@ fn what_is_no_message_is_refused_with_its_place() {
         (b"MSH|^~\\&|A\r PID|1", (SegmentId, 11, 2)),
         (b"MSH|^~\\&|A\rPID|1\rMSH|^~\\&|B", (SecondMsh, 17, 3)),
         (b"FHS|^~\\&|A\rBHS|", (Batch, 0, 1)),
-        (b"MSH|^~\\&|A\rBTS|1", (Batch, 11, 2)),
+        (b"MSH|^~\\&|A\rBTS|1", (OutsideBatch, 11, 2)),
+        (b"BTS|1\rFTS|1\r", (OutsideBatch, 0, 1)),
     ] {
         assert_eq!(refused(bytes), expected, "{}", String::from_utf8_lossy(bytes));
     }

@@ -91,11 +91,7 @@ impl Shared {
     fn take_batch(&self, frame: &Bytes, at: Timestamp, turn: &Turn) -> Result<TakenBatch, Refusal> {
         let batches = self.split(frame)?;
         let _routing = self.routing.read().unwrap_or_else(PoisonError::into_inner);
-        let channels = self.channels.load();
-        if batches.messages().any(|message| self.is_stray(&channels, message)) {
-            let text = "a message in it is for a channel that takes no batches: send each in a frame of its own";
-            return Err(Refusal::reject("batch", 200, "", text));
-        }
+        self.check_strays(&batches)?;
         let (mut parts, mut outcomes) = (Vec::new(), Vec::new());
         for message in batches.messages() {
             let taken = self.hand_over(self.judge(message, at, Some(Quirks::default())));
@@ -107,8 +103,18 @@ impl Shared {
         Ok(TakenBatch { batches, parts, outcomes })
     }
 
+    /// That all of it is for channels that take batches.
+    pub(super) fn check_strays(&self, batches: &Batches) -> Result<(), Refusal> {
+        let channels = self.channels.load();
+        if batches.messages().any(|message| self.is_stray(&channels, message)) {
+            let text = "a message in it is for a channel that takes no batches: send each in a frame of its own";
+            return Err(Refusal::reject("batch", 200, "", text));
+        }
+        Ok(())
+    }
+
     /// Proves the batch whole, and small enough for the memory there is.
-    fn split(&self, frame: &Bytes) -> Result<Batches, Refusal> {
+    pub(super) fn split(&self, frame: &Bytes) -> Result<Batches, Refusal> {
         let limit = |limit: &str| self.metrics.limits_hit.with_label_values(&[&*self.first_channel(), limit]).inc();
         if batch::memory(frame) > self.batch_bytes_max.load(Ordering::Relaxed) {
             limit("batch_memory");

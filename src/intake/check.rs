@@ -9,6 +9,7 @@ use super::refusal::{Refusal, location};
 use crate::{
     channel::Listener,
     hl7::{Header, Message},
+    pcd::tolerance::Quirk,
 };
 
 /// Longest MSH-10 answered as good (HL7 v2.6 ch. 2.14.9.10).
@@ -95,7 +96,8 @@ pub(super) fn text(message: &Message) -> Result<(), Refusal> {
     let Some(start) = block.map(|number| number * 1024) else { return Ok(()) };
     let offset = start + bytes[start..].iter().position(control).unwrap_or(0);
     let text = "a control character stands in the message; send it escaped";
-    Err(Refusal::error("control_character", 102, location(message, offset), text))
+    let refusal = Refusal::error("control_character", 102, location(message, offset), text);
+    Err(refusal.for_quirk(Quirk::ControlCharacter))
 }
 
 /// No channel takes the message: its event is unknown, or its type.

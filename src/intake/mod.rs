@@ -9,6 +9,7 @@ mod check;
 mod content;
 mod hold;
 mod owed;
+mod preview;
 mod refusal;
 mod reply;
 mod senders;
@@ -51,6 +52,7 @@ pub use content::Conformity;
 use hold::{Turn, Turns};
 use owed::After;
 pub use owed::{Owed, OwedAck};
+pub use preview::{Preview, Refused};
 use refusal::Refusal;
 use reply::Asked;
 pub use senders::{BrokenRule, MetQuirk, SenderConformance, Senders};
@@ -241,8 +243,7 @@ impl FrameHandler for Intake {
         if unreadable.is_some() {
             return Answer { close: true, ..Answer::default() };
         }
-        let refusal = Refusal::error("oversized", 104, "", "the message is over the listener's max_message; split it");
-        let answer = self.shared.refuse(&self.label(), &refusal, &Asked::of(&header).0, &header);
+        let answer = self.shared.refuse(&self.label(), &Refusal::oversized(), &Asked::of(&header).0, &header);
         Answer { close: true, ..answer }
     }
 

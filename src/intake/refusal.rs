@@ -1,6 +1,9 @@
 //! Why a message is refused, as its sender is told: severity, place and table 0357 code, never a value.
 
-use crate::hl7::{CharsetError, Message, ParseError, ParseErrorKind, ack::Fault};
+use crate::{
+    hl7::{CharsetError, Message, ParseError, ParseErrorKind, ack::Fault},
+    pcd::tolerance::{Quirk, of_text},
+};
 
 /// Which negative answer is due (HL7 v2.6 ch. 2.9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(super) struct Refusal {
     /// For the count of bad frames.
     pub(super) reason: &'static str,
     pub(super) fault: Fault,
+    /// The quirk it is for, which its channel can be set to accept.
+    pub(super) quirk: Option<Quirk>,
 }
 
 impl Refusal {
@@ -31,7 +36,17 @@ impl Refusal {
     }
 
     fn new(severity: Severity, reason: &'static str, code: u16, location: impl Into<String>, text: &str) -> Refusal {
-        Refusal { severity, reason, fault: Fault { location: location.into(), code, text: text.to_owned() } }
+        let fault = Fault { location: location.into(), code, text: text.to_owned() };
+        Refusal { severity, reason, fault, quirk: None }
+    }
+
+    /// More than its listener takes, told as soon as that is known.
+    pub(super) fn oversized() -> Refusal {
+        Refusal::error("oversized", 104, "", "the message is over the listener's max_message; split it")
+    }
+
+    pub(super) fn for_quirk(self, quirk: Quirk) -> Refusal {
+        Refusal { quirk: Some(quirk), ..self }
     }
 
     /// The bytes are not one HL7 v2 message.
@@ -49,6 +64,10 @@ impl Refusal {
                     "batches are not taken: send each message in a frame of its own, or have the channel set `batch`",
                 );
             }
+            Kind::OutsideBatch => {
+                let text = format!("{error}, segment {}: send the batch whole, from its FHS or BHS on", error.segment);
+                return Refusal::error("batch", 100, "", &text);
+            }
             Kind::SecondMsh => (100, "MSH^2"),
             Kind::TooLong => (104, ""),
             Kind::Empty | Kind::NotMsh | Kind::SegmentId => (100, ""),
@@ -63,12 +82,11 @@ impl Refusal {
 
     /// The text is not what MSH-18 or the channel says it is.
     pub(super) fn charset(error: CharsetError, message: &Message) -> Refusal {
-        match error {
-            CharsetError::Unknown => Refusal::error("charset", 103, "MSH^1^18", &error.to_string()),
-            CharsetError::Illegal { offset } => {
-                Refusal::error("charset", 102, location(message, offset), &error.to_string())
-            }
-        }
+        let (code, place) = match error {
+            CharsetError::Unknown => (103, "MSH^1^18".to_owned()),
+            CharsetError::Illegal { offset } => (102, location(message, offset)),
+        };
+        Refusal::error("charset", code, place, &error.to_string()).for_quirk(of_text(error))
     }
 }
 

@@ -111,7 +111,7 @@ impl Asked {
 
     /// MSA-1 of the one answer to a message that is refused: it never reached an application, so the accept ACK says it
     /// where one is wanted, and the application ACK where that alone is.
-    fn negative_code(&self, severity: Severity) -> Option<Code> {
+    pub(super) fn negative_code(&self, severity: Severity) -> Option<Code> {
         match (self.accept.on_error(), self.application.on_error(), severity) {
             (true, _, Severity::Error) => Some(Code::CE),
             (true, _, Severity::Reject) => Some(Code::CR),

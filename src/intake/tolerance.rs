@@ -77,23 +77,19 @@ impl Shared {
     ) -> Result<Message, Refusal> {
         let rules = channel.tolerance.of(&message);
         let met = rules.met(&message).and(between.unwrap_or_default());
+        let refused = rules.refuses(met);
+        let refusal = refused.map(|quirk| refusal(channel, quirk, &message));
+        let message = rules.repaired(&message).unwrap_or(message);
+        // By the name that is read, as all else is that is noted of its sender.
         if between.is_some() && !met.is_empty() {
             self.count_quirks(channel, &message, met, at);
         }
-        if let Some(quirk) = rules.refuses(met) {
-            return Err(refusal(channel, quirk, &message));
-        }
-        Ok(rules.repaired(&message).unwrap_or(message))
+        refusal.map_or(Ok(message), Err)
     }
 
     /// Counts the quirk that a refusal of the text is for.
     pub(super) fn count_refused(&self, channel: &Channel, message: &Message, refusal: &Refusal, at: Timestamp) {
-        let quirk = match (refusal.reason, refusal.fault.code) {
-            ("charset", 103) => Quirk::CharsetUnknown,
-            ("charset", _) => Quirk::CharsetWrong,
-            ("control_character", _) => Quirk::ControlCharacter,
-            _ => return,
-        };
+        let Some(quirk) = refusal.quirk else { return };
         // One whose acceptance did not help has been counted.
         if channel.tolerance.of(message).refused.has(quirk) {
             self.count_quirks(channel, message, Quirks::from_iter([quirk]), at);
@@ -111,10 +107,12 @@ impl Shared {
 fn refusal(channel: &Channel, quirk: Quirk, message: &Message) -> Refusal {
     let notes = channel.tolerance.of(message).notes(message);
     let met = notes.iter().find(|note| note.quirk == quirk);
-    // A place in a field; line ends and the like have none.
-    let place = met.filter(|note| note.place.contains('-')).map(|note| location(message, note.offset));
+    // Line ends and the like are in no field.
+    let in_field = |quirk| matches!(quirk, Quirk::GluedSegments | Quirk::DoubledEscape);
+    let place =
+        met.filter(|note| note.place.contains('-') || in_field(quirk)).map(|note| location(message, note.offset));
     let text = format!("this listener does not take messages with the quirk {}; its channel can be set to", quirk.id());
-    Refusal::error("tolerance", quirk.about().code, place.unwrap_or_default(), &text)
+    Refusal::error("tolerance", quirk.about().code, place.unwrap_or_default(), &text).for_quirk(quirk)
 }
 
 /// Whether the channel reads the mended frame so, too.

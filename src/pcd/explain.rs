@@ -2,7 +2,7 @@
 //!
 //! The one place where the engine shows content, because an authorised reader asked for it. It must never reach a log.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use super::{
     event::Reading,
     facts,
     fields::{field_name, segment_name},
-    headline, recognise,
+    headline, loinc_digit_holds, recognise,
     report::Nth,
     tolerance::{self, Note},
 };
@@ -195,6 +195,7 @@ fn meaning(report: &Report<'_>, nomenclature: &Nomenclature, row: &Row<'_>) -> M
     });
     let coded = row.code.mdc_or_alike().is_some();
     let fit = Some(row.term.fit).filter(|fit| coded && (fit.is_warned() || fit.is_unmapped())).map(Fit::words);
+    let fit = fit.or_else(|| has_wrong_loinc(row).then_some("a LOINC code whose check digit is wrong"));
     Meaning {
         role,
         term: row.term.term.map(|term| format!("{} {}", term.code, term.refid)),
@@ -204,6 +205,11 @@ fn meaning(report: &Report<'_>, nomenclature: &Nomenclature, row: &Row<'_>) -> M
         unit: unit(report.message, nomenclature, row),
         time_from: timing,
     }
+}
+
+fn has_wrong_loinc(row: &Row<'_>) -> bool {
+    let is_wrong = |code: &[u8]| std::str::from_utf8(code).is_ok_and(|code| !loinc_digit_holds(code.trim()));
+    row.code.triplets().any(|triplet| matches!(triplet.system.trim_ascii(), b"LN" | b"LOINC") && is_wrong(triplet.code))
 }
 
 fn unit(message: &Message, nomenclature: &Nomenclature, row: &Row<'_>) -> Option<String> {
@@ -266,9 +272,13 @@ impl fmt::Display for Meaning {
     }
 }
 
-/// For a terminal: a control character in a field must not become a command.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+/// For a terminal: a control character that a sender put into a field is told, as `\\x1b`, and is no command.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let told = |c: char| if c.is_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() };
+    Cow::Owned(text.chars().map(told).collect())
 }
 
 #[cfg(test)]
@@ -297,9 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn a_loinc_code_with_a_wrong_check_digit_is_told() {
+        for (code, is_wrong) in [("8867-4", false), ("8867-5", true)] {
+            let sent = REPORT.replace("147842^MDC_ECG_CARD_BEAT_RATE^MDC", &format!("{code}^Heart rate^LN"));
+            let text = explain(&Message::parse(sent).unwrap(), &Nomenclature::built_in()).to_string();
+            assert_eq!(text.contains("(a LOINC code whose check digit is wrong)"), is_wrong, "{text}");
+        }
+    }
+
+    #[test]
     fn no_control_character_reaches_the_terminal() {
         let text = explained().to_string();
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(text.contains("a\\x1b[2J"), "it is told: {text}");
     }
 
     #[test]

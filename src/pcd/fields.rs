@@ -72,6 +72,10 @@ const MSH: &[&str] = &[
     "Principal Language of Message",
     "Alternate Character Set Handling Scheme",
     "Message Profile Identifier",
+    "Sending Responsible Organization",
+    "Receiving Responsible Organization",
+    "Sending Network Address",
+    "Receiving Network Address",
 ];
 const MSA: &[&str] =
     &["Acknowledgment Code", "Message Control ID", "Text Message", "Expected Sequence Number", "", "Error Condition"];
@@ -281,6 +285,7 @@ mod tests {
     fn fields_are_named_by_their_number_in_the_standard() {
         let named = [
             ("MSH", 21, "Message Profile Identifier"),
+            ("MSH", 25, "Receiving Network Address"),
             ("PID", 31, "Identity Unknown Indicator"),
             ("PV1", 19, "Visit Number"),
             ("OBR", 29, "Parent"),

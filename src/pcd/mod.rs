@@ -36,7 +36,7 @@ pub use association::{Association, association, is_no_identifier, location_key};
 pub use coded::{Coded, Triplet};
 pub use containment::{Containment, Level};
 pub use event::{EntityId, Moment, Named, Quantity};
-pub use explain::{ExplainedField, ExplainedSegment, Explanation, Meaning, TypedReport, explain};
+pub use explain::{ExplainedField, ExplainedSegment, Explanation, Meaning, TypedReport, explain, printable};
 pub use identification::{Identification, IdentityRules, PLACES};
 pub use identity::{
     Authority, Identity, RULES, Rule, device_keys, equipment_of, eui64, identity_of, is_oid, is_uuid, label_of,

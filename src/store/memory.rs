@@ -1,4 +1,5 @@
-//! A store that keeps everything in memory and forgets it with the process: for tests.
+//! A store that keeps everything in memory and forgets it with the process: for tests, and for an intake that
+//! is only asked what it would answer.
 //!
 //! Decides and folds by the same code as the durable one, with a list for a journal. `refuse` makes it answer as a full or failed
 //! store does, so that callers can be tested against that.

@@ -21,7 +21,7 @@ pub use fhir_settings::{
     Semantics,
 };
 pub use mapping::{MAPPING_COLUMNS, MappingRow};
-pub use unmapped::{Unmapped, UnmappedCode, rows_to_fill_in};
+pub use unmapped::{LOOKED_UP, Unmapped, UnmappedCode, rows_to_fill_in};
 
 use std::fmt;
 
@@ -123,6 +123,16 @@ impl TranslateError {
 }
 
 impl Plan {
+    /// The site's own tables that it looks codes up in; those of every plan are [`LOOKED_UP`].
+    pub fn tables(&self) -> Vec<String> {
+        let Plan::Steps(steps) = self else { return Vec::new() };
+        let table = |step: &steps::Step| match step {
+            steps::Step::Map { table, .. } => Some(table.name().to_owned()),
+            _ => None,
+        };
+        steps.iter().filter_map(table).collect()
+    }
+
     /// The body for this message. `Ok(None)` where there is nothing to send: a step dropped the message, or a report
     /// holds no observation (a gateway that only announces its devices).
     pub fn apply(

@@ -11,6 +11,8 @@ use crate::{
     pcd,
 };
 
+/// What codes are looked up in beside a site's own tables, by the names that [`Unmapped`] has for them.
+pub const LOOKED_UP: [&str; 6] = ["mdc-terms", "mdc-units", "loinc", "obx-8", "coding_systems", "identifier_systems"];
 /// Bytes of a code or its text that are listed; longer ones are no codes.
 const BYTES_MAX: usize = 80;
 /// Fields that hold codes of what is observed, how and where, never of who.

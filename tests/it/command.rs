@@ -81,6 +81,16 @@ fn every_command_has_help_with_an_example() {
 }
 
 #[test]
+fn the_mapping_is_json_where_that_is_asked_for() {
+    let site = Site::new(&[]);
+    let (code, json, fault) = site.command(&["mappings", "export", "--json"]);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap_or_else(|_| panic!("{fault}{:.80}", json));
+    assert!(code == 0 && rows.iter().any(|row| row["part"] == "codes"), "{fault}");
+    let (code, _, fault) = site.command(&["mappings", "export", "--json", "--format", "csv"]);
+    assert!(code == 1 && fault.contains("leave out --format"), "{fault}");
+}
+
+#[test]
 fn an_unknown_option_is_exit_64() {
     assert_eq!(Site::new(&[]).command(&["check", "--fast"]).0, 64);
 }

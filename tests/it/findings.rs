@@ -42,6 +42,10 @@ async fn what_a_message_breaks_is_told_by_message_by_sender_and_in_metrics_and_n
         sender["rules"].as_array().unwrap().iter().map(|rule| rule["rule"].as_str().unwrap()).collect();
     assert_eq!(rules, ["A03", "A19"]);
     assert_eq!(site.json("/api/conformance?rule=A28")["items"], serde_json::json!([]));
+    for (option, wrong, known) in [("--quirk", "nonsense", "no_zone"), ("--rule", "A99", "A03")] {
+        let (code, _, fault) = site.command(&["conformance", option, wrong]);
+        assert!(code == 1 && fault.contains(wrong) && fault.contains(known), "{option}: {fault}");
+    }
     let (status, shown, _) = site.command(&["conformance", "--rule", "A19"]);
     assert_eq!(status, 0);
     assert!(shown.contains("2 of 2 messages break a rule") && shown.contains("2  A19 error OBX^1^1"), "{shown}");

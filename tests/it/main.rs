@@ -19,6 +19,7 @@ mod layers;
 mod messages;
 mod outbound;
 mod owed;
+mod preview;
 mod reload;
 mod retransmission;
 #[cfg(feature = "sabotage")]

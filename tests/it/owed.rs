@@ -190,6 +190,36 @@ async fn owed_application_acks_survive_a_crash_and_are_sent_when_their_sender_is
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_ack_owed_over_a_crash_is_that_to_the_message_as_its_sender_is_read() {
+    let sink = sink(&[]).await;
+    let tolerance = "translate = \"repaired\"\n[tolerance]\ndoubled_escape = \"accept\"\nglued_segments = \"accept\"\n";
+    let mut site = Site::new(&[("pumps", &format!("{}{tolerance}", channel(&sink, "")))]);
+    site.start();
+    steer(&site, "pause");
+    let mut gateway = Gateway::connect(site.listener);
+    // As received, the one has no MSH that can be read, and the other's ends in the next segment's id.
+    let escaped = message("ESCAPED", "AL", "AL").replacen("|^~\\&|", "|^~\\\\&|", 1);
+    let glued = message("GLUED", "AL", "AL").replacen('\r', "", 1);
+    for sent in [&escaped, &glued] {
+        gateway.send(sent);
+        assert_eq!(gateway.ack().code, "CA", "{sent}");
+    }
+    site.kill();
+    site.start();
+    steer(&site, "resume");
+    tokio::task::block_in_place(|| site.drained());
+    let mut gateway = Gateway::connect(site.listener);
+    gateway.send(&message("BACK", "AL", "NE"));
+    let mut acks = [gateway.frame().unwrap(), gateway.frame().unwrap(), gateway.frame().unwrap()];
+    acks.sort_by_key(|ack| !ack.contains("MSA|CA"));
+    for (ack, id) in acks[1..].iter().zip(["ESCAPED", "GLUED"]) {
+        assert!(ack.starts_with("MSH|^~\\&|") && ack.contains(&format!("\rMSA|AA|{id}\r")), "{ack}");
+        assert!(ack.split('\r').next().unwrap().ends_with("|8859/1"), "{ack}");
+    }
+    until(&site, "nothing is owed any more", || owed(&site).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_that_is_owed_goes_at_once_and_in_order_when_the_sender_is_back_with_whatever_it_asks() {
     const MESSAGES: u32 = 300;
     let sink = sink(&[]).await;

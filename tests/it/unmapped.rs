@@ -62,6 +62,14 @@ async fn codes_without_a_row_are_listed_filled_in_put_back_and_mapped_and_no_pat
 
     let (status, csv, fault) = site.command(&["unmapped", "--table", "rows.csv", "--csv"]);
     assert_eq!(status, 0, "{fault}");
+    assert_eq!(site.command(&["unmapped", "--table", "rows", "--csv"]).1, csv, "by its name without .csv too");
+    let (status, _, fault) = site.command(&["unmapped", "--table", "mdc-units.csv", "--csv"]);
+    assert!(status == 1 && fault.contains("no code lacks a row"), "a table that is known: {fault}");
+    let (status, _, fault) = site.command(&["unmapped", "--table", "colums.csv"]);
+    assert!(
+        status == 1 && fault.contains("colums.csv is no table") && fault.contains("mdc-units, obx-8, rows.csv"),
+        "{fault}"
+    );
     fs::write(site.path("channels/tables/rows+more.csv"), &csv).unwrap();
     let (refused, _, fault) = site.command(&["check"]);
     assert!(refused == 64 && fault.contains("rows+more.csv"), "a row that is not filled in is told: {fault}");

@@ -69,6 +69,9 @@ impl SendArgs {
                     Ok(acks) => {
                         all_positive &= acks.iter().all(Ack::is_positive);
                         acks.iter().for_each(|ack| show_ack(json, &place, ack));
+                        if acks.is_empty() && !json {
+                            println!("{place}: a batch without acknowledgements");
+                        }
                     }
                     Err(none) => {
                         all_positive = false;
@@ -88,9 +91,15 @@ fn show_ack(json: bool, place: &str, ack: &Ack) {
     if json {
         println!("{}", json!({ "message": place, "code": ack.code, "control_id": control_id, "errors": ack.errors }));
     } else {
-        println!("{place}: {} {control_id}", ack.code);
-        ack.errors.iter().for_each(|error| println!("    {error}"));
+        println!("{place}: {} {}", ack.code, printable(&control_id));
+        ack.errors.iter().for_each(|error| println!("    {}", printable(error)));
     }
+}
+
+/// For a terminal: a control character in an answer is told, and is no command.
+fn printable(text: &str) -> String {
+    let told = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(told).collect()
 }
 
 fn show_silence(json: bool, place: &str, none: &NoAnswer) {

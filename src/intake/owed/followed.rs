@@ -350,7 +350,8 @@ impl Owed {
             Ok(kept) => kept,
             Err(fault) => return fault == StoreError::NotFound,
         };
-        let sender = SenderId::of(&lane.channel, &Header::read(&kept.message).0);
+        let read = self.as_read(&lane.channel, &kept.message);
+        let sender = SenderId::of(&lane.channel, &Header::read(&read).0);
         let mut inner = self.inner();
         inner.book.knows(id, &sender) || inner.book.wait(id, &sender)
     }
@@ -386,11 +387,12 @@ impl Owed {
             Ok(looked) => looked,
             Err(_) => return false,
         };
-        let (header, _) = Header::read(&kept.message);
+        let read = self.as_read(sender.channel(), &kept.message);
+        let (header, _) = Header::read(&read);
         let owing = Owing {
             entry,
             sender: sender.clone(),
-            header: header_line(&kept.message),
+            header: header_line(&read),
             asked: Asked::of(&header).0,
             due,
             sending: false,

@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use serde::Serialize;
 use tokio::{
     sync::Notify,
@@ -74,6 +75,8 @@ struct Inner {
     /// Connections to which what is due is being written.
     draining: HashMap<SenderId, Outlet>,
     channels: HashMap<Arc<str>, AckWhen>,
+    /// By which what the store has of a message is read.
+    readers: HashMap<Arc<str>, Arc<Channel>>,
     /// Channels whose `ack_address` is being called.
     calling: HashSet<Arc<str>>,
     /// Entries of each channel before this one are in the book.
@@ -173,10 +176,19 @@ impl Owed {
         Arc::new(Owed { store, clock, metrics, inner: Mutex::default(), room, stopping })
     }
 
-    /// The channels in force: how long their ACKs are owed, and where to.
+    /// The channels in force: how their messages are read, how long their ACKs are owed, and where to.
     pub fn set_channels(&self, channels: &[Arc<Channel>]) {
         let of = |channel: &Arc<Channel>| (channel.name.clone(), channel.listener.ack.clone());
-        self.inner().channels = channels.iter().map(of).collect();
+        let mut inner = self.inner();
+        inner.channels = channels.iter().map(of).collect();
+        inner.readers = channels.iter().map(|channel| (channel.name.clone(), channel.clone())).collect();
+    }
+
+    /// A stored message as intake read it when it was answered: mended as far as its channel says.
+    fn as_read(&self, channel: &Arc<str>, received: &Bytes) -> Bytes {
+        let reader = self.inner().readers.get(channel).cloned();
+        let mended = reader.and_then(|reader| reader.tolerance.mended(received, reader.listener.charset)?.ok());
+        mended.map_or_else(|| received.clone(), |message| message.bytes())
     }
 
     /// Looks for what is owed, first at once, until `stop`: after a restart, and for what nobody told of.

@@ -89,6 +89,27 @@ async fn a_batch_that_is_not_whole_is_refused_whole_and_nothing_of_it_is_stored(
 }
 
 #[tokio::test]
+async fn a_trailer_without_its_header_is_told_as_that_where_batches_are_taken_and_where_not() {
+    for channel in [taking_batches(), channel("pumps", &[])] {
+        let site = Site::with(channel).await;
+        let mut peer = site.connect().await;
+        for (frame, id) in [
+            (format!("{}BTS|1\r", message("B1")), "B1"),
+            ("BTS|0\rFTS|1\r".to_owned(), ""),
+            (format!("FTS|1\r{}", message("B1")), ""),
+        ] {
+            peer.send(&frame).await;
+            let answer = peer.answer().await.unwrap();
+            let told = (answer.code.as_str(), answer.error.as_deref(), answer.control_id.as_slice());
+            assert_eq!(told, ("AE", Some("100"), id.as_bytes()), "{frame}");
+            let raw = String::from_utf8_lossy(&answer.raw).into_owned();
+            assert!(raw.contains("send the batch whole") && !raw.contains("channel set"), "{raw}");
+        }
+        assert_eq!(site.store.stats().messages, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_batch_sent_again_after_a_crash_amid_it_is_stored_once() {
     let site = Site::with(taking_batches()).await;
     let messages: Vec<String> = (0..50).map(|n| message(&format!("B{n}"))).collect();
@@ -139,12 +160,14 @@ async fn a_batch_that_finds_the_store_full_is_held_and_then_refused_message_by_m
 }
 
 #[tokio::test]
-async fn acknowledgements_in_a_batch_and_a_batch_of_nothing_are_not_answered() {
+async fn acknowledgements_in_a_batch_are_not_answered_and_a_batch_of_nothing_is_by_one() {
     let site = Site::with(taking_batches()).await;
     let mut peer = site.connect().await;
     let ack = |id: &str| format!("MSH|^~\\&|A|B|C|D|20260314||ACK^R01^ACK|{id}|P|2.6|||AL|AL\rMSA|AA|{id}\r");
     peer.send(batch(&[ack("1"), ack("2")], "2")).await;
     peer.send(batch(&[], "0")).await;
+    assert_eq!(acks(&peer.frame().await.unwrap()), []);
+    peer.send(batch(&[], "0").replacen("BATCH-7", "BATCH-8|BATCH-7", 1)).await;
     peer.send(message("GOOD")).await;
     assert_eq!(peer.answers_before("GOOD").await, []);
     assert_eq!(site.count(&site.metrics.bad_frames, "ack"), 2);

@@ -126,9 +126,7 @@ pub(super) fn values(reading: &Reading<'_>, told: &mut Told<'_>) {
     ];
     for (wanted, table, text) in tables {
         for row in rows_of(reading, wanted) {
-            let unknown = |raw: &[u8]| !raw.is_empty() && raw != b"\"\"" && !table.contains(&raw);
-            let words = row.obx.field(5).repetitions().map(|one| one.component(1).raw().trim_ascii());
-            if unknown(row.word()) || words.clone().any(unknown) {
+            if row.words().any(|word| !word.is_empty() && !table.contains(&word)) {
                 told.error(row.obx, 5, 103, text);
             }
         }

@@ -141,9 +141,18 @@ impl<'m> Row<'m> {
 
     /// OBX-5 as an enumerated value: a code, or the second component where the first is empty (`^pump-status-infusing`).
     pub(super) fn word(&self) -> &'m [u8] {
-        let value = self.obx.field(5).first();
-        let code = value.component(1).raw().trim_ascii();
-        if code.is_empty() { value.component(2).raw().trim_ascii() } else { code }
+        self.words().next().unwrap_or_default()
+    }
+
+    /// The same of every repetition.
+    pub(super) fn words(&self) -> impl Iterator<Item = &'m [u8]> + use<'m> {
+        self.obx.field(5).repetitions().map(|value| {
+            let [code, text] = [1, 2].map(|n| match value.component(n).raw().trim_ascii() {
+                b"\"\"" => b"",
+                raw => raw,
+            });
+            if code.is_empty() { text } else { code }
+        })
     }
 }
 

@@ -235,6 +235,7 @@ const CASES: &[Case] = &[
     Case(ALERT, "|start|", "|begin|", &["B03", "B05"], "OBX^4^5"),
     Case(ALERT, "|active|", "|inactive|", &["B03"], "OBX^5^5"),
     Case(ALERT, "|enabled|", "|enabled~off|", &["B03"], "OBX^6^5"),
+    Case(ALERT, "|enabled|", "|enabled~^off|", &["B03"], "OBX^6^5"),
     Case(ALERT, "|PM|", "|medium|", &["B03"], "OBX^7^5"),
     Case(ALERT, "|SP|", "|SX|", &["B03"], "OBX^8^5"),
     Case(ALERT, "|PM||||||F", "|PM||||||R", &["B04"], "OBX^7^11"),
@@ -318,6 +319,16 @@ fn each_fault_breaks_its_rules_and_no_other() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_explicit_null_is_a_facet_without_a_value_and_contradicts_no_phase() {
+    for null in ["\"\"", "\"\"^", "^\"\"", " \"\" "] {
+        for phase in ["start", "end"] {
+            let sent = ALERT.replace("|start|", &format!("|{phase}|")).replace("|active|", &format!("|{null}|"));
+            assert!(!ids(&findings(&sent)).contains(&"B03"), "{phase} {null}");
+        }
+    }
 }
 
 #[test]

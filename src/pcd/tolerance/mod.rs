@@ -20,6 +20,7 @@ pub use zone::Zone;
 
 use scan::{Spot, scan};
 
+use super::printable;
 use crate::hl7::{
     Charset, CharsetError, Header, Message, ParseError, edit,
     repair::{self, Misframed},
@@ -93,6 +94,16 @@ impl Tolerance {
         let header = Header::read(frame).0;
         let wanted = self.by_name([header.component(3, 1), header.component(3, 2)]).mended();
         if wanted == Misframed::default() { None } else { repair::mend(frame, wanted, fixed) }
+    }
+
+    /// The table that has the quirk refused for a message's sender, as it is written in the channel's file.
+    pub fn table_that_refuses(&self, message: &Message, quirk: Quirk) -> String {
+        let rules = self.of(message);
+        let own = self.senders.iter().find(|(_, own)| std::ptr::eq(own, rules));
+        match own {
+            Some((name, _)) if !self.usual.refused.has(quirk) => format!("[[tolerance.sender]] {name}"),
+            _ => "[tolerance]".to_owned(),
+        }
     }
 
     /// Whether frames of any sender are mended before they are read.
@@ -205,7 +216,7 @@ pub(super) fn write_all(f: &mut fmt::Formatter<'_>, notes: &[Note]) -> fmt::Resu
         return Ok(());
     }
     writeln!(f, "\nQuirks")?;
-    notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+    notes.iter().try_for_each(|note| writeln!(f, "  {}", printable(&note.to_string())))
 }
 
 impl fmt::Display for Note {
@@ -230,13 +241,16 @@ pub fn of_text(error: CharsetError) -> Quirk {
     }
 }
 
-/// Of a mended message, those it was mended of.
-fn misframed(rules: &Rules, message: &Message) -> impl Iterator<Item = Quirk> + use<> {
-    let glued = Quirk::GluedSegments;
-    let Misframed { glued: is_glued, doubled } = match message.is_repaired() {
-        true => repair::misframed_as_sent(&message.received(), message.charset().ok()),
-        false => repair::misframed(message, rules.accepted.has(glued) || rules.refused.has(glued)),
+/// Of a mended message, those it was mended of; each with its first place.
+fn misframed(message: &Message) -> impl Iterator<Item = (Quirk, usize)> + use<> {
+    let (glued, doubled) = match message.is_repaired() {
+        true => {
+            let Misframed { glued, doubled } = repair::misframed_as_sent(&message.received(), message.charset().ok());
+            let (parted, single) = repair::mended_places(message);
+            (glued.then_some(parted.unwrap_or(0)), doubled.then_some(single.unwrap_or(0)))
+        }
+        false => repair::first_places(message),
     };
-    let found = [is_glued.then_some(glued), doubled.then_some(Quirk::DoubledEscape)];
+    let found = [glued.map(|at| (Quirk::GluedSegments, at)), doubled.map(|at| (Quirk::DoubledEscape, at))];
     found.into_iter().flatten()
 }

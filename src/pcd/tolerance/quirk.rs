@@ -62,7 +62,7 @@ pub static ABOUT: [About; 18] = [
         "glued_segments",
         GUESS,
         100,
-        "A segment (PID, PV1, PV2, OBR, OBX, NTE, PRT, AL1, DG1 or IN1, its set id a number or empty) in the middle of a line: the CR before it is missing. `accept` parts them; `as-sent` looks for it in MSH alone.",
+        "A segment (PID, PV1, PV2, OBR, OBX, NTE, PRT, AL1, DG1 or IN1, its set id a number or empty) in the middle of a line: the CR before it is missing. `accept` parts them; `as-sent` leaves them in the field they stand in.",
     ),
     about(
         "doubled_escape",

@@ -50,7 +50,7 @@ impl Spot<'_> {
 pub(super) fn scan<'m>(rules: &Rules, message: &'m Message, tell: &mut impl FnMut(Quirk, Spot<'m>)) {
     let mut whole = |quirk, at: usize| tell(quirk, Spot { range: at..at, field: None, new: None });
     lines(message, &mut whole);
-    misframed(rules, message).for_each(|quirk| whole(quirk, 0));
+    misframed(message).for_each(|(quirk, at)| whole(quirk, at));
     if message.msh().raw_field(18).is_empty() && !message.as_bytes()[message.msh().range().start..].is_ascii() {
         whole(Quirk::CharsetUnnamed, 0);
     }
