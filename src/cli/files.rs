@@ -117,6 +117,11 @@ pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
     }
 }
 
+/// As if it were received now.
+fn tried() -> Context {
+    Context { id: 1, received_at: jiff::Timestamp::now(), origins: true }
+}
+
 /// What one destination would be sent; `None` where the message is not routed there.
 struct Tried {
     destination: String,
@@ -129,7 +134,7 @@ fn outcomes_of(
     message: &Message,
     only: Option<&str>,
 ) -> Result<Vec<Tried>, Failure> {
-    let context = Context { id: 1, received_at: jiff::Timestamp::now(), origins: true };
+    let context = tried();
     let mut remembered: BTreeMap<Arc<str>, Remembered> = BTreeMap::new();
     let mut outcome = |destination: &Destination, message: &Message| -> Result<_, Failure> {
         let routed = channel.route(message)?.iter().any(|route| route.destination == destination.name);
@@ -248,10 +253,10 @@ pub(super) fn explain(common: &Common, file: &Path, channel: Option<&str>) -> Ou
     let read = channel.map_or_else(|| Message::parse(received.clone()), |channel| channel.read(received.clone()));
     let message = parsed(file, read)?;
     let devices = channel.map(|channel| channel.device.identification.device_keys(&message));
-    let mut explanation = pcd::explain(&message, &nomenclature);
-    if let Some(channel) = channel {
-        explanation.quirks = channel.notes(received);
-    }
+    let explanation = match channel {
+        Some(channel) => channel.explain(&message, received, &nomenclature, tried()),
+        None => pcd::explain(&message, &nomenclature),
+    };
     if common.json {
         let mut explanation = serde_json::to_value(&explanation)?;
         if let Some(devices) = devices {

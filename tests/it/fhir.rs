@@ -124,6 +124,11 @@ async fn a_server_without_any_conditions_has_every_observation_once_after_kill_9
     let sources: BTreeSet<String> = observations.iter().map(|it| text(&it["meta"]["source"])).collect();
     let stored = site.json("/api/messages?limit=1000");
     let ids = stored["items"].as_array().unwrap().iter().map(|it| it["id"].as_u64().unwrap());
+    let first = stored["items"].as_array().unwrap().last().unwrap()["id"].as_u64().unwrap();
+    let explained = site.json(&format!("/api/messages/{first}/explain"));
+    let value = "resource.valueQuantity";
+    let told = explained["fhir"][0]["elements"].as_array().unwrap().iter();
+    assert!(told.clone().any(|it| text(&it["element"]).ends_with(value) && text(&it["from"]).starts_with("OBX[")));
     let raw = ids.map(|id| site.get(&format!("/api/messages/{id}/raw")).unwrap().1);
     let reports = raw.filter(|message| message.contains("ORU^R01"));
     assert_eq!(sources.len(), reports.count(), "a message is missing");

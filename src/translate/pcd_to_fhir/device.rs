@@ -160,6 +160,11 @@ impl<'a> Devices<'a> {
         self.known.get(&row).map(|known| (known.key.as_str(), known.reference.clone()))
     }
 
+    /// Where that device is named.
+    pub(super) fn place_at(&self, row: usize) -> Option<Place> {
+        self.known.get(&row).map(|known| known.place)
+    }
+
     fn nearest(&self, translation: &Translation<'a>, row: &Row<'a>) -> Option<&Known<'a>> {
         std::iter::successors(row.parent, |&up| translation.report.rows[up].parent).find_map(|up| self.known.get(&up))
     }

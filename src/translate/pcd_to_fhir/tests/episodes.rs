@@ -91,6 +91,27 @@ fn volume(volume: &str) -> String {
 const OCCLUDED: &str =
     "CWE|158006^MDC_DEV_PUMP_NOT_DELIVERING_REASON^MDC|1.1.2.8|^pump-not-delivering-reason-fluid-line-occl||||||R";
 
+/// Infusions and alerts, each message by message.
+pub(super) fn told() -> Vec<(String, Vec<String>)> {
+    let infusion = vec![
+        event(0, START, &[&flow("12.50")]),
+        event(10, STOP, &[&flow("0"), &volume("2.05"), OCCLUDED]),
+        event(12, START, &[&flow("12.5")]),
+        event(14, STOP, &[&volume("0.4")]),
+        event(14, START, &[&flow("20")]),
+        event_of("1.1.3.0", 15, START, &[&flow("100"), MODE]),
+        event_of("1.1.3.0", 16, COMPLETE, &[&flow("0")]),
+        event(30, COMPLETE, &[&flow("0"), &volume("3.95")]),
+    ];
+    let nobodys = |text: String| text.replace("PID|||4711^^^H^MR||Muster^Maria^^^^^L\n", "");
+    let phases = [(0, "start", "active"), (1, "continue", "active"), (2, "end", "latched"), (3, "reset", "inactive")];
+    let alerts = phases.map(|(minute, phase, state)| alert(minute, phase, state)).to_vec();
+    let of_a_device = alerts.iter().cloned().map(nobodys).collect();
+    vec![("infusion".to_owned(), infusion), ("alert".to_owned(), alerts), ("device alert".to_owned(), of_a_device)]
+}
+
+const MODE: &str = "CWE|158008^MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE^MDC|1.1.3.3|^pump-program-delivery-mode-bolus||||||R";
+
 #[test]
 fn an_infusion_is_one_administration_from_its_start_to_its_end() {
     let mut record = Record::default();
