@@ -63,6 +63,11 @@ impl Http {
         Ok(Http { client, base, response_bytes_max: settings.response_bytes_max, authority, turns })
     }
 
+    /// Whose it is.
+    pub(super) fn base(&self) -> &str {
+        self.base.as_str()
+    }
+
     /// The answer, or what its absence means. A token that the server refuses is renewed and the request sent once more:
     /// a 401 says that nothing was done.
     pub(super) async fn exchange(&self, call: &Call) -> Result<Answer, Verdict> {
