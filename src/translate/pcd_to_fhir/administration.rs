@@ -37,7 +37,7 @@ pub(super) fn apply(
         return Err(refuse("OBX-5", what));
     }
     let pid = report.groups[event.group].patient.ok_or_else(|| refuse("PID", patient::NO_PID))?;
-    let translation = Translation::new(settings, report, patient::identify(settings, report.message, pid)?);
+    let translation = Translation::new(settings, report, patient::identify(settings, report.message, pid)?, recall);
     let mut output = Output::new(context.origins);
     let devices = Devices::of(&translation, &mut output);
     let source = Source::of(&translation, &devices, event)?;

@@ -40,7 +40,7 @@ pub(super) fn apply(
     let pid = report.groups[first.group].patient.filter(|pid| names_a_patient(report, *pid));
     let known = pid.map(|pid| patient::identify(settings, report.message, pid)).transpose()?;
     let of_patient = known.is_some();
-    let translation = Translation::new(settings, report, known.unwrap_or_else(patient::Patient::nobody));
+    let translation = Translation::new(settings, report, known.unwrap_or_else(patient::Patient::nobody), recall);
     let mut output = Output::new(context.origins);
     let devices = Devices::of(&translation, &mut output);
     let mut changes = Vec::new();

@@ -71,7 +71,7 @@ pub(super) enum Origin {
     As(&'static str),
 }
 
-const FIELDS_MAX: usize = 8;
+const FIELDS_MAX: usize = 9;
 
 impl Origin {
     pub(super) fn of<const N: usize>(places: [Option<Place>; N]) -> Origin {

@@ -50,7 +50,7 @@ impl Record {
 }
 
 /// An event of a pump: minute, code, and rows about its primary source.
-fn event(minute: u32, code: &str, rows: &[&str]) -> String {
+pub(super) fn event(minute: u32, code: &str, rows: &[&str]) -> String {
     event_of("1.1.2.0", minute, code, rows)
 }
 
@@ -73,8 +73,8 @@ fn event_of(source: &str, minute: u32, code: &str, rows: &[&str]) -> String {
     text
 }
 
-const START: &str = "197288^MDC_EVT_PUMP_DELIV_START^MDC";
-const STOP: &str = "197290^MDC_EVT_PUMP_DELIV_STOP^MDC";
+pub(super) const START: &str = "197288^MDC_EVT_PUMP_DELIV_START^MDC";
+pub(super) const STOP: &str = "197290^MDC_EVT_PUMP_DELIV_STOP^MDC";
 const COMPLETE: &str = "197292^MDC_EVT_PUMP_DELIV_COMP^MDC";
 const CLEARED: &str = "0^MDC_EVT_PUMP_PROG_CLEARED^MDC";
 const COUNTERS: &str = "0^MDC_EVT_PUMP_VOL_COUNTERS_CLEARED^MDC";

@@ -3,6 +3,7 @@
 mod choices;
 mod episodes;
 mod fields;
+mod memory;
 mod messages;
 mod origins;
 mod r4;
