@@ -73,7 +73,12 @@ type Written = Result<(u16, String), (u16, &'static str)>;
 impl Record {
     /// Listens on loopback.
     pub async fn start(config: RecordConfig) -> std::io::Result<Record> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Record::listen("127.0.0.1:0", config).await
+    }
+
+    /// Listens on `address`.
+    pub async fn listen(address: &str, config: RecordConfig) -> std::io::Result<Record> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let kept = Arc::new(Mutex::new(Kept { config, ..Kept::default() }));
         let app = Router::new().fallback(answer).with_state(kept.clone());
@@ -104,6 +109,15 @@ impl Record {
     /// Everything of one type.
     pub fn all(&self, kind: &str) -> Vec<Value> {
         crate::lock(&self.kept).of(kind).map(|(_, resource)| resource.clone()).collect()
+    }
+
+    /// How many there are of each type.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for reference in crate::lock(&self.kept).resources.keys() {
+            *counts.entry(reference.split('/').next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        counts
     }
 
     /// Requests so far: method and path, with the query.
