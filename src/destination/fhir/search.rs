@@ -158,12 +158,12 @@ fn names(query: &str) -> String {
 pub(super) fn survivor(patient: &Value) -> String {
     let links = patient["link"].as_array().into_iter().flatten();
     let replaced = links.filter(|link| link["type"] == "replaced-by");
-    let target = replaced.filter_map(|link| {
+    let mut target = replaced.filter_map(|link| {
         let reference = link["other"]["reference"].as_str()?.split("/_history/").next()?;
         let (before, id) = reference.rsplit_once('/')?;
         (!id.is_empty() && (before == "Patient" || before.ends_with("/Patient"))).then(|| format!("Patient/{id}"))
     });
-    target.last().unwrap_or_else(|| literal(patient))
+    target.next().unwrap_or_else(|| literal(patient))
 }
 
 /// `Patient/4711`.
