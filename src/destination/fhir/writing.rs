@@ -80,15 +80,15 @@ impl Writer {
     }
 
     pub(super) async fn write(&mut self, outgoing: &Outgoing) -> Verdict {
+        if self.taken.id != outgoing.id {
+            (self.taken.id, self.taken.parts, self.unplaced) = (outgoing.id, BTreeMap::new(), 0);
+        }
         if self.server.settings.takes_it_as_it_is() {
             return self.transaction(outgoing, outgoing.body.clone()).await;
         }
         let Some(entries) = Entries::read(&outgoing.body) else {
             return Verdict::rejected("the Bundle cannot be taken apart: report this as a fault of the engine");
         };
-        if self.taken.id != outgoing.id {
-            (self.taken.id, self.taken.parts, self.unplaced) = (outgoing.id, BTreeMap::new(), 0);
-        }
         // Each attempt asks anew for all that was not taken.
         self.refused.clear();
         let mut believed = Vec::new();

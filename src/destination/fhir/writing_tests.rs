@@ -477,6 +477,13 @@ async fn a_sender_in_the_place_of_another_goes_on_where_it_ended_at_the_same_ser
     after.go_on(taken.clone());
     assert!(is_accepted(&send(&mut after, &bundle(), false).await));
     assert_right(&first, "the rest, in another way");
+    // What comes next has nothing to do with it, in whatever way it is written.
+    let transactions = record(RecordConfig::default()).await;
+    let mut whole = fhir(&transactions, WriteSettings::default()).sender(0);
+    whole.go_on(Taken { receiver: transactions.url(), id: 40, ..taken.clone() });
+    assert!(whole.taken().is_some());
+    assert!(is_accepted(&send(&mut whole, &bundle(), false).await));
+    assert!(whole.taken().is_none(), "of the message before");
     let other = record(config()).await;
     let mut elsewhere = fhir(&other, single).sender(0);
     elsewhere.go_on(taken);
