@@ -18,6 +18,7 @@ const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.
 const OLDEST_OWED_ACK: &str = "Age of the message of the oldest owed application ACK.";
 const OWED_ACKS_GIVEN_UP: &str = "Owed application ACKs given up, by time or by a person.";
 const UNASSOCIATED: &str = "Messages with observations that identify no patient.";
+const WRONG_PATIENT: &str = "Messages that withdraw observations of a wrong patient (OBX-11 W).";
 const RETRANSMISSIONS: &str = "Messages with the content of an earlier one under another control id.";
 const NONCONFORMING: &str = "Messages with a fault in their content, by table 0357.";
 const REDELIVERED: &str = "Sends of a possible repeat that may have reached the receiver.";
@@ -43,6 +44,8 @@ pub struct Metrics {
     pub repeats: IntCounterVec,
     /// `{channel,kind}`: messages with observations that identify no patient, by what they do name: unknown, location, nobody.
     pub unassociated: IntCounterVec,
+    /// `{channel}`: messages that withdraw an observation because it was another patient's.
+    pub wrong_patient: IntCounterVec,
     /// `{channel}`: messages with the content of an earlier one under another control id.
     pub retransmissions: IntCounterVec,
     /// `{channel}`: a control id used again for different content; stored as a new message.
@@ -125,6 +128,7 @@ impl Metrics {
             ack_seconds: histograms(&r, "ack_seconds", "Last byte in to ACK written.", &["channel"])?,
             repeats: of_channel("repeats_total", "Repeats by the sender.")?,
             unassociated: of_both("unassociated_total", "kind", UNASSOCIATED)?,
+            wrong_patient: of_channel("wrong_patient_total", WRONG_PATIENT)?,
             retransmissions: of_channel("retransmissions_total", RETRANSMISSIONS)?,
             control_id_reuse: of_channel("control_id_reuse_total", "Control ids used again for other content.")?,
             bad_frames: of_both("bad_frames_total", "reason", "Frames refused or unreadable.")?,

@@ -169,6 +169,27 @@ async fn the_library_starts_both_kinds_of_sink_with_one_rule_language() {
 }
 
 #[tokio::test]
+async fn a_fhir_sink_that_asks_for_a_login_or_keeps_a_record_is_started_from_the_command_line() {
+    let patient = ["fhir-sink", "127.0.0.1:0", "--record", "--patient", "urn:mrn|4711", "--lacks", "locations"];
+    let output = run(&[&patient[..], &["--seconds", "50ms", "--json"]].concat()).await;
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(),
+        serde_json::json!({ "Patient": 1 })
+    );
+    let jwks = File::new("jwks.json");
+    std::fs::write(&jwks.0, "{\"keys\":[]}").unwrap();
+    let login = ["fhir-sink", "127.0.0.1:0", "--client-id", "gw", "--jwks", jwks.path(), "--seconds", "50ms"];
+    let output = run(&login).await;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("listening on http://127.0.0.1:"), "{told}");
+    let absent = ["fhir-sink", "127.0.0.1:0", "--client-id", "gw", "--jwks", "/nowhere.json"];
+    assert_eq!(run(&absent).await.status.code(), Some(1));
+    for wrong in [&["--jwks", "x"][..], &["--lacks", "search"], &["--record", "--client-id", "gw"]] {
+        assert_eq!(run(&[&["fhir-sink", "127.0.0.1:0"], wrong].concat()).await.status.code(), Some(64), "{wrong:?}");
+    }
+}
+
+#[tokio::test]
 async fn verify_lists_its_faults_and_without_an_engine_or_with_an_unknown_fault_it_is_no_success() {
     let output = run(&["verify", "--list"]).await;
     let listed = text(&output);

@@ -23,6 +23,7 @@ use crate::{
         conformance::{Mark, Shown},
     },
     store::{self, Backup, DeadLetter, Event, Sequence, Stats, StoreError, Summary},
+    translate::Context,
 };
 
 pub(super) type Shared = State<Arc<Engine>>;
@@ -250,10 +251,12 @@ pub(super) async fn explain(State(engine): Shared, id: Named<u64>, headers: Head
     let channel = channels.iter().find(|channel| channel.name == kept.summary.channel);
     let read = channel.map_or_else(|| Message::parse(kept.message.clone()), |own| own.read(kept.message.clone()));
     let message = read.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    let mut explanation = pcd::explain(&message, &engine.nomenclature.load());
-    if let Some(channel) = channel {
-        explanation.quirks = channel.notes(kept.message);
-    }
+    let codes = engine.nomenclature.load();
+    let context = Context { id, received_at: kept.summary.received_at, origins: true };
+    let explanation = match channel {
+        Some(channel) => channel.explain(&message, kept.message, &codes, context),
+        None => pcd::explain(&message, &codes),
+    };
     let as_text = headers.get("accept").is_some_and(|accept| accept == "text/plain");
     Ok(if as_text { explanation.to_string().into_response() } else { Json(explanation).into_response() })
 }

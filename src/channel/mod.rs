@@ -24,12 +24,12 @@ use crate::{
     hl7::{Charset, Message, ParseError, Path},
     mllp::server::Limits,
     pcd::{
-        self,
+        self, Explanation, FhirElement, FhirElements,
         conformance::Profile,
         tolerance::{Note, Tolerance},
     },
     store::{Content, RepeatCheck, Route},
-    translate::{Context, Format, Plan, Recall, TranslateError, Translated},
+    translate::{Context, Format, Plan, Recall, TranslateError, Translated, nothing_remembered},
 };
 
 /// A channel, ready to use.
@@ -301,6 +301,31 @@ impl Channel {
     pub fn notes(&self, received: Bytes) -> Vec<Note> {
         let Ok(message) = self.mended(received) else { return Vec::new() };
         self.tolerance.of(&message).notes(&self.in_charset(&message))
+    }
+
+    /// What a message received here tells, and what its FHIR destinations would be sent for it alone.
+    pub fn explain(
+        &self,
+        message: &Message,
+        received: Bytes,
+        codes: &pcd::Nomenclature,
+        context: Context,
+    ) -> Explanation {
+        let mut explanation = pcd::explain(message, codes);
+        explanation.quirks = self.notes(received);
+        let routes = self.route(message).unwrap_or_default();
+        let routed = |to: &&Arc<Destination>| routes.iter().any(|route| route.destination == to.name);
+        let fhir = |to: &&Arc<Destination>| matches!(to.plan, Plan::PcdToFhir(_)) && routed(to);
+        let context = Context { origins: true, ..context };
+        let elements = self.destinations.iter().filter(fhir).map(|to| {
+            let translated = self.translate(&to.name, message, context, &nothing_remembered);
+            let refused = translated.as_ref().err().map(ToString::to_string);
+            let origins = translated.ok().flatten().map(|translated| translated.origins).unwrap_or_default();
+            let elements = origins.into_iter().map(|(element, from)| FhirElement { element, from }).collect();
+            FhirElements { destination: to.name.to_string(), elements, refused }
+        });
+        explanation.fhir = elements.collect();
+        explanation
     }
 
     /// The message in a frame, before anything in its fields is repaired.

@@ -4,7 +4,8 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Common, Outcome, api::Api, block_on, terminal};
+use super::{Common, Failure, Outcome, api::Api, block_on, terminal};
+use crate::pcd::cgm::MG_DL_PER_MMOL_L;
 
 #[derive(Args)]
 pub(super) struct CgmSummaryArgs {
@@ -45,17 +46,27 @@ pub(super) fn cgm_summary(common: &Common, args: CgmSummaryArgs) -> Outcome {
         let summary = api.told("/api/cgm-summary", asked).await?;
         match args.fhir {
             Some(_) => println!("{}", terminal::json(&summary["fhir"])),
+            None if !common.json && summary["messages"] == 0 => return Err(Failure::Failed(UNKNOWN.to_owned())),
             None => api.print_one(&summary, text),
         }
         Ok(())
     })
 }
 
+/// A table of nothing would look like a patient without readings.
+const UNKNOWN: &str = "no message of such a patient is kept from the period on: check the identifier (PID-3.1), --authority, --channel and \
+                       how long messages are kept (store.retain)";
+
 fn text(summary: &Value) -> String {
+    if summary["readings"] == 0 {
+        let mut lines = vec![format!("no glucose reading counts in {} messages of the patient", summary["messages"])];
+        lines.extend(left_out(summary));
+        return lines.join("\n");
+    }
     let number = |key: &str| summary[key].as_f64();
     let with = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value:.1} {unit}"));
     let range = |key: &str| with(summary["ranges"][key].as_f64(), "%");
-    let molar = |key: &str| number(key).map_or(String::new(), |mg| format!(" ({:.1} mmol/L)", mg / 18.0156));
+    let molar = |key: &str| number(key).map_or(String::new(), |mg| format!(" ({:.1} mmol/L)", mg / MG_DL_PER_MMOL_L));
     let mut lines = vec![
         format!("period            {} to {}", words(&summary["from"]), words(&summary["to"])),
         format!("readings          {}, every {} minutes", summary["readings"], summary["interval_minutes"]),
@@ -71,19 +82,21 @@ fn text(summary: &Value) -> String {
         format!("days worn         {}", summary["days_worn"]),
         format!("sensor active     {}", with(number("sensor_active_percent"), "%")),
     ];
-    let left_out = summary["left_out"].as_object().into_iter().flatten();
-    let left_out = left_out.map(|(why, count)| (why.replace('_', " "), count.as_u64().unwrap_or_default()));
-    let noted = [("repeats", "of a moment that had one"), ("beyond_scale", "beyond the sensor's scale")];
-    let noted = noted.map(|(key, what)| (what.to_owned(), summary[key].as_u64().unwrap_or_default()));
-    for (what, count) in noted.into_iter().chain(left_out.map(|(why, count)| (format!("left out: {why}"), count))) {
-        if count > 0 {
-            lines.push(format!("{count:<17} {what}"));
-        }
-    }
+    lines.extend(left_out(summary));
     if summary["sufficient"] != true {
         lines.push("too little to judge by: the consensus asks for 14 days with 70 % of their readings".to_owned());
     }
     lines.join("\n")
+}
+
+/// What did not count, or not as a number.
+fn left_out(summary: &Value) -> impl Iterator<Item = String> {
+    let left_out = summary["left_out"].as_object().into_iter().flatten();
+    let left_out = left_out.map(|(why, count)| (format!("left out: {}", why.replace('_', " ")), count));
+    let noted = [("repeats", "of a moment that had one"), ("beyond_scale", "beyond the sensor's scale")];
+    let noted = noted.map(|(key, what)| (what.to_owned(), &summary[key]));
+    let told = noted.into_iter().chain(left_out).filter_map(|(what, count)| Some((what, count.as_u64()?)));
+    told.filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count:<17} {what}"))
 }
 
 fn words(value: &Value) -> &str {
@@ -114,6 +127,11 @@ mod tests {
             assert!(told.contains(part), "{part} is not in\n{told}");
         }
         assert!(!told.contains("too little") && !told.contains("without value"), "{told}");
+        let nothing = json!({ "readings": 0, "messages": 3, "left_out": { "unit": 3 } });
+        assert_eq!(
+            text(&nothing),
+            "no glucose reading counts in 3 messages of the patient\n3                 left out: unit"
+        );
         summary["sufficient"] = json!(false);
         summary["ranges"] = Value::Null;
         summary["mean_mg_per_dl"] = Value::Null;

@@ -17,14 +17,16 @@ pub(super) fn check(common: &Common, schema: bool, online: bool) -> Outcome {
         return Ok(());
     }
     let config = common.load()?;
-    let mut faults = Vec::new();
+    let (mut faults, mut unasked) = (Vec::new(), Vec::new());
     for channel in &config.channels {
         let file = config.channels_dir.join(format!("{}.toml", channel.name));
-        faults.extend(check_destinations(channel, &file, online)?);
+        check_destinations(channel, &file, online, &mut faults, &mut unasked)?;
     }
     if !faults.is_empty() {
+        faults.append(&mut unasked);
         return Err(Failure::Configuration(faults));
     }
+    unasked.iter().for_each(|fault| eprintln!("{fault}"));
     let samples = match config::check_samples(&config) {
         Ok(samples) => samples,
         Err(differences) => {
@@ -32,6 +34,9 @@ pub(super) fn check(common: &Common, schema: bool, online: bool) -> Outcome {
             return Err(Failure::Failed(format!("{} in the samples", count(differences.len(), "difference"))));
         }
     };
+    if !unasked.is_empty() {
+        return Err(Failure::Failed(format!("{} could not be asked what it can do", count(unasked.len(), "server"))));
+    }
     if common.json {
         println!("{}", json!({ "channels": config.channels.len(), "samples": samples }));
     } else {
@@ -40,26 +45,36 @@ pub(super) fn check(common: &Common, schema: bool, online: bool) -> Outcome {
     Ok(())
 }
 
-/// That each destination can be set up, and with `online` that its receiver says it can do what is configured.
-fn check_destinations(channel: &Channel, file: &Path, online: bool) -> Result<Vec<config::Fault>, Failure> {
-    let fault = |what: String| {
-        let remedy = "mend this destination".to_owned();
-        config::Fault { file: file.to_owned(), line: 1, column: 1, what, remedy }
-    };
-    let mut faults = Vec::new();
+/// That each destination can be set up, and with `online` that its receiver says it can do what is configured; which could
+/// not be asked is told apart.
+fn check_destinations(
+    channel: &Channel,
+    file: &Path,
+    online: bool,
+    faults: &mut Vec<config::Fault>,
+    unasked: &mut Vec<config::Fault>,
+) -> Outcome {
     for to in &channel.destinations {
-        let named = |why: &str| format!("destination {}: {why}", to.name);
+        let fault = |why: &str| {
+            let (line, column) = config::place_of_destination(file, &to.name);
+            let (what, remedy) = why.split_once(": ").unwrap_or((why, "mend this destination"));
+            let what = format!("destination {}: {what}", to.name);
+            config::Fault { file: file.to_owned(), line, column, what, remedy: remedy.to_owned() }
+        };
         let receiver = match destination::open(&to.settings, &Meter::detached()) {
             Ok(receiver) if online => receiver,
             Ok(_) => continue,
             Err(why) => {
-                faults.push(fault(named(&why)));
+                faults.push(fault(&why));
                 continue;
             }
         };
-        let lacks = block_on(async { Ok(receiver.lacks().await) })?;
-        let lacks = lacks.map_err(|why| Failure::Failed(format!("channel {}, {}", channel.name, named(&why))))?;
-        faults.extend(lacks.iter().map(|why| fault(named(why))));
+        match block_on(async { Ok(receiver.lacks().await) })? {
+            Ok(lacks) => faults.extend(lacks.iter().map(|why| fault(why))),
+            Err(why) => unasked.push(fault(&format!(
+                "it was not asked what it can do ({why}): start it, or mend `url`, `auth` or `tls`"
+            ))),
+        }
     }
-    Ok(faults)
+    Ok(())
 }

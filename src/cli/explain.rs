@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Common, Failure, Outcome,
-    message_file::{MessageFile, listening, unread},
+    message_file::{MessageFile, listening, tried, unread},
     terminal,
 };
 use crate::{
@@ -71,8 +71,7 @@ impl<'c> Told<'c> {
         };
         let answer = intake.preview(received);
         let message = file.parsed(channel.read(received.clone())).map_err(|why| unread(why, &answer))?;
-        let mut explanation = pcd::explain(&message, nomenclature);
-        explanation.quirks = channel.notes(received.clone());
+        let explanation = channel.explain(&message, received.clone(), nomenclature, tried());
         let devices = channel.device.identification.device_keys(&message);
         Ok(Told { explanation, by: Some(ByChannel { channel, devices, answer }) })
     }

@@ -14,7 +14,13 @@ use crate::{
         repair::{self, Misframed},
     },
     intake::{Intake, Preview},
+    translate::Context,
 };
+
+/// As if a message were received now, and where each element comes from told.
+pub(super) fn tried() -> Context {
+    Context { id: 1, received_at: jiff::Timestamp::now(), origins: true }
+}
 
 /// What a file holds.
 pub(super) struct MessageFile<'f> {

@@ -75,11 +75,13 @@ enum Command {
     #[command(after_help = "Example: cannula try bedside-pumps message.hl7 --destination ehr")]
     Try(try_message::TryArgs),
     /// Print a message's tree with field names and its IHE PCD meaning
-    #[command(after_help = "Example: cannula explain message.hl7")]
+    #[command(
+        after_help = "Example: cannula explain message.hl7\n         cannula explain message.hl7 --channel bedside-pumps"
+    )]
     Explain {
         /// HL7 v2 file, of a message or a batch; segments may end in CR, LF or CRLF
         file: PathBuf,
-        /// Read it as this channel would, and say what the engine would answer: its character set, what it tolerates of its senders, and its rules of which places name the device
+        /// Read it as this channel would, and say what the engine would answer: its character set, what it tolerates of its senders, and its rules of which places name the device; and tell where each element comes from that its FHIR destinations are sent
         #[arg(long)]
         channel: Option<String>,
     },

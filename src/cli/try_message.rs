@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Common, Failure, Outcome,
-    message_file::{MessageFile, listening, unread},
+    message_file::{MessageFile, listening, tried, unread},
     terminal,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     hl7::Message,
     intake::Preview,
     pcd::tolerance::Note,
-    translate::{Context, Format, Remembered, TranslateError, Translated, Unmapped},
+    translate::{Format, Remembered, TranslateError, Translated, Unmapped},
 };
 
 #[derive(Args)]
@@ -109,7 +109,7 @@ struct Delivering<'c> {
 
 impl Delivering<'_> {
     fn outcomes(&mut self, message: &Message) -> Result<Vec<ForDestination>, Failure> {
-        let context = Context { id: 1, received_at: jiff::Timestamp::now(), origins: true };
+        let context = tried();
         let routes = self.channel.route(message)?;
         let wanted = |name: &str| self.only.is_none_or(|only| only == name);
         let mut outcomes = Vec::new();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     channel::{Destination, OnReject, Order},
-    destination::{FileLayout, FileSettings, MllpSettings, Settings},
+    destination::{FileLayout, FileSettings, Idempotency, MllpSettings, Settings},
     translate::{Alerts, Plan, Semantics},
 };
 
@@ -68,7 +68,10 @@ fn read(
         let remedy = "set lanes = 1, or order = \"device\"";
         table.problem("lanes", Problem::new("strict order has one lane", remedy));
     }
-    let plan = plan?;
+    let mut plan = plan?;
+    if let (Plan::PcdToFhir(mapping), Some(Settings::Fhir(server))) = (&mut plan, &settings) {
+        mapping.creates_overwrite = server.write.idempotency == Idempotency::PutId;
+    }
     check_episodes(table, &plan, &order, lanes);
     let (retry_first, retry_max, retry_refused) = retry?;
     Some(Destination {

@@ -84,7 +84,7 @@ pub(super) const CACHE: Key = of(
         "cache",
         Text("duration"),
         Is("10m"),
-        "How long the patient or device that a search found is believed, at most 10,000 of them; 0s: never. One that makes the server refuse a message is searched again at once.",
+        "How long the patient or device that a search found is believed, at most 10,000 of them; 0s: never. One that makes the server refuse a message is searched again at once. A patient merged into another meanwhile is written to until then where the server still takes it: lower this where registration merges often.",
     ),
 );
 

@@ -235,7 +235,7 @@ pub(super) static FHIR_MAPPING: Table = Table {
             "device_write",
             Choice(&["create", "update"]),
             Is("create"),
-            "Devices are written once, or replaced by each message that names them, with their patient and bed (PV1-3), at the price of a version each.",
+            "Devices are written once, or replaced when a message says something else of them than the last one did, with their patient and bed (PV1-3).",
         ),
         key(
             "identity",
@@ -307,7 +307,7 @@ pub(super) static FHIR_MAPPING: Table = Table {
             "encounter",
             Choice(&["identifier", "conditional", "none"]),
             Is("identifier"),
-            "How PV1-19 is referred to: by its identifier, which the server need not know; by a search, without whose one match the server refuses all; or not at all.",
+            "How PV1-19 is referred to: by its identifier, which the server need not know; by a search, without whose one match the server refuses all, within transactions only; or not at all.",
         ),
         key("location", Flag, Is("false"), "Writes PV1-3 with each observation, as the extension event-location."),
         key(

@@ -57,6 +57,13 @@ decimals = 1
 }
 
 #[test]
+fn a_server_that_creates_what_is_put_is_kept_from_overwriting_corrections() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(loaded(folder.path(), "pcd-to-fhir", "idempotency = \"put-id\"").unwrap().creates_overwrite);
+    assert!(!loaded(folder.path(), "pcd-to-fhir", "").unwrap().creates_overwrite);
+}
+
+#[test]
 fn what_can_mean_nothing_is_a_fault_with_its_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let faults = |mapping: &str| loaded(folder.path(), "pcd-to-fhir", mapping).err().unwrap().join("\n");

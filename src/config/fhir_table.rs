@@ -67,6 +67,14 @@ fn write(table: &Reader<'_>) -> Option<WriteSettings> {
         let what = "a patient is found by reference within transactions only";
         table.problem("patient", Problem::new(what, "write patient = \"lookup\""));
     }
+    let by_search = table.written("encounter").is_some_and(|value| value.get_ref().as_str() == Some("conditional"));
+    if bundle != BundleMode::Transaction && by_search {
+        let what = "a visit is found by a search within transactions only";
+        table.problem(
+            "encounter",
+            Problem::new(what, "write encounter = \"identifier\" or \"none\", or bundle = \"transaction\""),
+        );
+    }
     if repeat_search == Some(RepeatSearch::Content) && patient != PatientMode::Lookup {
         let what = "an observation is found by content only where its patient is known by id";
         table.problem("repeat_search", Problem::new(what, "write patient = \"lookup\""));

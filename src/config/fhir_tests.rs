@@ -68,6 +68,17 @@ fn each_kind_of_authorisation_is_read_with_its_secrets_followed() {
 }
 
 #[test]
+fn a_visit_found_by_search_needs_a_transaction() {
+    for bundle in ["batch", "single"] {
+        let told =
+            fault(&format!("fhir = {{ bundle = \"{bundle}\", patient = \"lookup\", encounter = \"conditional\" }}"));
+        assert!(told.contains("within transactions only") && told.contains("encounter = \"identifier\""), "{told}");
+    }
+    settings("fhir = { encounter = \"conditional\" }");
+    settings("fhir = { bundle = \"single\", patient = \"lookup\" }");
+}
+
+#[test]
 fn a_secret_or_key_in_the_file_itself_is_a_fault_that_does_not_repeat_it() {
     for auth in [
         "type = \"bearer\", token = \"hunter2\"",

@@ -39,8 +39,9 @@ pub use watch::{Watch, watch};
 
 use crate::{channel::Channel, destination::Settings, intake::Intake, pcd::Nomenclature, store::Options};
 use channel_file::{Loaded, Surroundings};
+use document::Document;
 use engine::Engine;
-use source::Source;
+use source::{Source, line_column};
 use tables::Tables;
 
 /// The configuration file looked for where none is named.
@@ -207,6 +208,18 @@ pub fn load(file: Option<&Path>) -> Result<Config, Vec<Fault>> {
         }
         _ => Err(faults),
     }
+}
+
+/// Where a channel's file names one of its destinations: line and column.
+pub fn place_of_destination(file: &Path, name: &str) -> (usize, usize) {
+    let source = Source::new(file, fs::read_to_string(file).unwrap_or_default());
+    let document = Document::parse(&source);
+    let destinations = document.root.get_ref().get("destination").map(|found| found.get_ref());
+    let own = destinations.and_then(toml::de::DeValue::as_array).into_iter().flatten().find_map(|table| {
+        let written = table.get_ref().as_table()?.get("name")?;
+        (written.get_ref().as_str() == Some(name)).then(|| written.span().start)
+    });
+    own.map_or((1, 1), |at| line_column(&source.text, at))
 }
 
 /// The channel files, by name. An empty folder has none; one that is not there is a fault of cannula.toml.

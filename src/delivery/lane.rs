@@ -34,7 +34,7 @@ use super::{
 use crate::{
     channel::OnReject,
     clock::Clock,
-    destination::{Destination, Outgoing, Sender, Verdict},
+    destination::{Destination, Outgoing, Sender, Taken, Verdict},
     hl7::Header,
     sabotage::{self, CrashPoint},
     store::{Attempt, LaneId, Receipt, Sequence, Settlement, Store, StoreError, Waiting},
@@ -45,6 +45,8 @@ use crate::{
 const NOT_SENT: &str = "nothing to send";
 /// In the timeline of a message sent again.
 const POSSIBLE_REPEAT: &str = "sent as a possible repeat: an earlier send of it may have been taken";
+/// In the timeline of a message that is refused for a part of it.
+const PARTLY_TAKEN: &str = "a part of it was taken";
 /// Sends of one message that panicked in a row: then it is refused, since no attempt will end otherwise.
 const PANICS_MAX: u32 = 5;
 
@@ -79,6 +81,8 @@ pub(super) struct Lane {
     pub(super) control: watch::Receiver<Control>,
     pub(super) board: Arc<Board>,
     sender: Option<LaneSender>,
+    /// What the sender before took of the message outstanding.
+    taken: Option<Taken>,
     pub(super) head: Head,
     pub(super) together: Together,
     backoff: Backoff,
@@ -134,7 +138,7 @@ impl Lane {
         board: Arc<Board>,
     ) -> Lane {
         let (head, together, backoff) = (Head::default(), Together::default(), Backoff::default());
-        Lane { id, store, clock, control, board, sender: None, head, together, backoff }
+        Lane { id, store, clock, control, board, sender: None, taken: None, head, together, backoff }
     }
 
     /// Delivers until the engine stops; while the store is failed it waits.
@@ -199,7 +203,9 @@ impl Lane {
                 return None;
             }
             let in_use = |kept: &LaneSender| service.as_ref().is_some_and(|s| Arc::ptr_eq(&s.receiver, &kept.receiver));
-            self.sender.take_if(|kept| !in_use(kept));
+            if let Some(replaced) = self.sender.take_if(|kept| !in_use(kept)) {
+                self.taken = replaced.sender.taken();
+            }
             if let Some(service) = service.filter(|_| !paused) {
                 return Some(service);
             }
@@ -275,9 +281,11 @@ impl Lane {
 
     async fn send(&mut self, service: &Service, outgoing: &Outgoing) -> Verdict {
         let lane = self.id.lane;
-        let kept = self.sender.get_or_insert_with(|| LaneSender {
-            receiver: service.receiver.clone(),
-            sender: sabotaged(service.receiver.sender(lane)),
+        let taken = &mut self.taken;
+        let kept = self.sender.get_or_insert_with(|| {
+            let mut sender = sabotaged(service.receiver.sender(lane));
+            taken.take().into_iter().for_each(|taken| sender.go_on(taken));
+            LaneSender { receiver: service.receiver.clone(), sender }
         });
         let _in_flight = self.board.sending();
         let sent = AssertUnwindSafe(kept.sender.send(outgoing)).catch_unwind();
@@ -289,7 +297,7 @@ impl Lane {
             }
         };
         verdict.unwrap_or_else(|| {
-            self.sender = None;
+            self.taken = self.sender.take().and_then(|broken| broken.sender.taken());
             self.head.panics += 1;
             match self.head.panics < PANICS_MAX {
                 true => Verdict::ambiguous("sending panicked: a fault of the engine, report it"),
@@ -314,6 +322,11 @@ impl Lane {
                 self.board.reached(lane);
                 self.together.found();
                 self.note(waiting.entry, "rejected", &reason);
+                if self.sender.as_ref().is_some_and(|kept| kept.sender.taken().is_some()) {
+                    // Over a restart too, the next send repeats a part.
+                    self.head.ambiguous = true;
+                    self.note(waiting.entry, "ambiguous", PARTLY_TAKEN);
+                }
                 self.head.refusals += 1;
                 if self.head.refusals <= service.retry_refused {
                     self.board.refused(lane, &reason);

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tracing::info;
 
 use crate::{
-    destination::{Outgoing, Sender, Verdict},
+    destination::{Outgoing, Sender, Taken, Verdict},
     hl7::{Message, Path},
     sabotage::{Fault, is_on, strikes},
 };
@@ -31,6 +31,14 @@ struct Sabotaged {
 impl Sender for Sabotaged {
     fn send<'a>(&'a mut self, outgoing: &'a Outgoing) -> BoxFuture<'a, Verdict> {
         Box::pin(self.badly(outgoing))
+    }
+
+    fn taken(&self) -> Option<Taken> {
+        self.sender.taken()
+    }
+
+    fn go_on(&mut self, taken: Taken) {
+        self.sender.go_on(taken);
     }
 }
 

@@ -9,7 +9,7 @@ mod file;
 mod meter;
 mod mllp;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -100,6 +100,32 @@ pub trait Sender: Send {
     /// Sends, connecting first where needed. A future that is dropped leaves the sender usable: what it had
     /// outstanding is closed, so that a late answer cannot be taken for the next message's.
     fn send<'a>(&'a mut self, outgoing: &'a Outgoing) -> BoxFuture<'a, Verdict>;
+
+    /// What its receiver took of the message outstanding, where that is not all of it.
+    fn taken(&self) -> Option<Taken> {
+        None
+    }
+
+    /// Goes on where the sender ended that it takes the place of, if that was of the same receiver.
+    fn go_on(&mut self, _taken: Taken) {}
+}
+
+/// Parts of a message that a receiver took.
+#[derive(Clone)]
+pub struct Taken {
+    /// Which receiver.
+    receiver: String,
+    /// Which message.
+    id: u64,
+    /// By name: the reference to each, as far as it is known.
+    parts: BTreeMap<String, Option<String>>,
+}
+
+/// How many: the names are the patient's.
+impl std::fmt::Debug for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Taken({} of {})", self.parts.len(), self.id)
+    }
 }
 
 /// A receiver, shared by its lanes.

@@ -375,10 +375,17 @@ impl Shared {
         })
     }
 
-    /// Counts a message whose observations are of no patient it identifies.
+    /// Counts a message whose observations are of no patient it identifies, or were of another, which a person must know of.
     fn associated(&self, channel: &Channel, message: &Message) {
         if let Some(whose) = pcd::association(message).filter(|whose| *whose != pcd::Association::Patient) {
             self.metrics.unassociated.with_label_values(&[&*channel.name, whose.label()]).inc();
+        }
+        let mut results = message.segments().filter(|segment| segment.id() == "OBX");
+        if results.any(|obx| obx.field(11).component(1).raw() == b"W") {
+            self.metrics.wrong_patient.with_label_values(&[&*channel.name]).inc();
+            if self.is_news(&channel.name, "wrong_patient") {
+                warn!(channel = %channel.name, "observations are withdrawn that were another patient's (OBX-11 W): have both records looked at");
+            }
         }
     }
 

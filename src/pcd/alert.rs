@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     Coded, Kind, Nomenclature, Report, Role, Row,
     event::{Attribute, EntityId, Moment, Named, Quantity, Reading, enumeration},
-    report::Nth,
+    report::{Nth, Place},
 };
 
 enumeration! {
@@ -112,6 +112,36 @@ pub struct Observed {
     /// OBX-7, the alarm's limits.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub limits: String,
+    /// OBX-5.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// Fields that an alert was read from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AlertPlaces {
+    /// What it is of: OBX-3 or OBX-5.
+    pub event: Option<Place>,
+    /// The sender's words for it.
+    pub text: Option<Place>,
+    /// OBR-29 or OBR-3.
+    pub instance: Option<Place>,
+    /// Its phase.
+    pub phase: Option<Place>,
+    /// Its state.
+    pub state: Option<Place>,
+    /// Its inactivation states.
+    pub inactivation: Vec<Place>,
+    /// Its priority.
+    pub priority: Option<Place>,
+    /// Its type.
+    pub kind: Option<Place>,
+    /// Each of its flags.
+    pub flags: Vec<Place>,
+    /// Its source.
+    pub source: Option<Place>,
+    /// When.
+    pub at: Option<Place>,
 }
 
 /// One alert.
@@ -168,6 +198,9 @@ pub struct Alert {
     /// Index of its group in the report.
     #[serde(skip)]
     pub group: usize,
+    /// Where it was told.
+    #[serde(skip)]
+    pub places: AlertPlaces,
 }
 
 impl Alert {
@@ -193,33 +226,62 @@ impl Alert {
 
     fn read(reading: Reading<'_, '_>, group: usize, rows: &[&Row<'_>]) -> Alert {
         let find = |attribute: &Attribute| rows.iter().copied().find(|row| attribute.is(row));
-        let word = |attribute: &Attribute| find(attribute).and_then(|row| reading.word(row.obx.field(5).first()));
+        let word = |attribute: &Attribute| {
+            let row = find(attribute)?;
+            Some((reading.word(row.obx.field(5).first())?, row.place_of(5)))
+        };
         let event_row = event_row(rows);
-        let interpretation = Interpretation::read(reading, rows);
-        let phase = word(&PHASE).map(|sent| Phase::read(&sent));
+        let told = Interpretation::read(reading, rows);
+        let (phase, phase_at) = word(&PHASE).map(|(sent, at)| (Phase::read(&sent), at)).unzip();
+        let (state, state_at) = word(&STATE).map(|(sent, at)| (AlarmState::read(&sent), at)).unzip();
+        let priority = word(&PRIORITY).map(|(sent, at)| (Priority::read(&sent), at)).or(told.priority);
+        let kind = word(&TYPE).map(|(sent, at)| (AlertType::read(&sent), at)).or(told.kind);
         let request = reading.report.groups[group].request;
         let report = request.and_then(|obr| EntityId::read(reading.message(), obr.field(3).first()));
         let (instance, instance_from) = instance(reading, request, report.as_ref());
-        let (event, words) = event_row.map(|row| event(reading, row)).unwrap_or_default();
-        let at = event_row.and_then(|row| reading.moment(row.obx, 14));
+        let instance_field = if instance_from == Some("OBR-29") { 29 } else { 3 };
+        let (event, words, event_field) = event_row.map(|row| event(reading, row)).unwrap_or_default();
+        let text = find(&TEXT).map(|row| (reading.text(row.obx.raw(5)), row.place_of(5)));
+        let words = words.zip(event_row.map(|row| row.place_of(5)));
+        let (text, text_at) = text.filter(|(text, _)| !text.is_empty()).or(words).unzip();
+        let mut times = [event_row.map(|row| (row.obx, 14)), request.map(|obr| (obr, 7))].into_iter().flatten();
+        let at = times.find_map(|(segment, field)| Some((reading.moment(segment, field)?, segment.place(field))));
+        let ((priority, priority_at), (kind, kind_at), (at, at_place)) = (priority.unzip(), kind.unzip(), at.unzip());
+        let (inactivation, inactivation_at) = inactivation(reading, rows).into_iter().unzip();
+        let (flags, flags_at) = told.flags.into_iter().unzip();
+        let source = find(&SOURCE).and_then(|row| Some((reading.named(row.obx.field(5))?, row.place_of(5))));
+        let (source, source_at) = source.unzip();
         Alert {
+            places: AlertPlaces {
+                event: event_row.map(|row| row.place_of(event_field)),
+                text: text_at,
+                instance: request.filter(|_| instance.is_some()).map(|obr| obr.place(instance_field)),
+                phase: phase_at,
+                state: state_at,
+                inactivation: inactivation_at,
+                priority: priority_at,
+                kind: kind_at,
+                flags: flags_at,
+                source: source_at,
+                at: at_place,
+            },
             instance,
             instance_from,
             report,
             initial: phase.as_ref().is_some_and(Phase::is_initial),
             event,
-            text: find(&TEXT).map(|row| reading.text(row.obx.raw(5))).filter(|text| !text.is_empty()).or(words),
+            text,
             phase,
-            state: word(&STATE).map(|sent| AlarmState::read(&sent)),
-            inactivation: inactivation(reading, rows),
-            priority: word(&PRIORITY).map(|sent| Priority::read(&sent)).or(interpretation.priority),
-            kind: word(&TYPE).map(|sent| AlertType::read(&sent)).or(interpretation.kind),
-            flags: interpretation.flags,
-            source: find(&SOURCE).and_then(|row| reading.named(row.obx.field(5))),
+            state,
+            inactivation,
+            priority,
+            kind,
+            flags,
+            source,
             observed: observed(reading, rows, event_row),
             confirm_within: find(&CONFIRM_TIMEOUT).and_then(|row| reading.quantity(row)),
             location: super::headline::location(reading, group),
-            at: at.or_else(|| request.and_then(|obr| reading.moment(obr, 7))),
+            at,
             group,
         }
     }
@@ -298,23 +360,24 @@ fn event_row<'r, 'm>(rows: &[&'r Row<'m>]) -> Option<&'r Row<'m>> {
     find(&|row| ALARM.is(row)).or_else(|| find(&names_event)).or_else(|| find(&|row| !describes(row)))
 }
 
-/// The event, and the sender's words for it. A technical alert has it in OBX-5, a physiological one in OBX-3.
-fn event(reading: Reading<'_, '_>, row: &Row<'_>) -> (Named, Option<String>) {
+/// The event, the sender's words for it, and the field of the first. A technical alert has it in OBX-5, a physiological
+/// one in OBX-3.
+fn event(reading: Reading<'_, '_>, row: &Row<'_>) -> (Named, Option<String>, usize) {
     let sent = reading.named(row.obx.field(5));
     if ALARM.is(row)
         && let Some(event) = sent
     {
         let original = reading.text(Coded::read(row.obx.field(5).first()).original_text);
-        return (event, Some(original).filter(|text| !text.is_empty()));
+        return (event, Some(original).filter(|text| !text.is_empty()), 5);
     }
     let text = sent.filter(|sent| Phase::read(&sent.words).is_other()).map(|sent| sent.words);
-    (reading.what(row), text)
+    (reading.what(row), text, 3)
 }
 
-fn inactivation(reading: Reading<'_, '_>, rows: &[&Row<'_>]) -> Vec<Inactivation> {
+fn inactivation(reading: Reading<'_, '_>, rows: &[&Row<'_>]) -> Vec<(Inactivation, Place)> {
     let rows = rows.iter().filter(|row| INACTIVATION.is(row));
-    let words = rows.flat_map(|row| row.obx.field(5).repetitions()).filter_map(|one| reading.word(one));
-    words.map(|sent| Inactivation::read(&sent)).collect()
+    let sent = rows.flat_map(|row| row.obx.field(5).repetitions().map(|one| (one, row.place_of(5))));
+    sent.filter_map(|(one, at)| Some((Inactivation::read(&reading.word(one)?), at))).collect()
 }
 
 /// Rows of the group that carry a value and describe no alert.
@@ -328,33 +391,35 @@ fn observed(reading: Reading<'_, '_>, rows: &[&Row<'_>], event: Option<&Row<'_>>
     });
     let told = measured.filter_map(|row| {
         let value = reading.quantity(row)?;
-        Some(Observed { what: reading.what(row), value, limits: reading.text(row.obx.raw(7)) })
+        Some(Observed { what: reading.what(row), value, limits: reading.text(row.obx.raw(7)), place: row.place_of(5) })
     });
     told.collect()
 }
 
-/// Priority, type and the rest, from OBX-8 of all rows: repetitions, and components where a sender knows no better.
+/// Priority, type and the rest, from OBX-8 of all rows, each with its place: repetitions, and components where a sender
+/// knows no better.
 #[derive(Default)]
 struct Interpretation {
-    priority: Option<Priority>,
-    kind: Option<AlertType>,
-    flags: Vec<String>,
+    priority: Option<(Priority, Place)>,
+    kind: Option<(AlertType, Place)>,
+    flags: Vec<(String, Place)>,
 }
 
 impl Interpretation {
     fn read(reading: Reading<'_, '_>, rows: &[&Row<'_>]) -> Interpretation {
         let mut found = Interpretation::default();
-        let flags = rows.iter().flat_map(|row| row.obx.field(8).repetitions()).flat_map(|one| one.components());
-        for flag in flags.map(|part| reading.text(part.raw())).filter(|flag| !flag.is_empty()) {
+        let flags = rows.iter().flat_map(|row| row.obx.field(8).repetitions().map(|one| (one, row.place_of(8))));
+        let flags = flags.flat_map(|(one, at)| one.components().map(move |part| (reading.text(part.raw()), at)));
+        for (flag, at) in flags.filter(|(flag, _)| !flag.is_empty()) {
             match (Priority::read(&flag), AlertType::read(&flag)) {
                 (Priority::Other(_), AlertType::Other(_)) if matches!(flag.as_str(), "PI" | "PU") => {
                     // Proposed priorities: kept as sent.
-                    found.priority.get_or_insert(Priority::Other(flag));
+                    found.priority.get_or_insert((Priority::Other(flag), at));
                 }
-                (Priority::Other(_), AlertType::Other(_)) if found.flags.contains(&flag) => {}
-                (Priority::Other(_), AlertType::Other(_)) => found.flags.push(flag),
-                (Priority::Other(_), kind) => _ = found.kind.get_or_insert(kind),
-                (priority, _) => _ = found.priority.get_or_insert(priority),
+                (Priority::Other(_), AlertType::Other(_)) if found.flags.iter().any(|(known, _)| *known == flag) => {}
+                (Priority::Other(_), AlertType::Other(_)) => found.flags.push((flag, at)),
+                (Priority::Other(_), kind) => _ = found.kind.get_or_insert((kind, at)),
+                (priority, _) => _ = found.priority.get_or_insert((priority, at)),
             }
         }
         found

@@ -40,6 +40,30 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// Quirks of its sender that it has.
     pub quirks: Vec<Note>,
+    /// Where each element of the FHIR it becomes comes from; only where the channel is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fhir: Vec<FhirElements>,
+}
+
+/// Where the FHIR elements for one destination come from.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct FhirElements {
+    /// Its name.
+    pub destination: String,
+    /// In the order of the Bundle; none where nothing is sent.
+    pub elements: Vec<FhirElement>,
+    /// Why it would be a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// One element, with all that is inside it and has no origin of its own.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct FhirElement {
+    /// Such as `entry[3].resource.valueQuantity`.
+    pub element: String,
+    /// Such as `OBX[7]-5`.
+    pub from: String,
 }
 
 /// What a message of one of the transactions tells of.
@@ -148,7 +172,8 @@ pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     let kind = recognised.transaction.title().to_owned();
     let findings = conformance::check(message, nomenclature);
     let quirks = tolerance::Rules::default().notes(message);
-    Explanation { headline, recognised, report: typed, kind, message_type, segments, findings, quirks }
+    let fhir = Vec::new();
+    Explanation { headline, recognised, report: typed, kind, message_type, segments, findings, quirks, fhir }
 }
 
 fn explain_segment(
@@ -233,7 +258,21 @@ impl fmt::Display for Explanation {
         writeln!(f)?;
         self.segments.iter().try_for_each(|segment| segment.fmt(f))?;
         conformance::write_all(f, &self.findings)?;
-        tolerance::write_all(f, &self.quirks)
+        tolerance::write_all(f, &self.quirks)?;
+        self.fhir.iter().try_for_each(|of| of.fmt(f))
+    }
+}
+
+impl fmt::Display for FhirElements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match (&self.refused, self.elements.is_empty()) {
+            (Some(refused), _) => format!("would become a dead letter: {refused}"),
+            (None, true) => "nothing to send".to_owned(),
+            (None, false) => "where each element comes from".to_owned(),
+        };
+        writeln!(f, "FHIR for destination {}, of this message alone: {}", self.destination, printable(&outcome))?;
+        let mut elements = self.elements.iter();
+        elements.try_for_each(|one| writeln!(f, "  {} <- {}", one.element, printable(&one.from)))
     }
 }
 

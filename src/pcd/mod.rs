@@ -31,12 +31,14 @@ mod transaction;
 mod udi;
 mod words;
 
-pub use alert::{AlarmState, Alert, AlertType, Inactivation, Observed, Phase, Priority};
+pub use alert::{AlarmState, Alert, AlertPlaces, AlertType, Inactivation, Observed, Phase, Priority};
 pub use association::{Association, association, is_no_identifier, location_key};
 pub use coded::{Coded, Triplet};
 pub use containment::{Containment, Level};
 pub use event::{EntityId, Moment, Named, Quantity};
-pub use explain::{ExplainedField, ExplainedSegment, Explanation, Meaning, TypedReport, explain, printable};
+pub use explain::{
+    ExplainedField, ExplainedSegment, Explanation, FhirElement, FhirElements, Meaning, TypedReport, explain, printable,
+};
 pub use identification::{Identification, IdentityRules, PLACES};
 pub use identity::{
     Authority, Identity, RULES, Rule, device_keys, equipment_of, eui64, identity_of, is_oid, is_uuid, label_of,
@@ -48,7 +50,7 @@ pub use nomenclature::{
     parts,
 };
 pub(crate) use nomenclature::{same_but_annotation, whole_table};
-pub use pump_event::{Infusion, PumpEvent, PumpEventKind, PumpSource};
+pub use pump_event::{Infusion, InfusionPlaces, PumpEvent, PumpEventKind, PumpSource};
 pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use retransmission::retransmitted_parts;
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};

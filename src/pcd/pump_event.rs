@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Containment, Nomenclature, Report, Role, Row,
     event::{Attribute, EntityId, Moment, Named, Quantity, Reading, enumeration, squeezed},
+    report::Place,
 };
 
 enumeration! {
@@ -97,6 +98,28 @@ pub struct Infusion {
     /// Time until it is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_remaining: Option<Quantity>,
+    /// Where it was told.
+    #[serde(skip)]
+    pub places: InfusionPlaces,
+}
+
+/// Fields that an infusion was read from.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct InfusionPlaces {
+    /// OBR-4, else the label of the drug.
+    pub drug: Option<Place>,
+    /// Whether it infuses, how it delivers, and in which mode.
+    pub modes: [Option<Place>; 3],
+    /// Why it does not deliver.
+    pub reason: Option<Place>,
+    /// The flow.
+    pub flow: Option<Place>,
+    /// Dose rate.
+    pub dose_rate: Option<Place>,
+    /// Volume since the last start.
+    pub volume_segment: Option<Place>,
+    /// Volume since the counters were cleared.
+    pub volume_cumulative: Option<Place>,
 }
 
 /// One pump event.
@@ -126,6 +149,12 @@ pub struct PumpEvent {
     /// Index of its group in the report.
     #[serde(skip)]
     pub group: usize,
+    /// OBX-5 of the event.
+    #[serde(skip)]
+    pub place: Place,
+    /// Where `at` was told.
+    #[serde(skip)]
+    pub at_place: Option<Place>,
 }
 
 /// From when on an event is told as sent late.
@@ -144,7 +173,9 @@ impl PumpEvent {
         let code = reading.named(row.obx.field(5)).unwrap_or_default();
         let request = reading.report.group(row).request;
         let source = source(reading, row.group);
-        let at = reading.moment(row.obx, 14).or_else(|| request.and_then(|obr| reading.moment(obr, 7)));
+        let mut times = [Some((row.obx, 14)), request.map(|obr| (obr, 7))].into_iter().flatten();
+        let at = times.find_map(|(segment, field)| Some((reading.moment(segment, field)?, segment.place(field))));
+        let (at, at_place) = at.unzip();
         let sent_after = at.as_ref().zip(reading.made_at()).and_then(|(at, made)| at.seconds_until(&made));
         Some(PumpEvent {
             event: kind_of(&code),
@@ -156,6 +187,8 @@ impl PumpEvent {
             sent_after_seconds: sent_after,
             further: rows.filter_map(|row| reading.named(row.obx.field(5))).collect(),
             group: row.group,
+            place: row.place_of(5),
+            at_place,
         })
     }
 
@@ -169,20 +202,34 @@ impl Infusion {
     /// What the rows of a group tell of one source; of all of them where none is named.
     pub(super) fn read(reading: Reading<'_, '_>, group: usize, source: Option<Containment>) -> Infusion {
         let scope = Scope::new(reading, group, source);
-        let drug = request_drug(reading, group);
-        let label = || {
-            let text = scope.own(&DRUG_LABEL).map(|row| reading.text(row.obx.raw(5))).filter(|text| !text.is_empty());
+        let ordered = request_drug(reading, group);
+        let label = scope.own(&DRUG_LABEL);
+        let labelled = || {
+            let text = label.map(|row| reading.text(row.obx.raw(5))).filter(|text| !text.is_empty());
             text.map(|words| Named { words, ..Named::default() })
         };
         let segment_or = |attribute| scope.own(attribute).and_then(|row| reading.quantity(row));
+        let place = |row: Option<&Row<'_>>| row.filter(|row| !row.obx.raw(5).is_empty()).map(|row| row.place_of(5));
+        let request = reading.report.groups[group].request.filter(|_| ordered.is_some());
+        let (infusing, delivery, mode) = (scope.once(&INFUSING), scope.own(&DELIVERY), scope.own(&MODE));
+        let (reason, flow) = (scope.own(&REASON), scope.once(&CURRENT_FLOW).or_else(|| scope.once(&FLOW)));
         Infusion {
-            drug: drug.or_else(label),
-            infusing: scope.word(scope.once(&INFUSING)),
-            delivery: scope.word(scope.own(&DELIVERY)),
-            not_delivering_reason: scope.word(scope.own(&REASON)),
-            mode: scope.word(scope.own(&MODE)),
+            places: InfusionPlaces {
+                drug: request.map(|obr| obr.place(4)).or_else(|| place(label)),
+                modes: [place(infusing), place(delivery), place(mode)],
+                reason: place(reason),
+                flow: place(flow),
+                dose_rate: place(scope.own(&DOSE_RATE)),
+                volume_segment: place(scope.own(&SEGMENT)),
+                volume_cumulative: place(scope.own(&CUMULATIVE)),
+            },
+            drug: ordered.or_else(labelled),
+            infusing: scope.word(infusing),
+            delivery: scope.word(delivery),
+            not_delivering_reason: scope.word(reason),
+            mode: scope.word(mode),
             active_sources: scope.once(&ACTIVE_SOURCES).map(|row| scope.words(row)).unwrap_or_default(),
-            flow: scope.once(&CURRENT_FLOW).or_else(|| scope.once(&FLOW)).and_then(|row| reading.quantity(row)),
+            flow: flow.and_then(|row| reading.quantity(row)),
             dose_rate: segment_or(&DOSE_RATE),
             concentration: segment_or(&CONCENTRATION),
             volume_segment: segment_or(&SEGMENT),

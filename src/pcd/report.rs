@@ -106,6 +106,13 @@ pub struct Place {
     field: usize,
 }
 
+impl Place {
+    /// Another field of the same segment.
+    pub fn beside(self, field: usize) -> Place {
+        Place { field, ..self }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = std::str::from_utf8(&self.segment).unwrap_or("???");

@@ -5,10 +5,10 @@
 
 use octofhir_ucum::{Number, get_canonical_units};
 
-use crate::{fhir::Decimal, pcd::same_but_annotation};
-
-/// Grams of glucose in a tenth of a mole: mg/dL is mmol/L times this (molar mass 180.156 g/mol, LOINC group LG7967-5).
-const GLUCOSE: &str = "18.0156";
+use crate::{
+    fhir::Decimal,
+    pcd::{cgm::MG_DL_PER_MMOL_L, same_but_annotation},
+};
 
 /// One change of unit.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Conversion {
             let (factor, divisor) = (source.factor, target.factor);
             return Ok(Conversion { from, to, decimals, codes, factor, shift, divisor, of_glucose: false });
         }
-        let glucose = Number::parse(GLUCOSE).ok_or(TOO_FAR)?;
+        let glucose = Number::parse(&MG_DL_PER_MMOL_L.to_string()).ok_or(TOO_FAR)?;
         let (factor, divisor) = match (&*from, &*to) {
             ("mg/dL", "mmol/L") => (Number::ONE, glucose),
             ("mmol/L", "mg/dL") => (glucose, Number::ONE),

@@ -1,5 +1,5 @@
 //! What a destination remembers between messages, of an episode: something told over several of them, such as an infusion,
-//! an alert, or a device in use.
+//! an alert, a device in use, or a value that was corrected.
 //!
 //! Translation stays pure: it asks what is remembered and says what to remember instead, which becomes durable in one record
 //! with the delivery. So a retry translates to the same body, and what must never happen cannot: a note without its

@@ -33,6 +33,9 @@ pub struct PcdToFhir {
     pub codes: Vec<CodeKind>,
     /// Categories by LOINC number, MDC number or identifier, or one of [`CATEGORY_CLASSES`].
     pub categories: BTreeMap<String, Vec<Category>>,
+    /// The server has no way to create only what is not there: a repeat takes the place of what was written, and must not where
+    /// that is a correction.
+    pub creates_overwrite: bool,
     /// How PV1-19 is written.
     pub encounter: EncounterReference,
     /// Writes PV1-3 with each observation.
@@ -75,6 +78,7 @@ impl PcdToFhir {
             value_in_identity: false,
             codes: vec![CodeKind::Loinc, CodeKind::Mdc, CodeKind::Other],
             categories: BTreeMap::new(),
+            creates_overwrite: false,
             encounter: EncounterReference::Identifier,
             location: false,
             sub_id: false,

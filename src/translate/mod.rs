@@ -76,8 +76,8 @@ pub struct Translated {
     pub unmapped: Vec<Unmapped>,
     /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`. What is inside an element comes from
     /// where it does, unless it has an origin of its own. An origin is one or more fields, perhaps with the table or setting
-    /// they went through (`OBX[7]-3 by mdc-loinc.csv`), `constant`, `configuration: KEY`, `engine: WHAT`, `as ELEMENT`; of a v2
-    /// body also the step.
+    /// they went through (`OBX[7]-3 by mdc-loinc.csv`), `constant`, `configuration: KEY`, `engine: WHAT`, `as ELEMENT`,
+    /// `remembered: earlier messages` alone or after fields; of a v2 body also the step.
     pub origins: Vec<(String, String)>,
     /// What the destination is to remember once it has taken the body.
     pub episodes: Vec<EpisodeChange>,

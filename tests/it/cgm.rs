@@ -63,8 +63,11 @@ async fn a_summary_is_of_the_one_patients_readings_and_names_nobody() {
     assert_eq!(bundle["entry"].as_array().unwrap().len(), 7);
     let subject = &bundle["entry"][0]["resource"]["subject"]["reference"];
     assert_eq!(subject, &format!("Patient?identifier=urn:oid:2.999.1%7C{CANARY}"));
+    let nobody: Vec<&str> = ["cgm-summary", "--patient", "nobody"].into_iter().chain(PERIOD).collect();
+    let (code, out, err) = tokio::task::block_in_place(|| site.command(&nobody));
+    assert!(code == 1 && out.is_empty() && err.contains("no message of such a patient"), "{code} {out} {err}");
     let audit = site.json("/api/audit");
-    assert_eq!(audit["items"].as_array().unwrap().iter().filter(|one| one["action"] == "cgm.summary").count(), 2);
+    assert_eq!(audit["items"].as_array().unwrap().iter().filter(|one| one["action"] == "cgm.summary").count(), 3);
     for text in [site.log(), audit.to_string(), site.get("/metrics").unwrap().1] {
         assert!(!text.contains(CANARY), "{text}");
     }

@@ -105,6 +105,31 @@ fn what_is_no_number_of_a_list_is_told_where_the_numbers_are() {
 }
 
 #[test]
+fn explain_tells_where_each_element_comes_from_that_a_fhir_server_is_sent() {
+    let server = "[[destination]]\nname = \"ehr\"\ntype = \"fhir\"\nurl = \"http://127.0.0.1:9/fhir\"\n";
+    let channel = format!("[listener]\naddress = \"LISTENER\"\n{server}");
+    let site = Site::new(&[("pumps", &channel)]);
+    let message = "MSH|^~\\&|GW|W|||20260105101112+0000||ORU^R01|1|P|2.6\rPID|||4711^^^H^MR\rOBR|1||1|1^X^MDC\rOBX|1|NM|147842^MDC_ECG_CARD_BEAT_RATE^MDC|1.1.1.1|80|264864^MDC_DIM_BEAT_PER_MIN^MDC|||||R|||20260105101100+0000\r";
+    std::fs::write(site.path("one.hl7"), message).unwrap();
+    let (code, told, fault) = site.command(&["explain", "one.hl7", "--channel", "pumps"]);
+    assert!(code == 0 && told.contains("FHIR for destination ehr"), "{told}{fault}");
+    assert!(told.contains("  entry[0].resource.valueQuantity <- OBX[1]-5\n"), "{told}");
+    let (_, tried, _) = site.command(&["try", "pumps", "one.hl7"]);
+    let lines = |text: &str| {
+        text.lines().filter(|line| line.contains(" <- ")).map(str::trim).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&told), lines(&tried), "the same table as `try` prints");
+    let (_, json, _) = site.command(&["explain", "one.hl7", "--channel", "pumps", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["fhir"][0]["elements"][0], serde_json::json!({ "element": "resourceType", "from": "constant" }));
+    std::fs::write(site.path("one.hl7"), message.replace("PID|||4711^^^H^MR\r", "")).unwrap();
+    let (_, told, _) = site.command(&["explain", "one.hl7", "--channel", "pumps"]);
+    assert!(told.contains("of this message alone: would become a dead letter: PID"), "{told}");
+    let (_, plain, _) = site.command(&["explain", "one.hl7"]);
+    assert!(!plain.contains("FHIR for destination"), "{plain}");
+}
+
+#[test]
 fn explain_reads_as_the_channel_that_is_named() {
     let channel = "[listener]\naddress = \"LISTENER\"\n[device]\nidentity = [\"obx-18-eui64\"]\n[[destination]]\nname = \"out\"\ntype = \"file\"\ndirectory = \".\"\n";
     let site = Site::new(&[("pumps", channel)]);

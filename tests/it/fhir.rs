@@ -136,6 +136,12 @@ async fn a_server_without_any_conditions_has_every_observation_once_after_kill_9
     assert_eq!(gateways.stop().await.naked, 0);
     tokio::task::block_in_place(|| site.drained());
     let observations = every_observation_once(&site, &record);
+    let stored = site.json("/api/messages?limit=1000");
+    let first = stored["items"].as_array().unwrap().last().unwrap()["id"].as_u64().unwrap();
+    let explained = site.json(&format!("/api/messages/{first}/explain"));
+    let value = "resource.valueQuantity";
+    let told = explained["fhir"][0]["elements"].as_array().unwrap().iter();
+    assert!(told.clone().any(|it| text(&it["element"]).ends_with(value) && text(&it["from"]).starts_with("OBX[")));
     for observation in &observations {
         let subject = text(&observation["subject"]["reference"]);
         assert!(record.all("Patient").iter().any(|it| subject == format!("Patient/{}", text(&it["id"]))), "{subject}");
@@ -189,6 +195,31 @@ async fn check_online_refuses_a_channel_that_its_server_cannot_serve_and_run_onl
         site.write_channel("pumps", &channel("http://127.0.0.1:1/fhir", ""));
         let (code, _, error) = site.command(&["check", "--online"]);
         assert!(code == 1 && error.contains("Connection refused"), "{code} {error}");
+        // Each of them is told, at the line of its name, and beside one that was asked.
+        let two = |last: &str| {
+            let other = "[[destination]]\nname = \"study\"\ntype = \"fhir\"\nurl = \"http://127.0.0.1:2/fhir\"\n";
+            let third = format!("[[destination]]\nname = \"third\"\ntype = \"fhir\"\nurl = \"{last}\"\n");
+            [channel("http://127.0.0.1:1/fhir", ""), "\n".to_owned(), other.to_owned(), third].concat()
+        };
+        site.write_channel("pumps", &two("http://127.0.0.1:3/fhir"));
+        let (code, _, error) = site.command(&["check", "--online"]);
+        let text = two("");
+        let line = |name: &str| text.lines().position(|line| line == format!("name = \"{name}\"")).unwrap() + 1;
+        for name in ["ehr", "study", "third"] {
+            assert!(
+                error.contains(&format!("pumps.toml:{}:8: destination {name}: it was not asked", line(name))),
+                "{error}"
+            );
+        }
+        assert!(code == 1 && error.contains("3 servers could not be asked"), "{code} {error}");
+        site.write_channel("pumps", &two(&record.url()));
+        let (code, _, error) = site.command(&["check", "--online"]);
+        let told =
+            format!("pumps.toml:{}:8: destination third: it has no conditional create; set idempotency", line("third"));
+        assert!(
+            code == 64 && error.contains(&told) && error.contains("destination study: it was not asked"),
+            "{error}"
+        );
     });
     assert!(record.requests().iter().all(|request| request.starts_with("GET metadata")), "{:?}", record.requests());
 }

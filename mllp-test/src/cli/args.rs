@@ -42,6 +42,8 @@ pub(super) enum Command {
     /// Receive FHIR transactions, account for every message in them, misbehave on order.
     #[command(
         after_help = "Example: mllp-test fhir-sink 127.0.0.1:8080 --script nth=100:429:2s --script every=500:drop-after-commit\n\
+        Example: mllp-test fhir-sink 127.0.0.1:8080 --client-id gw --jwks jwks.json --token-life 1s\n\
+        Example: mllp-test fhir-sink 127.0.0.1:8080 --record --patient 'urn:oid:2.999.1|4711' --lacks conditions --lacks locations\n\
         Actions: any status 300 to 599 (429:TIME gives Retry-After), refuse-entry, close, drop-after-commit, partial, not-fhir,\n\
         torn-body, slow-body, huge-body, slow:TIME, late:TIME"
     )]
@@ -188,8 +190,32 @@ pub(super) enum Mode {
 
 #[derive(Debug, Args)]
 pub(super) struct FhirSinkArgs {
-    /// Where to listen; transactions are taken at any path.
+    /// Where to listen; transactions are taken at any path, a record at /fhir.
     pub(super) address: String,
+    /// Who must log in first, at /token, by client credentials; with --jwks, --secret-file or both.
+    #[arg(long, value_name = "ID")]
+    pub(super) client_id: Option<String>,
+    /// The client's public keys, as `cannula jwks` prints them.
+    #[arg(long, value_name = "FILE", requires = "client_id")]
+    pub(super) jwks: Option<PathBuf>,
+    /// A file with the client's secret.
+    #[arg(long, value_name = "FILE", requires = "client_id")]
+    pub(super) secret_file: Option<PathBuf>,
+    /// What the client may ask for; any scope if not given; may be given several times.
+    #[arg(long, value_name = "SCOPE", requires = "client_id")]
+    pub(super) scope: Vec<String>,
+    /// How long a token is good.
+    #[arg(long, default_value = "300s", value_name = "TIME", value_parser = seconds, requires = "client_id")]
+    pub(super) token_life: Duration,
+    /// A record that keeps what it is given instead: transactions, batches, single writes and searches, without an account.
+    #[arg(long, conflicts_with_all = ["client_id", "script", "down", "account"])]
+    pub(super) record: bool,
+    /// The record has this patient: SYSTEM|VALUE of an identifier; may be given several times.
+    #[arg(long, value_name = "SYSTEM|VALUE", requires = "record")]
+    pub(super) patient: Vec<String>,
+    /// What the record lacks; may be given several times.
+    #[arg(long, value_enum, requires = "record")]
+    pub(super) lacks: Vec<Lack>,
     /// A rule, WHEN:WHAT or WHAT; may be given several times.
     #[arg(long, value_name = "RULE", value_parser = rule::<FhirAction>)]
     pub(super) script: Vec<String>,
@@ -202,6 +228,21 @@ pub(super) struct FhirSinkArgs {
     /// End after this time; otherwise at Ctrl-C.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     pub(super) seconds: Option<Duration>,
+}
+
+/// What real servers have been met without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Lack {
+    /// It does not look at ifNoneExist, and takes no conditional update.
+    Conditions,
+    /// It takes no POST of a search.
+    PostSearch,
+    /// It does not tell where it put what it took.
+    Locations,
+    /// It does not look at what is searched for.
+    Search,
+    /// It keeps no identifiers but of patients.
+    Identifiers,
 }
 
 #[derive(Debug, Args)]

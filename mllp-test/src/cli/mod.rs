@@ -9,9 +9,9 @@ mod ward;
 
 pub use args::Cli;
 
-use args::{Command, FhirSinkArgs, JoinArgs, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs};
+use args::{Command, FhirSinkArgs, JoinArgs, Lack, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs};
 use mllp_test::account::{Account, Expect, Route, SenderBook, read_sender, read_sink};
-use mllp_test::fhir_sink::FhirAction;
+use mllp_test::fhir_sink::{FhirAction, LoginConfig, Record, RecordConfig};
 use mllp_test::script::Script;
 use mllp_test::send::{Client, NoAnswer};
 use mllp_test::sender::SenderConfig;
@@ -218,17 +218,57 @@ impl SinkArgs {
 
 impl FhirSinkArgs {
     async fn run(self, json: bool) -> Result<bool, Failure> {
+        if self.record {
+            return self.run_record(json).await;
+        }
+        let login = self.login()?;
         let config = FhirSinkConfig {
             script: Script::<FhirAction>::parse(self.script.iter().map(String::as_str))?,
             outages: self.down,
             ledger: self.account,
+            login,
             ..FhirSinkConfig::default()
         };
         let sink = FhirSink::start(&self.address, config).await?;
         eprintln!("listening on {}", sink.url());
         until_over(self.seconds).await;
         sink.down().await;
+        sink.login_faults().iter().for_each(|fault| eprintln!("a login was refused: {fault}"));
         Ok(print_sink(&sink.account(), json))
+    }
+
+    fn login(&self) -> Result<Option<LoginConfig>, Failure> {
+        let Some(client_id) = self.client_id.clone() else { return Ok(None) };
+        let read = |file: &Path| std::fs::read_to_string(file).map_err(|fault| format!("{}: {fault}", file.display()));
+        let jwks = self.jwks.as_deref().map(read).transpose()?;
+        let jwks = jwks.map_or(Ok(json!({ "keys": [] })), |text| serde_json::from_str(&text))?;
+        let secret = self.secret_file.as_deref().map(read).transpose()?.map(|secret| secret.trim().to_owned());
+        let (scopes, token_life) = (self.scope.clone(), self.token_life);
+        Ok(Some(LoginConfig { client_id, jwks, secret, scopes, token_life, told_life: None, https: false }))
+    }
+
+    async fn run_record(self, json: bool) -> Result<bool, Failure> {
+        let lacks = |lack| self.lacks.contains(&lack);
+        let config = RecordConfig {
+            ignores_conditions: lacks(Lack::Conditions),
+            refuses_post_search: lacks(Lack::PostSearch),
+            hides_locations: lacks(Lack::Locations),
+            ignores_search: lacks(Lack::Search),
+            drops_identifiers: lacks(Lack::Identifiers),
+        };
+        let record = Record::listen(&self.address, config).await?;
+        for patient in &self.patient {
+            let (system, value) = patient.split_once('|').ok_or("--patient is SYSTEM|VALUE")?;
+            record.put(json!({ "resourceType": "Patient", "identifier": [{ "system": system, "value": value }] }));
+        }
+        eprintln!("listening on {}", record.url());
+        until_over(self.seconds).await;
+        let counts = record.counts();
+        match json {
+            true => println!("{:#}", json!(counts)),
+            false => counts.iter().for_each(|(kind, count)| println!("{count:>8} {kind}")),
+        }
+        Ok(true)
     }
 }
 

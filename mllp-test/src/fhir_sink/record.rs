@@ -26,6 +26,10 @@ pub struct RecordConfig {
     pub refuses_post_search: bool,
     /// It does not tell where it put what it took.
     pub hides_locations: bool,
+    /// It does not look at what is searched for: everything of the type is a match.
+    pub ignores_search: bool,
+    /// It keeps no identifiers.
+    pub drops_identifiers: bool,
 }
 
 /// What goes wrong with one write.
@@ -39,6 +43,8 @@ pub enum RecordFault {
     DropAfterCommit,
     /// In a batch: this entry is refused with this status.
     Entry(usize, u16),
+    /// The same, without an OperationOutcome.
+    BareEntry(usize, u16),
 }
 
 /// A running record. It ends when dropped.
@@ -67,7 +73,12 @@ type Written = Result<(u16, String), (u16, &'static str)>;
 impl Record {
     /// Listens on loopback.
     pub async fn start(config: RecordConfig) -> std::io::Result<Record> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Record::listen("127.0.0.1:0", config).await
+    }
+
+    /// Listens on `address`.
+    pub async fn listen(address: &str, config: RecordConfig) -> std::io::Result<Record> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let kept = Arc::new(Mutex::new(Kept { config, ..Kept::default() }));
         let app = Router::new().fallback(answer).with_state(kept.clone());
@@ -98,6 +109,15 @@ impl Record {
     /// Everything of one type.
     pub fn all(&self, kind: &str) -> Vec<Value> {
         crate::lock(&self.kept).of(kind).map(|(_, resource)| resource.clone()).collect()
+    }
+
+    /// How many there are of each type.
+    pub fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for reference in crate::lock(&self.kept).resources.keys() {
+            *counts.entry(reference.split('/').next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        counts
     }
 
     /// Requests so far: method and path, with the query.
@@ -179,6 +199,9 @@ impl Kept {
         self.last_id += 1;
         let id = format!("{}", 1000 + self.last_id);
         resource["id"] = json!(id);
+        if self.config.drops_identifiers && kind != "Patient" {
+            resource.as_object_mut().map(|members| members.remove("identifier"));
+        }
         let reference = format!("{kind}/{id}");
         self.resources.insert(reference.clone(), resource);
         reference
@@ -196,7 +219,11 @@ impl Kept {
     }
 
     fn search(&self, kind: &str, query: &str) -> Value {
-        let found = self.find(kind, query).into_iter();
+        let found = match self.config.ignores_search {
+            true => self.of(kind).map(|(reference, _)| reference.clone()).collect(),
+            false => self.find(kind, query),
+        };
+        let found = found.into_iter();
         let entries: Vec<Value> =
             found.map(|it| json!({ "resource": self.resources[&it], "search": { "mode": "match" } })).collect();
         json!({ "resourceType": "Bundle", "type": "searchset", "total": entries.len(), "entry": entries })
@@ -280,6 +307,7 @@ impl Kept {
             Ok((status, place)) => {
                 json!({ "status": format!("{status} OK"), "location": format!("{place}/_history/1") })
             }
+            Err((status, "")) => json!({ "status": format!("{status} No") }),
             Err((status, code)) => json!({ "status": format!("{status} No"), "outcome": {
                 "resourceType": "OperationOutcome", "issue": [{ "severity": "error", "code": code }] } }),
         };
@@ -293,6 +321,7 @@ impl Kept {
         for (at, entry) in entries.iter().enumerate() {
             written.push(match fault {
                 Some(RecordFault::Entry(n, status)) if n == at => Err((status, "business-rule")),
+                Some(RecordFault::BareEntry(n, status)) if n == at => Err((status, "")),
                 _ => self.entry(entry, entry["resource"].clone()),
             });
         }

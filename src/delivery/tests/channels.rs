@@ -2,6 +2,7 @@
 
 use mllp_test::{
     FhirSink, FhirSinkConfig, MessageId, Sink, SinkConfig,
+    fhir_sink::{Record, RecordConfig, RecordFault},
     script::{Script, ScriptFault},
 };
 
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 use super::{super::*, bench::BOUND, peers::delivery_of};
 use crate::{
     channel::{self, Conformance, Filter, Listener, OnReject, Order, Repeat, Retransmission},
-    destination::{FhirSettings, MllpSettings},
+    destination::{BundleMode, FhirSettings, Idempotency, MllpSettings, PatientMode, WriteSettings},
     hl7::{Charset, Message},
     mllp::server::Limits,
     pcd::{Nomenclature, conformance::Profile},
@@ -167,6 +168,46 @@ async fn systems_that_misbehave_get_every_message_once_in_order_or_it_is_a_dead_
     }
     assert_eq!(ehr.account().repeats, 1, "what was committed and not answered");
     assert_eq!(legacy.account().repeats, 2, "what was taken and not answered");
+}
+
+#[tokio::test]
+async fn what_a_held_lane_has_delivered_of_a_message_is_not_sent_again_under_other_settings() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // No conditions, and nothing to search by: what the lane knows is all there is.
+    let config = RecordConfig { ignores_conditions: true, drops_identifiers: true, ..RecordConfig::default() };
+    let record = Record::start(config).await.unwrap();
+    record.put(serde_json::json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:oid:2.999.1", "value": "12341" }] }));
+    record.fault(1, RecordFault::Entry(1, 422));
+    let way = |bundle| {
+        let mut to = fhir(record.url());
+        let Settings::Fhir(settings) = &mut to.settings else { unreachable!() };
+        settings.write = Arc::new(WriteSettings {
+            idempotency: Idempotency::None,
+            bundle,
+            patient: PatientMode::Lookup,
+            ..WriteSettings::default()
+        });
+        let Plan::PcdToFhir(plan) = &mut to.plan else { unreachable!() };
+        plan.device_detail = crate::translate::DeviceDetail::IdentifierOnly;
+        channel(vec![channel::Destination { on_reject: OnReject::Hold, ..to }])
+    };
+    let store = MemoryStore::default();
+    let delivery = delivery_of(&store);
+    let first = way(BundleMode::Batch);
+    delivery.set_channels(std::slice::from_ref(&first)).await.unwrap();
+    let second = "OBX|3|NM|157884^MDC_VOL_FLUID_TBI^MDC|1.1.1.2|50|263762^MDC_DIM_MILLI_L^MDC|||||R\r";
+    take(&store, &first, [pump_report(id(1, 1)), second.into()].concat()).await;
+    tokio::time::timeout(BOUND, async {
+        while delivery.status().iter().all(|status| status.state != "held") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(record.all("Observation").len(), 1);
+    delivery.set_channels(&[way(BundleMode::Single)]).await.unwrap();
+    super::peers::until_none_waits(&store, Duration::from_secs(20)).await;
+    assert_eq!(record.all("Observation").len(), 2, "{:#?}", record.requests());
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@
 //! | 408, other 5xx | Ambiguous: the server, or the one behind a gateway, may have stored the message before it failed |
 //! | 409 | Unavailable, the [`CONFLICTS_MAX`]nd time Rejected: it may be a version conflict that passes |
 //! | other 4xx | Rejected |
+//! | of one entry of a batch: 3xx, 404, 405, 406, 410, 415, 421, 431 | Rejected: the server itself answered, so the address is right, and it does not take this resource |
 //!
 //! Reasons are built from status, `issue.code` and `issue.expression` alone: `diagnostics`, `details` and `location`
 //! texts quote the resource.
@@ -28,6 +29,15 @@ use serde_json::Value;
 use super::super::{Refusals, Verdict};
 
 const CONFLICTS_MAX: u32 = 2;
+
+/// Who must act on a refusal, and how.
+const MEND: &str = "ask who runs the server what it objects to; have the sender mend the message, or change [destination.fhir], then send it again";
+const REGISTER: &str =
+    "the server does not have it, or what it refers to: have that registered there, then send it again";
+const SHORTEN: &str = "have who runs the server raise its limit, or set bundle = \"single\", then send it again";
+const MERGE: &str = "several resources match where one may: merge them at the server, then send it again";
+const ANOTHER_WRITER: &str = "find what else writes this resource, then send it again";
+const NOT_TAKEN: &str = "the server does not take this kind of resource in this way: ask who runs it to grant that, or change what is written in [destination.fhir], then send it again";
 /// Issues told in a reason.
 const ISSUES_MAX: usize = 3;
 
@@ -36,6 +46,8 @@ pub(super) struct Answer {
     status: StatusCode,
     retry_after: Option<Duration>,
     typed_json: bool,
+    /// To one entry of a batch.
+    of_entry: bool,
     /// Where the resource is.
     location: Option<String>,
     body: Body,
@@ -103,6 +115,7 @@ impl Answer {
             status,
             retry_after: retry_after(headers),
             typed_json: content_type.contains("json"),
+            of_entry: false,
             location: text(headers, LOCATION).map(str::to_owned),
             body: Body::Empty,
             raw: Vec::new(),
@@ -173,6 +186,10 @@ impl Answer {
     pub(super) fn verdict(&self, id: u64, refusals: &mut Refusals) -> Verdict {
         match self.status() {
             200..=299 => self.success(),
+            404 | 410 if self.of_entry => Verdict::rejected(self.refused(REGISTER)),
+            300..=399 | 405 | 406 | 407 | 415 | 421 | 431 if self.of_entry => {
+                Verdict::rejected(self.refused(NOT_TAKEN))
+            }
             300..=399 => Verdict::unavailable(format!(
                 "{}: a redirect, which is not followed: set url to the server's own address",
                 self.status()
@@ -189,12 +206,19 @@ impl Answer {
             }
             502 | 504 => Verdict::ambiguous(self.reason("a gateway lost the server behind it")),
             408 | 500..=599 => Verdict::ambiguous(self.reason("the server failed on the message, or lost it half-way")),
-            409 => refusals.another(id, CONFLICTS_MAX, self.reason("conflict")),
-            412 => {
-                Verdict::rejected(self.reason("several resources match a conditional create: mend them on the server"))
-            }
-            _ => Verdict::rejected(self.reason("refused")),
+            409 => match refusals.another(id, CONFLICTS_MAX, self.reason("conflict")) {
+                Verdict::Rejected { reason } => Verdict::rejected(format!("{reason}; {ANOTHER_WRITER}")),
+                waits => waits,
+            },
+            404 | 410 => Verdict::rejected(self.refused(REGISTER)),
+            412 => Verdict::rejected(self.refused(MERGE)),
+            413 => Verdict::rejected(self.refused(SHORTEN)),
+            _ => Verdict::rejected(self.refused(MEND)),
         }
+    }
+
+    fn refused(&self, remedy: &str) -> String {
+        format!("{}; {remedy}", self.reason("refused"))
     }
 
     fn success(&self) -> Verdict {
@@ -202,7 +226,7 @@ impl Answer {
         match &self.body {
             Body::Empty => accepted(),
             Body::Response(entries) => entries_verdict(entries).unwrap_or_else(accepted),
-            Body::Outcome(issues) if issues.iter().any(Issue::is_error) => Verdict::rejected(self.reason("refused")),
+            Body::Outcome(issues) if issues.iter().any(Issue::is_error) => Verdict::rejected(self.refused(MEND)),
             Body::Outcome(_) => accepted(),
             Body::TooLong if self.typed_json => {
                 Verdict::Accepted { answer: format!("{}, its body over the limit and unread", self.status()) }
@@ -248,7 +272,7 @@ fn entries_verdict(entries: &[Entry]) -> Option<Verdict> {
         None => format!("entry[{n}] has no status"),
     };
     if let Some(refused) = statuses().find(|(_, s)| s.is_some_and(|s| (400..500).contains(&s) && !may_pass(s))) {
-        return Some(Verdict::rejected(told(refused)));
+        return Some(Verdict::rejected(format!("{}; {MEND}", told(refused))));
     }
     let unclear = statuses().find(|(_, s)| !s.is_some_and(|s| (200..300).contains(&s)))?;
     Some(Verdict::ambiguous(told(unclear)))
@@ -268,6 +292,7 @@ impl Entry {
             status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             retry_after: None,
             typed_json: true,
+            of_entry: true,
             location: response.and_then(|response| response.location),
             body: if issues.is_empty() { Body::Empty } else { Body::Outcome(issues) },
             raw: Vec::new(),
@@ -429,7 +454,7 @@ mod tests {
         };
         assert_eq!(name(&verdict(200, &bundle(&["201 Created", "200", "200 OK"]))), "accepted");
         let refused = verdict(200, &bundle(&["201 Created", "422 Unprocessable"]));
-        assert_eq!(refused, Verdict::rejected("entry[1] answered 422"));
+        assert_eq!(refused, Verdict::rejected(format!("entry[1] answered 422; {MEND}")));
         assert_eq!(name(&verdict(200, &bundle(&["201", "503"]))), "ambiguous");
         assert_eq!(name(&verdict(200, &bundle(&["201", "429"]))), "ambiguous");
         let bare = r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{}]}"#;
@@ -437,6 +462,33 @@ mod tests {
         assert_eq!(name(&verdict(200, OUTCOME)), "rejected");
         assert_eq!(name(&verdict(200, r#"{"resourceType":"Patient"}"#)), "ambiguous");
         assert_eq!(name(&verdict(200, "<html>Please log in</html>")), "ambiguous");
+    }
+
+    #[test]
+    fn an_entry_that_is_refused_never_holds_up_its_lane_and_says_who_must_act() {
+        let batch = |status: &str| {
+            let entry = format!(r#"{{"response":{{"status":"{status}"}}}}"#);
+            let body = format!(r#"{{"resourceType":"Bundle","type":"batch-response","entry":[{entry}]}}"#);
+            let mut refusals = Refusals::default();
+            answer(200, &[], &body).entries(1, 7, &mut refusals).unwrap()[0].verdict_of_one(7, &mut refusals)
+        };
+        for status in ["307", "404 Not Found", "405", "406", "410", "412", "413", "415", "422"] {
+            let Verdict::Rejected { reason } = batch(status) else { panic!("{status}: {:?}", batch(status)) };
+            assert!(reason.starts_with(&status[..3]) && reason.contains("send it again"), "{reason}");
+        }
+        for (status, expected) in
+            [("401", "unavailable"), ("429", "unavailable"), ("503", "unavailable"), ("500", "ambiguous")]
+        {
+            assert_eq!(name(&batch(status)), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn every_refusal_of_a_message_says_who_must_act() {
+        for status in [400, 402, 404, 412, 413, 422] {
+            let Verdict::Rejected { reason } = verdict(status, OUTCOME) else { panic!("{status}") };
+            assert!(reason.contains("; ") && reason.contains("send it again"), "{reason}");
+        }
     }
 
     #[test]
@@ -451,10 +503,11 @@ mod tests {
 
     #[test]
     fn reasons_name_code_and_element_but_never_quote_the_resource() {
-        assert_eq!(verdict(422, OUTCOME), Verdict::rejected("422: refused (invalid at Bundle.entry[2].resource)"));
+        let told = format!("422: refused (invalid at Bundle.entry[2].resource); {MEND}");
+        assert_eq!(verdict(422, OUTCOME), Verdict::rejected(told));
         let quoting = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"fatal","code":"ROSEMARY",
             "expression":["Patient.name.where(family='ROSE')"]}]}"#;
-        assert_eq!(verdict(400, quoting), Verdict::rejected("400: refused (unknown)"));
+        assert_eq!(verdict(400, quoting), Verdict::rejected(format!("400: refused (unknown); {MEND}")));
     }
 
     #[test]

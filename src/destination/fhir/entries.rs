@@ -26,6 +26,8 @@ pub(super) struct Item {
     pub(super) kind: String,
     pub(super) resource: Value,
     pub(super) write: Write,
+    /// The search that finds it, however it is written.
+    search: Option<String>,
 }
 
 /// What the server shall do.
@@ -104,9 +106,9 @@ impl Entries {
             let full_url = crate::fhir::urn_uuid(["Patient", &query]);
             self.refer(&reference, &full_url);
             let resource = json!({ "resourceType": "Patient", "identifier": [identifier] });
-            let (kind, write) = ("Patient".to_owned(), Write::Create(Some(query)));
+            let (kind, write, search) = ("Patient".to_owned(), Write::Create(Some(query.clone())), Some(query));
             // Behind all places there are, so that those keep their numbers.
-            self.items.push(Item { place: usize::MAX - n, full_url, kind, resource, write });
+            self.items.push(Item { place: usize::MAX - n, full_url, kind, resource, write, search });
         }
     }
 }
@@ -124,7 +126,12 @@ impl Item {
             ("PUT", None) => Write::Put(url.split_once('/')?.1.to_owned()),
             _ => return None,
         };
-        Some(Item { place, full_url, kind, resource, write })
+        let search = match &write {
+            Write::Create(query) => query.clone(),
+            Write::Replace(query) => Some(query.clone()),
+            Write::Put(_) => None,
+        };
+        Some(Item { place, full_url, kind, resource, write, search })
     }
 
     fn entry(&self) -> Value {
@@ -162,11 +169,7 @@ impl Item {
 
     /// The search that finds it.
     pub(super) fn query(&self) -> Option<&str> {
-        match &self.write {
-            Write::Create(query) => query.as_deref(),
-            Write::Replace(query) => Some(query),
-            Write::Put(_) => None,
-        }
+        self.search.as_deref()
     }
 
     pub(super) fn refers_to(&self, full_url: &str) -> bool {
@@ -186,9 +189,14 @@ impl Item {
 
 /// `identifier=SYSTEM%7CVALUE` as an Identifier.
 fn identifier(query: &str) -> Option<Value> {
-    let token = query.strip_prefix("identifier=")?;
-    let (system, value) = token.split_once("%7C")?;
-    Some(json!({ "system": decoded(system)?, "value": decoded(value)? }))
+    let (system, value) = token(query.strip_prefix("identifier=")?)?;
+    Some(json!({ "system": system, "value": value }))
+}
+
+/// System and value of a token in a query.
+pub(super) fn token(text: &str) -> Option<(String, String)> {
+    let (system, value) = text.split_once("%7C")?;
+    Some((decoded(system)?, decoded(value)?))
 }
 
 /// Percent-decoded, FHIR's own escapes undone.

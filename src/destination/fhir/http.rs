@@ -50,17 +50,18 @@ impl Http {
     /// Nothing is connected yet; the error names what in the settings cannot work.
     pub(super) fn open(settings: &FhirSettings, meter: &Meter) -> Result<Http, String> {
         let base = base_url(&settings.url)?;
-        let built = |builder: ClientBuilder| {
-            builder
-                .build()
-                .map_err(|error| format!("HTTPS cannot be set up: {}: install ca-certificates", cause(&error)))
-        };
+        let built = |builder: ClientBuilder| builder.build().map_err(|error| unusable(&error, &settings.tls));
         let client = built(builder(settings, &base)?.default_headers(headers(settings)?))?;
         // What the server alone shall get does not go to whoever gives tokens.
         let for_tokens = built(builder(settings, &base)?)?;
         let authority = Authority::new(&settings.auth, for_tokens, &base, meter)?;
         let turns = Turns::new(settings.rate, meter.clone());
         Ok(Http { client, base, response_bytes_max: settings.response_bytes_max, authority, turns })
+    }
+
+    /// Whose it is.
+    pub(super) fn base(&self) -> &str {
+        self.base.as_str()
     }
 
     /// The answer, or what its absence means. A token that the server refuses is renewed and the request sent once more:
@@ -107,6 +108,25 @@ impl Http {
         }
         let text = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));
         Url::parse(&text).map_err(|error| Verdict::unavailable(format!("url cannot be extended: {error}")))
+    }
+}
+
+/// What is to be done where TLS cannot be set up: what the site gave comes before the machine's authorities.
+fn unusable(error: &reqwest::Error, tls: &ClientTls) -> String {
+    let cause = cause(error);
+    match rustls_error(error) {
+        Some(rustls::Error::InconsistentKeys(_)) => {
+            "tls.key is not the private key of tls.cert: give a certificate and the key it was made for".to_owned()
+        }
+        Some(rustls::Error::InvalidCertificate(_)) if tls.ca.is_some() => {
+            format!(
+                "tls.ca cannot be used ({cause}): give the authority's certificates as it published them, in PEM form"
+            )
+        }
+        Some(_) if tls.identity.is_some() => {
+            format!("tls.cert and tls.key cannot be used ({cause}): have them issued again, the key unencrypted")
+        }
+        _ => format!("HTTPS cannot be set up ({cause}): install ca-certificates, or set tls.ca"),
     }
 }
 
@@ -206,15 +226,21 @@ fn unanswered(error: &reqwest::Error) -> Verdict {
 }
 
 fn is_tls_alert(error: &reqwest::Error) -> bool {
+    matches!(rustls_error(error), Some(rustls::Error::AlertReceived(_)))
+}
+
+/// What TLS says, however it is wrapped.
+fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| matches!(inner.downcast_ref(), Some(rustls::Error::AlertReceived(_)))) {
-            return true;
+        let inner = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        if inner.is_some() {
+            return inner;
         }
         next = error.source();
     }
-    false
+    None
 }
 
 /// The innermost cause: `Connection refused (os error 111)` says more than the layers around it.

@@ -10,6 +10,7 @@ mod capability;
 mod egress;
 mod entries;
 mod http;
+mod matching;
 mod rate;
 mod search;
 mod settings;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{Destination, Meter, Outgoing, Sender, Verdict};
+use super::{Destination, Meter, Outgoing, Sender, Taken, Verdict};
 use crate::translate::Format;
 pub use auth::SigningKey;
 use http::Http;
@@ -74,6 +75,14 @@ impl Sender for Lane {
             }
             self.0.write(outgoing).await
         })
+    }
+
+    fn taken(&self) -> Option<Taken> {
+        self.0.taken()
+    }
+
+    fn go_on(&mut self, taken: Taken) {
+        self.0.go_on(taken);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Searches at the server, and what they found, remembered for a while.
 //!
-//! What must never happen: an identifier in a URL where the server takes it elsewhere; one in a reason. A search changes
-//! nothing, so whatever goes wrong with it leaves the message waiting.
+//! What must never happen: an identifier in a URL where the server takes it elsewhere; one in a reason; a resource taken for
+//! what was searched for that does not have it. A search changes nothing, so whatever goes wrong with it leaves the message
+//! waiting.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,8 +21,17 @@ use tokio::time::Instant;
 use super::{
     super::Verdict,
     http::{Call, FORM, Http},
+    matching::{Fit, fit},
     settings::SearchMethod,
 };
+
+/// What a search found.
+pub(super) struct Matches {
+    /// They have what was searched for.
+    pub(super) resources: Vec<Value>,
+    /// The server answers with resources that have nothing of it.
+    strays: bool,
+}
 
 /// References remembered; the oldest is forgotten.
 const REMEMBERED_MAX: usize = 10_000;
@@ -44,8 +54,21 @@ impl Searches {
         Searches { method, ttl, found: Mutex::default() }
     }
 
-    /// Resources of `kind` that match `query`, percent-encoded as in a URL.
+    /// Resources of `kind` that have what `query` asks for, percent-encoded as in a URL. A server that has none and answers with
+    /// others did not search: what it has cannot be told.
     pub(super) async fn matches(&self, http: &Http, kind: &str, query: &str) -> Result<Vec<Value>, Verdict> {
+        let Matches { resources, strays } = self.answered(http, kind, query).await?;
+        if resources.is_empty() && strays {
+            return Err(Verdict::unavailable(format!(
+                "searching {kind}: the server answers with others than were searched for, which are not believed: ask who runs it to have {} searched",
+                names(query)
+            )));
+        }
+        Ok(resources)
+    }
+
+    /// The same, where others may be passed over.
+    pub(super) async fn answered(&self, http: &Http, kind: &str, query: &str) -> Result<Matches, Verdict> {
         let call = match self.method {
             SearchMethod::Post => Call {
                 method: Method::POST,
@@ -75,8 +98,20 @@ impl Searches {
             ))
         })?;
         let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
-        let resources = entries.into_iter().map(|mut entry| entry["resource"].take());
-        Ok(resources.filter(|resource| resource["resourceType"] == kind && resource["id"].is_string()).collect())
+        let found = entries
+            .into_iter()
+            .filter(|entry| !matches!(entry["search"]["mode"].as_str(), Some("include" | "outcome")));
+        let found = found.map(|mut entry| entry["resource"].take());
+        let found = found.filter(|resource| resource["resourceType"] == kind && resource["id"].is_string());
+        let mut matches = Matches { resources: Vec::new(), strays: false };
+        for resource in found {
+            match fit(&resource, query) {
+                Fit::Match => matches.resources.push(resource),
+                Fit::Near => {}
+                Fit::Stray => matches.strays = true,
+            }
+        }
+        Ok(matches)
     }
 
     /// What was found for this reference not long ago.
@@ -112,6 +147,23 @@ impl Searches {
     fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The parameters of a query, without what they ask for.
+fn names(query: &str) -> String {
+    query.split('&').filter_map(|pair| pair.split('=').next()).collect::<Vec<_>>().join(", ")
+}
+
+/// The literal reference of a patient, or of the one into whom they were merged.
+pub(super) fn survivor(patient: &Value) -> String {
+    let links = patient["link"].as_array().into_iter().flatten();
+    let replaced = links.filter(|link| link["type"] == "replaced-by");
+    let mut target = replaced.filter_map(|link| {
+        let reference = link["other"]["reference"].as_str()?.split("/_history/").next()?;
+        let (before, id) = reference.rsplit_once('/')?;
+        (!id.is_empty() && (before == "Patient" || before.ends_with("/Patient"))).then(|| format!("Patient/{id}"))
+    });
+    target.next().unwrap_or_else(|| literal(patient))
 }
 
 /// `Patient/4711`.

@@ -165,6 +165,7 @@ fn certificates_that_cannot_work_are_refused_and_not_shown() {
     let (certificate, _) = ours.certify("a");
     let (_, key) = ours.certify("b");
     let text = |text: &str| Some(Secret(text.into()));
+    let mut faults = Vec::new();
     for (ca, identity) in [
         (text("hunter2"), None),
         (text("-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----"), None),
@@ -175,6 +176,9 @@ fn certificates_that_cannot_work_are_refused_and_not_shown() {
         let settings =
             FhirSettings { tls: ClientTls { ca, identity }, ..FhirSettings::new("https://ehr.example/fhir", BOUND) };
         let fault = Fhir::new(&settings, &Meter::detached()).err().expect("refused");
+        assert!(fault.starts_with("tls."), "it is the site's own: {fault}");
+        faults.push(fault.clone());
         assert!(!fault.contains("hunter2") && !fault.contains("BEGIN"), "{fault}");
     }
+    assert!(faults.last().unwrap().starts_with("tls.key is not the private key of tls.cert: "), "{faults:?}");
 }

@@ -4,21 +4,24 @@
 //! was not found; a message reported as not taken of which a part was. What a lane remembers of the message outstanding
 //! ends with the engine, and then idempotency, or a search before the repeat, takes its place.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use reqwest::{
     Method,
     header::{HeaderName, HeaderValue},
 };
-use serde_json::Value;
 
 use super::{
-    super::{Outgoing, Refusals, Verdict},
+    super::{Outgoing, Refusals, Taken, Verdict},
     answer::Answer,
     entries::{Entries, Item, Write},
     http::{Call, Http},
-    search::{Searches, literal},
+    matching::{content_query, is_another, says_the_same},
+    search::{Searches, literal, survivor},
     settings::{BundleMode, Idempotency, PatientMode, RepeatSearch, WriteSettings},
 };
 use crate::destination::Meter;
@@ -29,6 +32,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IF_NONE_EXIST: HeaderName = HeaderName::from_static("if-none-exist");
 /// Refused entries told in a reason.
 const TOLD_MAX: usize = 3;
+/// Times a resource that was taken is looked for: an index may be late.
+const UNPLACED_MAX: u32 = 5;
 
 /// A server and how it is written to; lanes share it.
 pub(super) struct Server {
@@ -42,38 +47,50 @@ pub(super) struct Server {
 pub(super) struct Writer {
     server: Arc<Server>,
     refusals: Refusals,
-    progress: Progress,
-}
-
-/// What became of the entries of the message outstanding.
-#[derive(Default)]
-struct Progress {
-    id: u64,
-    /// By fullUrl, or by place where there is none: the literal reference, as far as it is known.
-    taken: BTreeMap<String, Option<String>>,
+    /// Times a place of it was not found.
+    unplaced: u32,
+    /// Of the message outstanding, by fullUrl, or by place where there is none: the literal references.
+    taken: Taken,
     refused: Vec<String>,
 }
 
 /// A correction, a withdrawal or a later phase of something whose first form is not found.
 const UNFOUND: &str = "the observation that this replaces is not found at the server, which keeps no identifiers: mend it in the record by hand";
 
+/// Of what the server took without a word of where.
+const UNPLACED: &str = "the server neither says where, by a Location, nor finds it by its identifier, so that what refers to it \
+                        cannot be written: ask who runs it for one of the two, or set bundle = \"transaction\" or \
+                        device_detail = \"identifier-only\"";
+
 impl Writer {
     pub(super) fn new(server: Arc<Server>) -> Writer {
-        Writer { server, refusals: Refusals::default(), progress: Progress::default() }
+        let taken = Taken { receiver: server.http.base().to_owned(), id: 0, parts: BTreeMap::new() };
+        Writer { server, refusals: Refusals::default(), unplaced: 0, taken, refused: Vec::new() }
+    }
+
+    /// What another sender to the same server is to go on from.
+    pub(super) fn taken(&self) -> Option<Taken> {
+        Some(&self.taken).filter(|taken| !taken.parts.is_empty()).cloned()
+    }
+
+    pub(super) fn go_on(&mut self, taken: Taken) {
+        if taken.receiver == self.taken.receiver {
+            self.taken = taken;
+        }
     }
 
     pub(super) async fn write(&mut self, outgoing: &Outgoing) -> Verdict {
+        if self.taken.id != outgoing.id {
+            (self.taken.id, self.taken.parts, self.unplaced) = (outgoing.id, BTreeMap::new(), 0);
+        }
         if self.server.settings.takes_it_as_it_is() {
             return self.transaction(outgoing, outgoing.body.clone()).await;
         }
         let Some(entries) = Entries::read(&outgoing.body) else {
             return Verdict::rejected("the Bundle cannot be taken apart: report this as a fault of the engine");
         };
-        if self.progress.id != outgoing.id {
-            self.progress = Progress { id: outgoing.id, ..Progress::default() };
-        }
         // Each attempt asks anew for all that was not taken.
-        self.progress.refused.clear();
+        self.refused.clear();
         let mut believed = Vec::new();
         let verdict = self.attempt(outgoing, entries.clone(), &mut believed).await;
         if believed.is_empty() || !matches!(verdict, Verdict::Rejected { .. }) {
@@ -81,7 +98,7 @@ impl Writer {
         }
         // What was remembered may be merged or gone: once more with what the server says now.
         believed.iter().for_each(|reference| self.server.searches.forget(reference));
-        self.progress.refused.clear();
+        self.refused.clear();
         self.attempt(outgoing, entries, &mut Vec::new()).await
     }
 
@@ -96,8 +113,8 @@ impl Writer {
             (Ok(()), BundleMode::Batch | BundleMode::Single) => self.each(outgoing, entries).await,
         };
         match verdict {
-            Verdict::Unavailable { reason, .. } if !self.progress.taken.is_empty() => {
-                Verdict::ambiguous(format!("{reason}; {} of its resources were taken", self.progress.taken.len()))
+            Verdict::Unavailable { reason, .. } if !self.taken.parts.is_empty() => {
+                Verdict::ambiguous(format!("{reason}; {} of its resources were taken", self.taken.parts.len()))
             }
             verdict => verdict,
         }
@@ -123,20 +140,28 @@ impl Writer {
         if settings.patient == PatientMode::ConditionalCreate {
             entries.create_patients();
         }
-        self.leave_out_taken(entries);
-        if settings.idempotency == Idempotency::None {
-            self.search_first(outgoing, entries, believed).await?;
+        let searches_first = settings.idempotency == Idempotency::None;
+        let taken = self.leave_out_taken(entries).await?;
+        if searches_first {
+            self.search_first(outgoing, entries, taken, believed).await?;
         }
         Ok(())
     }
 
-    fn leave_out_taken(&self, entries: &mut Entries) {
-        for (name, literal) in &self.progress.taken {
-            entries.items.retain(|item| name_of(item) != *name);
-            if let Some(literal) = literal {
-                entries.refer(name, literal);
+    /// Leaves out what was taken, and refers to it by its place, which is looked for where it was not told.
+    async fn leave_out_taken(&mut self, entries: &mut Entries) -> Result<Vec<Item>, Verdict> {
+        let (taken, rest) = std::mem::take(&mut entries.items)
+            .into_iter()
+            .partition::<Vec<_>, _>(|item| self.taken.parts.contains_key(&name_of(item)));
+        entries.items = rest;
+        for item in &taken {
+            if entries.is_referred_to(&item.full_url) {
+                let known = self.taken.parts[&name_of(item)].clone();
+                let literal = self.placed(item, known).await?;
+                entries.refer(&item.full_url, &literal);
             }
         }
+        Ok(taken)
     }
 
     /// The one patient a conditional reference means.
@@ -149,11 +174,13 @@ impl Writer {
         }
         let query = reference.trim_start_matches("Patient?");
         let found = searches.matches(http, "Patient", query).await.inspect_err(|_| meter.looked_up("failed"))?;
-        match found.as_slice() {
+        // One who was merged into another may still be there beside them.
+        let found: BTreeSet<String> = found.iter().map(survivor).collect();
+        match found.iter().collect::<Vec<_>>().as_slice() {
             [patient] => {
                 meter.looked_up("found");
-                searches.remember(reference, &literal(patient));
-                Ok(literal(patient))
+                searches.remember(reference, patient);
+                Ok((*patient).clone())
             }
             [] => {
                 meter.looked_up("none");
@@ -172,13 +199,21 @@ impl Writer {
     }
 
     /// For a server that has no conditional requests: what it has already is left out or replaced by id. Observations are
-    /// searched for only where they may have been sent; what many messages share, such as a device, each time.
+    /// searched for only where they may have been sent; what many messages share, such as a device, each time. What was found
+    /// is there for one entry: two may say the same.
     async fn search_first(
         &self,
         outgoing: &Outgoing,
         entries: &mut Entries,
+        taken: Vec<Item>,
         believed: &mut Vec<String>,
     ) -> Result<(), Verdict> {
+        let mut claimed: Vec<String> = self.taken.parts.values().flatten().cloned().collect();
+        for item in taken.iter().filter(|item| self.is_known_by_content(item)) {
+            if self.taken.parts[&name_of(item)].is_none() {
+                claimed.extend(self.find(item, &claimed, believed).await?);
+            }
+        }
         for at in (0..entries.items.len()).rev() {
             let item = &entries.items[at];
             let is_replaced = matches!(item.write, Write::Replace(_));
@@ -187,7 +222,8 @@ impl Writer {
                 entries.items[at].write = Write::Create(None);
                 continue;
             }
-            let found = self.find(item, believed).await?;
+            let found = self.find(item, &claimed, believed).await?;
+            claimed.extend(found.iter().filter(|_| is_own).cloned());
             match found {
                 Some(literal) if is_replaced => {
                     let id = literal.split('/').next_back().unwrap_or_default().to_owned();
@@ -209,8 +245,13 @@ impl Writer {
         self.server.settings.repeat_search == RepeatSearch::Content && item.kind == "Observation"
     }
 
-    /// Where the server has this already.
-    async fn find(&self, item: &Item, believed: &mut Vec<String>) -> Result<Option<String>, Verdict> {
+    /// Where the server has this already, other than what is claimed.
+    async fn find(
+        &self,
+        item: &Item,
+        claimed: &[String],
+        believed: &mut Vec<String>,
+    ) -> Result<Option<String>, Verdict> {
         let Server { http, searches, .. } = &*self.server;
         let content = self.is_known_by_content(item).then(|| content_query(&item.resource)).flatten();
         let Some(query) = content.as_deref().or(item.query()) else { return Ok(None) };
@@ -221,16 +262,20 @@ impl Writer {
             believed.push(reference);
             return Ok(Some(known));
         }
-        let mut found = searches.matches(http, &item.kind, query).await?;
+        let mut found = match item.kind.as_str() {
+            // One too many does no harm; a server that does not search by tags would hold its lane for ever.
+            "Provenance" => searches.answered(http, &item.kind, query).await?.resources,
+            kind => searches.matches(http, kind, query).await?,
+        };
         if content.is_some() {
-            found.retain(|other| says_the_same(other, &item.resource));
+            found.retain(|other| says_the_same(other, &item.resource) && !is_another(&item.resource, other));
         }
         if found.len() > 1 && item.kind != "Observation" {
             let reason =
                 format!("several resources match {}: merge them at the server, then send this again", item.named());
             return Err(Verdict::rejected(reason));
         }
-        let found = found.first().map(literal);
+        let found = found.iter().map(literal).find(|literal| !claimed.contains(literal));
         if let (Some(literal), "Device") = (&found, item.kind.as_str()) {
             searches.remember(&reference, literal);
         }
@@ -247,7 +292,7 @@ impl Writer {
 
     /// Step by step: first what refers to nothing else of the message, then what refers to that, and so on.
     async fn each(&mut self, outgoing: &Outgoing, mut entries: Entries) -> Verdict {
-        let total = entries.items.len() + self.progress.taken.len();
+        let total = entries.items.len() + self.taken.parts.len();
         while !entries.items.is_empty() {
             let waits_for = |item: &Item| {
                 entries.items.iter().any(|other| !other.full_url.is_empty() && item.refers_to(&other.full_url))
@@ -263,11 +308,11 @@ impl Writer {
                 return later;
             }
         }
-        if self.progress.refused.is_empty() {
+        if self.refused.is_empty() {
             return Verdict::Accepted { answer: format!("{total} resources") };
         }
-        let told = self.progress.refused.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("; ");
-        let refused = self.progress.refused.len();
+        let told = self.refused.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join("; ");
+        let refused = self.refused.len();
         Verdict::rejected(format!("{told} ({refused} of {total} resources refused, the others taken)"))
     }
 
@@ -307,14 +352,14 @@ impl Writer {
     ) -> Result<(), Verdict> {
         match answer.verdict_of_one(outgoing.id, &mut self.refusals) {
             Verdict::Accepted { .. } => {
-                let mut place = None;
-                if entries.is_referred_to(&item.full_url) {
-                    let literal = self.placed(item, answer).await?;
-                    entries.refer(&item.full_url, &literal);
-                    place = Some(literal);
-                }
-                self.progress.taken.insert(name_of(item), place);
+                let told = item.literal().or_else(|| answer.placed(&item.kind));
+                // First of all: whatever becomes of the others, it is not sent again.
+                self.taken.parts.insert(name_of(item), told.clone());
                 entries.items.retain(|other| other.place != item.place);
+                if entries.is_referred_to(&item.full_url) {
+                    let literal = self.placed(item, told).await?;
+                    entries.refer(&item.full_url, &literal);
+                }
                 Ok(())
             }
             Verdict::Rejected { reason } => {
@@ -328,22 +373,31 @@ impl Writer {
         }
     }
 
-    /// Its literal reference, which others need.
-    async fn placed(&self, item: &Item, answer: &Answer) -> Result<String, Verdict> {
-        if let Some(literal) = item.literal().or_else(|| answer.placed(&item.kind)) {
+    /// The literal reference of what was taken, which others need.
+    async fn placed(&mut self, item: &Item, told: Option<String>) -> Result<String, Verdict> {
+        if let Some(literal) = told {
             return Ok(literal);
         }
         let found = match item.query() {
             Some(query) => self.server.searches.matches(&self.server.http, &item.kind, query).await.unwrap_or_default(),
             None => Vec::new(),
         };
-        let unknown = || format!("{} was taken, and the server does not say where: it needs a Location", item.named());
-        found.first().map(literal).ok_or_else(|| Verdict::ambiguous(unknown()))
+        match found.first().map(literal) {
+            Some(literal) => {
+                self.taken.parts.insert(name_of(item), Some(literal.clone()));
+                Ok(literal)
+            }
+            None => {
+                let reason = format!("{} was taken, and {UNPLACED}", item.named());
+                self.unplaced += 1;
+                Err(if self.unplaced < UNPLACED_MAX { Verdict::ambiguous(reason) } else { Verdict::rejected(reason) })
+            }
+        }
     }
 
     /// What refers to it cannot be written either.
     fn refuse(&mut self, item: &Item, reason: String, entries: &mut Entries) {
-        self.progress.refused.push(format!("{}: {reason}", item.named()));
+        self.refused.push(format!("{}: {reason}", item.named()));
         entries.items.retain(|other| other.place != item.place);
         let dependents: Vec<Item> = entries
             .items
@@ -394,38 +448,4 @@ fn single(outgoing: &Outgoing, item: &Item) -> Call {
 
 fn name_of(item: &Item) -> String {
     if item.full_url.is_empty() { item.place.to_string() } else { item.full_url.clone() }
-}
-
-/// Whether two observations have the same value: numbers by their amount, since servers drop zeros at the end, all else by
-/// its JSON. Where neither has a value, by what is there in its place.
-pub(super) fn says_the_same(one: &Value, other: &Value) -> bool {
-    let amount = |observation: &Value| match &observation["valueQuantity"]["value"] {
-        Value::Number(number) => Some(amount(&number.to_string())),
-        _ => None,
-    };
-    let rest = |observation: &Value| {
-        let said = |name: &str| name.starts_with("value") || matches!(name, "component" | "dataAbsentReason");
-        let fields = observation.as_object().into_iter().flatten();
-        let kept = fields.filter(|(name, _)| said(name.as_str()) && *name != "valueQuantity");
-        kept.map(|(name, value)| (name.clone(), value.to_string())).collect::<BTreeMap<_, _>>()
-    };
-    amount(one) == amount(other) && rest(one) == rest(other)
-}
-
-/// A decimal without zeros at its end.
-fn amount(digits: &str) -> String {
-    match digits.contains(['e', 'E']) || !digits.contains('.') {
-        true => digits.to_owned(),
-        false => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
-    }
-}
-
-/// `patient`, `code` and `date` of an observation, where it has all of them and its patient is known by id.
-fn content_query(observation: &Value) -> Option<String> {
-    let patient = observation["subject"]["reference"].as_str().filter(|it| it.starts_with("Patient/"))?;
-    let coding = &observation["code"]["coding"][0];
-    let code = crate::fhir::token_query("code", coding["system"].as_str()?, coding["code"].as_str()?);
-    let date = observation["effectiveDateTime"].as_str().or(observation["effectivePeriod"]["start"].as_str())?;
-    let date = date.replace('+', "%2B");
-    Some(format!("patient={patient}&{code}&date=eq{date}"))
 }

@@ -8,7 +8,7 @@ use mllp_test::fhir_sink::{Record, RecordConfig, RecordFault};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{writing::says_the_same, *};
+use super::*;
 use crate::metrics::Metrics;
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -295,16 +295,6 @@ async fn a_repeat_is_found_by_content_where_the_server_keeps_no_identifiers() {
     assert!(values.iter().all(|it| it["valueQuantity"]["value"] != json!(9)), "{values:?}");
 }
 
-#[test]
-fn two_observations_say_the_same_by_amount_and_by_all_else_that_is_a_value() {
-    let number = |digits: &str| json!({ "valueQuantity": { "value": serde_json::from_str::<Value>(digits).unwrap() } });
-    assert!(says_the_same(&number("5.60"), &number("5.6")) && says_the_same(&number("5.0"), &number("5")));
-    assert!(!says_the_same(&number("50"), &number("5")));
-    let text = |text: &str| json!({ "valueString": text });
-    assert!(says_the_same(&text("on"), &text("on")) && !says_the_same(&text("on"), &text("off")));
-    assert!(!says_the_same(&number("5"), &text("5")));
-}
-
 #[tokio::test]
 async fn a_correction_takes_the_place_of_what_it_corrects_in_every_way() {
     for way in ways() {
@@ -355,4 +345,148 @@ async fn what_a_server_lacks_is_read_from_its_statement() {
     assert!(lacks.len() == 1 && lacks[0].contains("no conditional create"), "{lacks:?}");
     let none = write(Idempotency::None, BundleMode::Transaction, PatientMode::Lookup);
     assert_eq!(timeout(BOUND, fhir(&record, none).lacks()).await.unwrap(), Ok(vec![]));
+}
+
+#[tokio::test]
+async fn what_a_lenient_server_finds_is_nobody_and_the_message_waits() {
+    let record = record(RecordConfig { ignores_search: true, ..RecordConfig::default() }).await;
+    record.remove(&literal(&record.all("Patient")[0]));
+    record.put(json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:mrn", "value": "4712" }] }));
+    let way = write(Idempotency::IfNoneExist, BundleMode::Transaction, PatientMode::Lookup);
+    let waits = send(&mut fhir(&record, way.clone()).sender(0), &bundle(), false).await;
+    assert!(matches!(waits, Verdict::Unavailable { .. }), "{waits:?}");
+    assert!(reason(waits).contains("which are not believed: ask who runs it to have identifier searched"));
+    assert_eq!(record.all("Observation").len(), 0, "an observation of another patient");
+    // The number of another authority is no match, and the server is not to blame.
+    let other = json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:other", "value": "4711" }] });
+    record.remove(&literal(&record.all("Patient")[0]));
+    record.put(other);
+    let none = send(&mut fhir(&record, way.clone()).sender(0), &bundle(), false).await;
+    assert!(matches!(none, Verdict::Rejected { .. }) && reason(none).contains("no patient at the server"));
+    // Among all that it finds there is the right one.
+    let right = record.put(patient());
+    let taken = send(&mut fhir(&record, way).sender(0), &bundle(), false).await;
+    assert!(is_accepted(&taken), "{taken:?}");
+    assert!(record.all("Observation").iter().all(|it| it["subject"]["reference"] == right));
+}
+
+fn literal(resource: &Value) -> String {
+    format!("{}/{}", resource["resourceType"].as_str().unwrap(), resource["id"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_patient_who_was_merged_into_another_is_the_other() {
+    let record = record(RecordConfig::default()).await;
+    let survivor = literal(&record.all("Patient")[0]);
+    let mut merged = patient();
+    merged["active"] = json!(false);
+    merged["link"] =
+        json!([{ "type": "replaced-by", "other": { "reference": format!("http://ehr/fhir/{survivor}") } }]);
+    record.put(merged);
+    let way = write(Idempotency::IfNoneExist, BundleMode::Transaction, PatientMode::Lookup);
+    let verdict = send(&mut fhir(&record, way).sender(0), &bundle(), false).await;
+    assert!(is_accepted(&verdict), "{verdict:?}");
+    assert!(record.all("Observation").iter().all(|it| it["subject"]["reference"] == survivor));
+}
+
+#[tokio::test]
+async fn what_was_taken_without_a_word_of_where_is_never_sent_again() {
+    for bundle_mode in [BundleMode::Single, BundleMode::Batch] {
+        let config = RecordConfig {
+            ignores_conditions: true,
+            hides_locations: true,
+            drops_identifiers: true,
+            ..RecordConfig::default()
+        };
+        let record = record(config).await;
+        let fhir = fhir(&record, write(Idempotency::None, bundle_mode, PatientMode::Lookup));
+        let mut sender = fhir.sender(0);
+        let mut verdict = send(&mut sender, &bundle(), false).await;
+        for _ in 1..5 {
+            assert!(matches!(verdict, Verdict::Ambiguous { .. }), "{bundle_mode:?}: {verdict:?}");
+            assert_eq!(record.all("Device").len(), 1, "{bundle_mode:?}: the device is there twice");
+            verdict = send(&mut sender, &bundle(), true).await;
+        }
+        assert!(matches!(verdict, Verdict::Rejected { .. }), "{bundle_mode:?}: {verdict:?}");
+        let reason = reason(verdict);
+        assert!(reason.contains("by a Location") && reason.contains("device_detail = \"identifier-only\""), "{reason}");
+        assert_eq!((record.all("Device").len(), record.all("Observation").len()), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn two_channels_of_one_code_time_and_value_are_two_when_searched_by_content() {
+    let way = WriteSettings {
+        repeat_search: RepeatSearch::Content,
+        ..write(Idempotency::None, BundleMode::Single, PatientMode::Lookup)
+    };
+    for (fault, is_restarted) in [(RecordFault::DropAfterCommit, true), (RecordFault::Status(503), false)] {
+        let config = RecordConfig { ignores_conditions: true, drops_identifiers: true, ..RecordConfig::default() };
+        let record = record(config).await;
+        let mut two = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [observation(2, "5.60"), observation(3, "5.60")] });
+        for n in [0, 1] {
+            let resource = &mut two["entry"][n]["resource"];
+            resource["code"]["coding"][0]["code"] = json!("flow");
+            resource["device"] = json!({ "display": "pump" });
+        }
+        // The first is taken; of the other nothing is known, or it must wait.
+        record.fault(if is_restarted { 1 } else { 2 }, fault);
+        let fhir = fhir(&record, way.clone());
+        let mut sender = fhir.sender(0);
+        let verdict = send(&mut sender, &two, false).await;
+        assert!(matches!(verdict, Verdict::Ambiguous { .. }), "{fault:?}: {verdict:?}");
+        if is_restarted {
+            sender = fhir.sender(0);
+        }
+        let verdict = send(&mut sender, &two, true).await;
+        assert!(is_accepted(&verdict), "{fault:?}: {verdict:?}");
+        assert_eq!(record.all("Observation").len(), 2, "{fault:?}");
+        assert!(is_accepted(&send(&mut fhir.sender(0), &two, true).await));
+        assert_eq!(record.all("Observation").len(), 2, "{fault:?}: a repeat adds none");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_of_a_batch_that_the_server_has_no_place_for_is_a_dead_letter_and_not_a_lane_that_stands() {
+    let record = record(RecordConfig::default()).await;
+    record.fault(2, RecordFault::BareEntry(1, 404));
+    let way = write(Idempotency::IfNoneExist, BundleMode::Batch, PatientMode::Lookup);
+    let refused =
+        send(&mut fhir(&record, WriteSettings { cache_ttl: Duration::ZERO, ..way }).sender(0), &bundle(), false).await;
+    assert!(matches!(refused, Verdict::Rejected { .. }), "{refused:?}");
+    let reason = reason(refused);
+    assert!(
+        reason.starts_with("entry[2] (Observation): 404: refused; ") && reason.contains("registered there"),
+        "{reason}"
+    );
+    assert_eq!(record.all("Observation").len(), 1);
+}
+
+#[tokio::test]
+async fn a_sender_in_the_place_of_another_goes_on_where_it_ended_at_the_same_server_alone() {
+    let config = || RecordConfig { ignores_conditions: true, ..RecordConfig::default() };
+    let first = record(config()).await;
+    first.fault(2, RecordFault::Entry(1, 422));
+    let way = write(Idempotency::None, BundleMode::Batch, PatientMode::Lookup);
+    let mut before = fhir(&first, way.clone()).sender(0);
+    assert!(before.taken().is_none());
+    assert!(matches!(send(&mut before, &bundle(), false).await, Verdict::Rejected { .. }));
+    let taken = before.taken().expect("a device and an observation");
+    let single = WriteSettings { bundle: BundleMode::Single, ..way };
+    let mut after = fhir(&first, single.clone()).sender(0);
+    after.go_on(taken.clone());
+    assert!(is_accepted(&send(&mut after, &bundle(), false).await));
+    assert_right(&first, "the rest, in another way");
+    // What comes next has nothing to do with it, in whatever way it is written.
+    let transactions = record(RecordConfig::default()).await;
+    let mut whole = fhir(&transactions, WriteSettings::default()).sender(0);
+    whole.go_on(Taken { receiver: transactions.url(), id: 40, ..taken.clone() });
+    assert!(whole.taken().is_some());
+    assert!(is_accepted(&send(&mut whole, &bundle(), false).await));
+    assert!(whole.taken().is_none(), "of the message before");
+    let other = record(config()).await;
+    let mut elsewhere = fhir(&other, single).sender(0);
+    elsewhere.go_on(taken);
+    assert!(is_accepted(&send(&mut elsewhere, &bundle(), false).await));
+    assert_right(&other, "all of it, at another server");
 }

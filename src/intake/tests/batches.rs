@@ -197,6 +197,17 @@ async fn a_batch_with_a_message_for_a_channel_that_takes_none_is_refused_whole()
 }
 
 #[tokio::test]
+async fn an_observation_that_is_withdrawn_as_another_patients_is_told_to_a_person() {
+    let site = Site::new().await;
+    let mut peer = site.connect().await;
+    for (n, status) in ["R", "D", "W", "W"].into_iter().enumerate() {
+        peer.send(message(&format!("W{n}")).replace("|||||R|||", &format!("|||||{status}|||"))).await;
+        assert_eq!(peer.answer().await.unwrap().code, "AA");
+    }
+    assert_eq!(site.metrics.wrong_patient.with_label_values(&["pumps"]).get(), 2);
+}
+
+#[tokio::test]
 async fn a_batch_is_weighed_by_its_messages_and_refused_where_they_take_more_memory_than_there_is() {
     let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
     let channels = vec![Arc::new(taking_batches())];

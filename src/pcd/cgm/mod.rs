@@ -7,5 +7,5 @@
 mod reading;
 mod summary;
 
-pub use reading::{Bound, Glucose, GlucoseUnit, LeftOut, PatientNamed, Reading, read};
+pub use reading::{Bound, Glucose, GlucoseUnit, LeftOut, MG_DL_PER_MMOL_L, PatientNamed, Reading, read};
 pub use summary::{CgmSummary, RangeShares};

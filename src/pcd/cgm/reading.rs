@@ -11,8 +11,8 @@ use crate::hl7::{Message, Time};
 /// MDC_CONC_GLU_ISF; LOINC has a code for each of the two units.
 const GLUCOSE_ISF: u32 = 160_212;
 const LOINC: [&[u8]; 2] = [b"99504-3", b"105272-9"];
-/// 180.156 g/mol (LOINC group LG7967-5): mg/dL for one mmol/L.
-pub(super) const MG_DL_PER_MMOL_L: f64 = 18.0156;
+/// mg/dL of glucose for one mmol/L: 180.156 g/mol (LOINC group LG7967-5).
+pub const MG_DL_PER_MMOL_L: f64 = 18.0156;
 /// The ends of the scale of the sensors in use, for a sensor that says LOW or HIGH without a number.
 const SCALE: (f64, f64) = (40.0, 400.0);
 
@@ -207,13 +207,24 @@ fn told(report: &Report<'_>, row: &Row<'_>) -> Option<(Option<f64>, Option<Bound
             let whole = value.component(3).is_empty();
             Some((Some(number(&text(value.component(2).raw()))?), comparator.or(flagged))).filter(|_| whole)
         }
-        b"NM" => Some((Some(number(&text(value.raw()))?), flagged)),
+        b"NM" => {
+            let (bound, number) = compared(&text(value.raw()))?;
+            Some((Some(number), bound.or(flagged)))
+        }
         _ => match text(value.component(1).raw()).to_ascii_uppercase().as_str() {
             "LOW" | "LO" => Some((None, Some(Bound::Below))),
             "HIGH" | "HI" => Some((None, Some(Bound::Above))),
-            _ => None,
+            // A number in a text stays one, but for the end of the scale.
+            sent => compared(sent).filter(|(bound, _)| bound.is_some()).map(|(bound, number)| (Some(number), bound)),
         },
     }
+}
+
+/// `104`, or `<40` of a value beyond the scale.
+fn compared(text: &str) -> Option<(Option<Bound>, f64)> {
+    let beyond = |sign, bound| text.strip_prefix(sign).map(|rest| (Some(bound), rest.trim_start_matches('=').trim()));
+    let (bound, digits) = beyond('<', Bound::Below).or_else(|| beyond('>', Bound::Above)).unwrap_or((None, text));
+    Some((bound, number(digits)?))
 }
 
 /// A plain decimal above zero: neither an exponent nor an infinity is glucose.
@@ -276,6 +287,9 @@ mod tests {
         assert_eq!(of("NM", "104", "mg/dL^mg/dL^UCUM", ""), glucose(104.0, mg, None));
         assert_eq!(of("NM", "40", MG, "<"), glucose(40.0, mg, Some(Bound::Below)));
         assert_eq!(of("SN", ">^400", MG, ""), glucose(400.0, mg, Some(Bound::Above)));
+        assert_eq!(of("NM", "<40", MG, ""), glucose(40.0, mg, Some(Bound::Below)));
+        assert_eq!(of("NM", ">= 400", MG, ""), glucose(400.0, mg, Some(Bound::Above)));
+        assert_eq!(of("ST", "<2.2", "mmol/L^mmol/L^UCUM", ""), glucose(2.2, mmol, Some(Bound::Below)));
         assert_eq!(of("ST", "Low", "", ""), glucose(40.0, mg, Some(Bound::Below)));
         assert_eq!(of("ST", "HIGH", MG, ""), glucose(400.0, mg, Some(Bound::Above)));
         for (kind, value, unit, flags) in [
@@ -285,6 +299,9 @@ mod tests {
             ("NM", "104", MG, "INV"),
             ("NM", "-5", MG, ""),
             ("NM", "1e2", MG, ""),
+            ("NM", "=100", MG, ""),
+            ("NM", "<", MG, ""),
+            ("ST", "104", MG, ""),
             ("NM", "inf", MG, ""),
             ("SN", "^100^-^120", MG, ""),
             ("ST", "calibrating", MG, ""),

@@ -5,6 +5,8 @@
 //! left out where it is not sure. What must never happen: one source's event written to another's infusion, so a pump that
 //! does not say who it is is refused.
 
+mod origins;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,7 +21,7 @@ use crate::{
         Reference, Text, fingerprint, systems,
     },
     hl7::Time,
-    pcd::{Coded, Containment, Moment, PumpEvent, PumpEventKind, Report, Role, Row},
+    pcd::{Coded, Containment, Moment, Place, PumpEvent, PumpEventKind, Report, Role, Row},
 };
 
 /// The transaction for an event; `None` where it says nothing of an infusion, or nothing any more.
@@ -35,7 +37,7 @@ pub(super) fn apply(
         return Err(refuse("OBX-5", what));
     }
     let pid = report.groups[event.group].patient.ok_or_else(|| refuse("PID", patient::NO_PID))?;
-    let translation = Translation::new(settings, report, patient::identify(settings, report.message, pid)?);
+    let translation = Translation::new(settings, report, patient::identify(settings, report.message, pid)?, recall);
     let mut output = Output::new(context.origins);
     let devices = Devices::of(&translation, &mut output);
     let source = Source::of(&translation, &devices, event)?;
@@ -101,6 +103,8 @@ struct Source<'a> {
     whole: String,
     is_secondary: bool,
     reference: Reference<'a>,
+    /// Where it is named.
+    place: Place,
     /// A row that tells of it.
     row: usize,
 }
@@ -123,6 +127,8 @@ impl<'a> Source<'a> {
         let row = named.or(told).ok_or_else(|| refuse("OBX", UNIDENTIFIED))?;
         let up = |from: usize| std::iter::successors(Some(from), |&at| rows[at].parent).skip(1);
         let above: Vec<String> = up(row).filter_map(|at| Some(devices.at(at)?.0.to_owned())).collect();
+        let place = named.and_then(|at| devices.place_at(at));
+        let place = place.unwrap_or_else(|| devices.place(translation, &rows[row]));
         let (key, reference) = match named.and_then(|at| devices.at(at)) {
             Some((key, reference)) => (key.to_owned(), reference),
             None => {
@@ -141,6 +147,7 @@ impl<'a> Source<'a> {
             whole: above.last().unwrap_or(&key).clone(),
             key: format!("{key}/{label}"),
             reference,
+            place,
             row,
         })
     }
@@ -341,7 +348,9 @@ fn write<'a>(
         ..MedicationAdministration::default()
     };
     let mut trace = output.trace();
-    sources(translation, event, &administration, &mut trace);
+    if trace.is_wanted() {
+        origins::note(translation, source, event, written, &administration, &mut trace);
+    }
     output.administration(administration, trace);
 }
 
@@ -404,51 +413,6 @@ pub(super) fn quantity<'a>(translation: &Translation<'_>, value: &str, unit: &st
     })
 }
 
-/// What of it this message told; the rest is remembered of those before.
-fn sources(
-    translation: &Translation<'_>,
-    event: &PumpEvent,
-    administration: &MedicationAdministration<'_>,
-    trace: &mut super::Trace,
-) {
-    let report = translation.report;
-    let group = &report.groups[event.group];
-    if let Some(pid) = group.patient {
-        trace.note("subject", pid.place(3));
-    }
-    let find = |rows: Codes| {
-        let row = |row: &&Row<'_>| row.group == event.group && rows.iter().any(|(code, refid)| row.is(*code, refid));
-        report.rows.iter().find(row)
-    };
-    if let Some(row) = find(&[(68_487, b"MDC_ATTR_EVT_COND")]) {
-        trace.note("status", row.place_of(5));
-        let own = (!row.obx.raw(14).is_empty()).then(|| row.place_of(14));
-        let at = own.or_else(|| group.request.map(|request| request.place(7)));
-        at.into_iter().for_each(|at| trace.note("effectivePeriod", at));
-    }
-    if let Some(request) = group.request {
-        let names = |n: usize| !request.raw(n).is_empty();
-        [("medicationCodeableConcept", 4), ("request", 2)]
-            .into_iter()
-            .filter(|(_, n)| names(*n))
-            .for_each(|(element, n)| trace.note(element, request.place(n)));
-    }
-    let dosage = administration.dosage.as_ref();
-    let starts = matches!(event.event, PumpEventKind::DeliveryStart | PumpEventKind::PatientParameterChange);
-    let told: [(&str, bool, Codes); 2] = [
-        ("dosage.dose", !starts && dosage.is_some_and(|dosage| dosage.dose.is_some()), VOLUMES),
-        ("dosage.rateQuantity", starts && dosage.is_some_and(|dosage| dosage.rate_quantity.is_some()), RATES),
-    ];
-    for (element, _, rows) in told.into_iter().filter(|(_, written, _)| *written) {
-        find(rows).into_iter().for_each(|row| trace.note(element, row.place_of(5)));
-    }
-}
-
-/// Numbers and identifiers of OBX-3.
-type Codes = &'static [(u32, &'static [u8])];
-
-const VOLUMES: Codes = &[(157_992, b"MDC_VOL_FLUID_DELIV_SEGMENT"), (157_993, b"MDC_VOL_FLUID_DELIV_TOTAL")];
-const RATES: Codes = &[(158_014, b"MDC_FLOW_FLUID_PUMP_CURRENT"), (157_784, b"MDC_FLOW_FLUID_PUMP")];
 /// Bytes of a text that is remembered.
 const TEXT_MAX: usize = 96;
 /// Codes of a drug that are.

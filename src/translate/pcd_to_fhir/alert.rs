@@ -5,6 +5,7 @@
 //! patient. A record is no alarm system: what it shows is for information, never the primary alarm.
 
 mod content;
+mod origins;
 mod standing;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     fhir::{Identifier, Observation, Reference, fingerprint, systems},
-    pcd::{Alert, EntityId, Nth, Phase, Report, Role, is_no_identifier},
+    pcd::{Alert, EntityId, Nth, Phase, Place, Report, Role, is_no_identifier},
 };
 
 use self::{
@@ -39,7 +40,7 @@ pub(super) fn apply(
     let pid = report.groups[first.group].patient.filter(|pid| names_a_patient(report, *pid));
     let known = pid.map(|pid| patient::identify(settings, report.message, pid)).transpose()?;
     let of_patient = known.is_some();
-    let translation = Translation::new(settings, report, known.unwrap_or_else(patient::Patient::nobody));
+    let translation = Translation::new(settings, report, known.unwrap_or_else(patient::Patient::nobody), recall);
     let mut output = Output::new(context.origins);
     let devices = Devices::of(&translation, &mut output);
     let mut changes = Vec::new();
@@ -78,6 +79,8 @@ fn names_a_patient(report: &Report<'_>, pid: Nth<'_>) -> bool {
 struct Source<'a> {
     key: String,
     reference: Option<Reference<'a>>,
+    /// Where it is named.
+    place: Place,
     /// A row of its group.
     row: usize,
 }
@@ -90,8 +93,9 @@ impl<'a> Source<'a> {
         let identified = |at: &usize| devices.reference(translation, &rows[*at]).is_some();
         let row = told.clone().find(identified).or_else(|| told.next()).or_else(|| own().next());
         let row = row.ok_or_else(|| refuse("OBX", NO_ROWS))?;
-        let (key, reference) = (devices.key(translation, &rows[row]), devices.reference(translation, &rows[row]));
-        Ok(Source { key, reference, row })
+        let row_of = &rows[row];
+        let (key, reference) = (devices.key(translation, row_of), devices.reference(translation, row_of));
+        Ok(Source { key, reference, place: devices.place(translation, row_of), row })
     }
 
     /// What it is remembered by. Its sender's number, by its first part: the others are left out as often as not.
@@ -118,7 +122,6 @@ fn write<'a>(
     let identifier = Identifier { kind: None, system: Some(systems::OWN_OBSERVATION.into()), value: name.into() };
     let (effective_date_time, effective_period) = now.effective();
     let is_final = now.over || now.once || translation.settings.alerts == Alerts::Final;
-    let trace = sources(translation, alert, pid, output);
     let observation = Observation {
         resource_type: "Observation",
         meta: translation.meta(),
@@ -136,27 +139,11 @@ fn write<'a>(
         component: components(translation, alert),
         ..Observation::default()
     };
-    output.observation(observation, row.group, Write::Replace, trace);
-}
-
-fn sources(translation: &Translation<'_>, alert: &Alert, pid: Option<Nth<'_>>, output: &Output<'_>) -> super::Trace {
     let mut trace = output.trace();
-    pid.into_iter().for_each(|pid| trace.note("subject", pid.place(3)));
-    let report = translation.report;
-    let find = |code, refid: &[u8]| report.rows.iter().find(|row| row.group == alert.group && row.is(code, refid));
-    let event = find(196_616, b"MDC_EVT_ALARM").or_else(|| report.rows.iter().find(|row| row.group == alert.group));
-    if let Some(event) = event {
-        trace.note("code", event.place_of(if event.is(196_616, b"MDC_EVT_ALARM") { 5 } else { 3 }));
-        let own = (!event.obx.raw(14).is_empty()).then(|| event.place_of(14));
-        let at = own.or_else(|| report.groups[alert.group].request.map(|request| request.place(7)));
-        at.into_iter().for_each(|at| trace.note("effective", at));
+    if trace.is_wanted() {
+        origins::note(translation, source, alert, (now, pid), &observation, &mut trace);
     }
-    let facets: [(&str, u32, &[u8]); 2] =
-        [("status", 68_481, b"MDC_ATTR_EVENT_PHASE"), ("valueCodeableConcept", 68_482, b"MDC_ATTR_ALARM_STATE")];
-    for (element, code, refid) in facets {
-        find(code, refid).into_iter().for_each(|row| trace.note(element, row.place_of(5)));
-    }
-    trace
+    output.observation(observation, row.group, Write::Replace, trace);
 }
 
 /// Whether a phase says that the condition is gone.

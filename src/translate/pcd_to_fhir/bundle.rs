@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{Origin, Trace, TranslateError, Translation, Unmapped, refuse, time};
+use super::{EpisodeChange, Origin, Trace, TranslateError, Translation, Unmapped, refuse, time};
 use crate::fhir::{
     Bundle, Entry, Identifier, MedicationAdministration, Observation, Provenance, Reference, Request, Resource, Text,
     fingerprint, systems, token_query, urn_uuid,
@@ -44,6 +44,8 @@ pub(super) struct Output<'a> {
     traced: bool,
     pub(super) unmapped: Vec<Unmapped>,
     pub(super) origins: Vec<(String, String)>,
+    /// To be remembered beside what a caller of `finish` has.
+    pub(super) episodes: Vec<EpisodeChange>,
 }
 
 impl<'a> Output<'a> {
@@ -58,6 +60,7 @@ impl<'a> Output<'a> {
             traced,
             unmapped: Vec::new(),
             origins: Vec::new(),
+            episodes: Vec::new(),
         }
     }
 

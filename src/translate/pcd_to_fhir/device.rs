@@ -12,6 +12,7 @@ use super::{
     concept, describe,
     identity::code_of,
     measured::{Method, method_of},
+    memory,
 };
 use crate::{
     fhir::{self, CodeableConcept, Device, DeviceMetric, DeviceName, Identifier, Reference, Resource, Text, systems},
@@ -160,6 +161,11 @@ impl<'a> Devices<'a> {
         self.known.get(&row).map(|known| (known.key.as_str(), known.reference.clone()))
     }
 
+    /// Where that device is named.
+    pub(super) fn place_at(&self, row: usize) -> Option<Place> {
+        self.known.get(&row).map(|known| known.place)
+    }
+
     fn nearest(&self, translation: &Translation<'a>, row: &Row<'a>) -> Option<&Known<'a>> {
         std::iter::successors(row.parent, |&up| translation.report.rows[up].parent).find_map(|up| self.known.get(&up))
     }
@@ -258,6 +264,27 @@ fn write<'a>(
         trace.note("deviceName[0]", row.place_of(18));
     }
     describe::device(translation, row, &mut device, &mut trace);
-    let write = if translation.settings.device_updates { Write::Replace } else { Write::Create };
+    let write = match translation.settings.device_updates {
+        true => written_as(translation, &identifier, &device, output),
+        false => Write::Create,
+    };
     output.resource("Device", &identifier, write, Resource::Device(Box::new(device)), trace)
+}
+
+/// Replaced where this message says something else of it than the last one that was taken; what stays as it is makes no version.
+fn written_as(
+    translation: &Translation<'_>,
+    identifier: &Identifier<'_>,
+    device: &Device<'_>,
+    output: &mut Output<'_>,
+) -> Write {
+    // The message it is of is no part of what it says.
+    let said = serde_json::to_string(&Device { meta: fhir::Meta::default(), ..device.clone() }).unwrap_or_default();
+    let said = fhir::fingerprint([said.as_str()]);
+    let name = memory::name("device", &[identifier.system.as_deref().unwrap_or_default(), &identifier.value]);
+    if memory::read::<String>(translation.recall, &name).is_some_and(|before| before == said) {
+        return Write::Create;
+    }
+    output.episodes.push(memory::write(&name, &said, false));
+    Write::Replace
 }

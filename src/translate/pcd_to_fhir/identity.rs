@@ -1,7 +1,8 @@
 //! What names an observation and no other, however often it is sent: patient, device, place, code and time.
 //!
 //! Neither the message's control id nor its time is part of it, since a gateway that sends again makes new ones; nor, unless
-//! configured, is the value, so that a correction finds what it corrects. A result without a device is named by its order's
+//! configured, is the value, so that a correction finds what it corrects. What a pump shows at an event is told apart by the
+//! event too: a stop and the start after it may be of one second. A result without a device is named by its order's
 //! filler number in the device's stead, which also tells two orders of one time apart.
 
 use super::{Devices, Origin, Semantics, Translation, patient, time::Effective, written};
@@ -38,6 +39,8 @@ pub(super) fn of<'a>(
     if settings.value_in_identity {
         parts.extend([&*sent, &unit]);
     }
+    let event = translation.event.as_ref().filter(|event| event.group == row.group);
+    parts.extend(event.map(|event| event.event.as_str()));
     let value = fingerprint(parts);
     let origin = || {
         let group = translation.report.group(row);
@@ -58,6 +61,7 @@ pub(super) fn of<'a>(
             end,
             by_value(5),
             by_value(6),
+            event.map(|event| event.place),
         ])
     };
     (Identifier { kind: None, system: Some(systems::OWN_OBSERVATION.into()), value: value.into() }, origin())

@@ -6,6 +6,7 @@
 use super::{
     Devices, Origin, Output, TranslateError, Translation,
     bundle::Write,
+    correction,
     measured::{Method, measure, method_of},
     observation::{envelope, said},
     outcome, time,
@@ -77,6 +78,9 @@ pub(super) fn write<'a>(
         (None, period) => Effective::Over(period.unwrap_or_default()),
     };
     let identifier = observed.identifier[0].clone();
+    if correction::is_outdated(translation, &identifier, status.1, output) {
+        return Ok(true);
+    }
     let given = MedicationAdministration {
         resource_type: "MedicationAdministration",
         meta: observed.meta,

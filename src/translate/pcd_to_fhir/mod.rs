@@ -14,6 +14,7 @@ mod attachment;
 mod bundle;
 mod compound;
 pub(super) mod concept;
+mod correction;
 mod describe;
 mod device;
 mod identity;
@@ -76,7 +77,7 @@ pub(super) fn apply(
         return Ok(None);
     }
     let patient = patient::of(settings, &report)?;
-    let translation = Translation::new(settings, &report, patient);
+    let translation = Translation::new(settings, &report, patient, recall);
     let mut output = Output::new(context.origins);
     patient::write(&translation, &mut output);
     let devices = Devices::of(&translation, &mut output);
@@ -93,7 +94,7 @@ fn finish<'a>(
     translation: &Translation<'a>,
     context: Context,
     mut output: Output<'a>,
-    episodes: Vec<EpisodeChange>,
+    mut episodes: Vec<EpisodeChange>,
 ) -> Result<Translated, TranslateError> {
     if let Some(name) = &translation.patient.authority {
         output.unmapped.insert(0, Unmapped::new("identifier_systems", name, "", ""));
@@ -102,6 +103,7 @@ fn finish<'a>(
         provenance::write(translation, context, &mut output);
     }
     let body = output.transaction(translation)?;
+    episodes.append(&mut output.episodes);
     let (unmapped, origins) = (output.unmapped, output.origins);
     Ok(Translated { body, format: Format::FhirBundle, unmapped, origins, episodes })
 }
@@ -133,10 +135,19 @@ struct Translation<'a> {
     confidentiality: Option<Coding<'static>>,
     /// Offset of times without a zone.
     offset: Option<i16>,
+    /// What happened, where observations are of what a pump shows at an event.
+    event: Option<PumpEvent>,
+    /// What the destination remembers.
+    recall: &'a Recall<'a>,
 }
 
 impl<'a> Translation<'a> {
-    fn new(settings: &'a PcdToFhir, report: &'a Report<'a>, patient: Patient) -> Translation<'a> {
+    fn new(
+        settings: &'a PcdToFhir,
+        report: &'a Report<'a>,
+        patient: Patient,
+        recall: &'a Recall<'a>,
+    ) -> Translation<'a> {
         let message = report.message;
         let msh = Nth { segment: message.msh(), nth: 1 };
         let processing = match msh.field(11).component(1).raw() {
@@ -148,7 +159,22 @@ impl<'a> Translation<'a> {
         let source = provenance::source_uri(message, &sender);
         let offset = time::offset(message, msh).or(settings.default_offset_minutes);
         let confidentiality = confidentiality(msh.field(8).component(1).raw());
-        Translation { settings, message, report, msh, patient, sender, source, processing, confidentiality, offset }
+        let event = Some(report).filter(|_| message.msh().field(9).component(2).raw() == b"R42");
+        let event = event.and_then(|report| PumpEvent::of(report, &settings.nomenclature));
+        Translation {
+            settings,
+            message,
+            report,
+            msh,
+            patient,
+            sender,
+            source,
+            processing,
+            confidentiality,
+            offset,
+            event,
+            recall,
+        }
     }
 
     fn meta(&self) -> Meta<'a> {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::{
-    DeviceDetail, Devices, Origin, Output, Trace, TranslateError, Translation, compound, concept, identity, insulin,
+    DeviceDetail, Devices, Origin, Output, Trace, TranslateError, Translation, compound, concept, correction, identity,
+    insulin,
     measured::{Measured, measure},
     note, outcome, references,
     time::{self, Effective},
@@ -79,6 +80,9 @@ fn write<'a>(
     }
     measured.note_origins(row, "", &mut trace);
     let mut observation = envelope(translation, devices, row, &effective, heads.then_some(compound::CODE), &mut trace);
+    if correction::is_outdated(translation, &observation.identifier[0], status.write, output) {
+        return Ok(());
+    }
     observation.status = status.code;
     trace.note("status", said(row, 11));
     for (coding, place) in security {

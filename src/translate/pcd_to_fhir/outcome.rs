@@ -71,7 +71,7 @@ const FLAGS: &[Flag] = &[
 ];
 
 /// OBX-8 codes that FHIR's own interpretations have by the same name.
-const SAME: &[&str] = &["N", "L", "LL", "H", "HH", "A", "AA", "HU", "LU", "U", "D", "B", "W", "<", ">"];
+pub(super) const SAME: &[&str] = &["N", "L", "LL", "H", "HH", "A", "AA", "HU", "LU", "U", "D", "B", "W", "<", ">"];
 
 /// Those that only results have: susceptibility, detection, reactivity, expectation (v3-ObservationInterpretation, R4).
 const SAME_OF_RESULTS: &[&str] = &[
@@ -97,7 +97,9 @@ pub(super) fn flags<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &m
             outcome.busy = true;
         } else if !code.is_empty() {
             if !KEPT_IN_WORDS.contains(&&*code) {
-                output.unmapped(Unmapped::new("obx-8", &code, "", ""));
+                // Some write words here, which may be about the patient: told only where it is a code that everybody knows.
+                let listed = SAME_OF_RESULTS.contains(&&*code);
+                output.unmapped(Unmapped { listed, ..Unmapped::new("obx-8", &code, "", "") });
             }
             outcome.interpretation.push(CodeableConcept::text(code));
         }

@@ -59,6 +59,8 @@ pub(super) enum Origin {
     By(Place, &'static str),
     /// Several fields together.
     Of([Option<Place>; FIELDS_MAX]),
+    /// What was remembered of earlier messages, and fields of this one.
+    Remembered([Option<Place>; FIELDS_MAX]),
     /// The same in every message.
     Constant,
     /// A key of `[destination.fhir]`.
@@ -69,14 +71,32 @@ pub(super) enum Origin {
     As(&'static str),
 }
 
-const FIELDS_MAX: usize = 8;
+const FIELDS_MAX: usize = 9;
 
 impl Origin {
     pub(super) fn of<const N: usize>(places: [Option<Place>; N]) -> Origin {
-        let mut all = [None; FIELDS_MAX];
-        all.iter_mut().zip(places).for_each(|(slot, place)| *slot = place);
-        Origin::Of(all)
+        Origin::Of(padded(places))
     }
+
+    pub(super) fn remembered<const N: usize>(places: [Option<Place>; N]) -> Origin {
+        Origin::Remembered(padded(places))
+    }
+}
+
+fn padded<const N: usize>(places: [Option<Place>; N]) -> [Option<Place>; FIELDS_MAX] {
+    let mut all = [None; FIELDS_MAX];
+    all.iter_mut().zip(places).for_each(|(slot, place)| *slot = place);
+    all
+}
+
+/// What the destination took before.
+pub(super) const EARLIER: &str = "remembered: earlier messages";
+
+fn write_all(f: &mut fmt::Formatter<'_>, places: &[Option<Place>]) -> fmt::Result {
+    for (i, place) in places.iter().flatten().enumerate() {
+        write!(f, "{}{place}", if i == 0 { "" } else { ", " })?;
+    }
+    Ok(())
 }
 
 impl From<Place> for Origin {
@@ -90,11 +110,11 @@ impl Display for Origin {
         match self {
             Origin::At(place) => write!(f, "{place}"),
             Origin::By(place, table) => write!(f, "{place} by {table}"),
-            Origin::Of(places) => {
-                for (i, place) in places.iter().flatten().enumerate() {
-                    write!(f, "{}{place}", if i == 0 { "" } else { ", " })?;
-                }
-                Ok(())
+            Origin::Of(places) => write_all(f, places),
+            Origin::Remembered(places) if places.iter().all(Option::is_none) => f.write_str(EARLIER),
+            Origin::Remembered(places) => {
+                write_all(f, places)?;
+                write!(f, ", {EARLIER}")
             }
             Origin::Constant => f.write_str("constant"),
             Origin::Configuration(key) => write!(f, "configuration: {key}"),

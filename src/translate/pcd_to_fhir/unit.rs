@@ -17,6 +17,9 @@ pub(super) struct Unit<'a> {
     pub(super) by_table: bool,
 }
 
+/// Quantity.unit that a profile fixes beside the code: those of sensor glucose (HL7/cgm 1.0.0, patternQuantity).
+const PROFILED_WORDS: [(&str, &str); 2] = [("99504-3", "mg/dl"), ("105272-9", "mmol/l")];
+
 impl<'a> Unit<'a> {
     /// `None` where the value has more digits than can be converted.
     pub(super) fn quantity(&self, value: Decimal, comparator: Option<&'static str>) -> Option<Quantity<'a>> {
@@ -38,6 +41,10 @@ impl<'a> Unit<'a> {
         let profiled = loinc.iter().find_map(|row| row.ucum.as_deref());
         if let (Some(profiled), Some(ucum)) = (profiled, &mut self.ucum) {
             *ucum = profiled.into();
+        }
+        let words = PROFILED_WORDS.iter().find(|(code, _)| loinc.iter().any(|row| &*row.code == *code));
+        if let Some((_, words)) = words.filter(|_| self.ucum.is_some()) {
+            self.words = Some((*words).into());
         }
     }
 

@@ -285,7 +285,7 @@ fn comparator(text: &str) -> (Option<&'static str>, &str) {
 }
 
 /// The ends of `90-160`, `-5--1`, `<500`, `>=3` and `[4.00;15.00]`; an end that is open is empty.
-fn bounds(text: &str) -> Option<(&str, &str)> {
+pub(super) fn bounds(text: &str) -> Option<(&str, &str)> {
     if let Some(inner) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         return inner.split_once(';').map(|(low, high)| (low.trim(), high.trim()));
     }

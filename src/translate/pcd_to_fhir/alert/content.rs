@@ -1,6 +1,6 @@
 //! What an alert's Observation says, from the one message at hand: each message of an alert tells all of it.
 
-use super::super::{Translation, administration::quantity};
+use super::super::{Translation, administration::quantity, outcome::SAME, value::bounds};
 use crate::{
     fhir::{CodeableConcept, Coding, Component, Decimal, Quantity, ReferenceRange, Text, Value, systems},
     pcd::{AlarmState, Alert, Named, Observed},
@@ -27,7 +27,7 @@ pub(super) fn value<'a>(alert: &Alert) -> Option<Value<'a>> {
 
 pub(super) fn interpretation<'a>(alert: &Alert) -> Vec<CodeableConcept<'a>> {
     let active = (alert.state == Some(AlarmState::Active)).then(|| Coding::of(systems::MEASUREMENT_STATUS, "in-alarm"));
-    let flags = alert.flags.iter().filter_map(|flag| FLAGS.iter().copied().find(|known| known == flag));
+    let flags = alert.flags.iter().filter_map(|flag| SAME.iter().copied().find(|known| known == flag));
     active.into_iter().chain(flags.map(|flag| Coding::of(systems::INTERPRETATION, flag))).map(Into::into).collect()
 }
 
@@ -80,15 +80,7 @@ fn limits<'a>(translation: &Translation<'_>, observed: &Observed) -> Option<Refe
         Decimal::parse(text)?;
         quantity(translation, text.trim(), &observed.value.unit)
     };
-    let (low, high) = match (sent.strip_prefix('<'), sent.strip_prefix('>')) {
-        (Some(high), _) => (None, bound(high)),
-        (_, Some(low)) => (bound(low), None),
-        // The dash of a negative lower limit is no separator.
-        _ => {
-            let dash = sent.char_indices().skip(1).find(|(_, c)| *c == '-');
-            dash.map_or((None, None), |(at, _)| (bound(&sent[..at]), bound(&sent[at + 1..])))
-        }
-    };
+    let (low, high) = bounds(sent).map_or((None, None), |(low, high)| (bound(low), bound(high)));
     let text = (low.is_none() && high.is_none()).then(|| Text::Owned(sent.to_owned()));
     let kind = Some(Coding::of(systems::REFERENCE_RANGE_TYPE, "alarm-limits").into());
     Some(ReferenceRange { low, high, kind, text })
@@ -125,5 +117,3 @@ fn word<'a>(sent: &str, as_words: bool) -> CodeableConcept<'a> {
 fn is_code(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
-
-const FLAGS: [&str; 15] = ["N", "L", "LL", "H", "HH", "A", "AA", "HU", "LU", "U", "D", "B", "W", "<", ">"];

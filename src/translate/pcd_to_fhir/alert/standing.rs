@@ -98,6 +98,16 @@ impl Standing {
         self
     }
 
+    /// The last message is of the moment it is named by.
+    pub fn is_first(&self) -> bool {
+        self.first == self.last.at
+    }
+
+    /// The last message told of this moment.
+    pub fn told_last(&self, text: &str) -> bool {
+        self.last.text == text
+    }
+
     /// effectiveDateTime or effectivePeriod: of an alert whose start was lost only when it was seen, or until when.
     pub fn effective(&self) -> (Option<String>, Option<Period>) {
         let text = |when: &Option<When>| when.as_ref().map(|when| when.text.clone());

@@ -169,7 +169,7 @@ fn glucose_changes_its_loinc_with_its_unit_and_says_what_the_device_showed() {
     assert_eq!(codes(&found["code"])[0], "105272-9");
     assert_eq!(
         found["valueQuantity"],
-        json!({"value": serde_json::from_str::<Value>("7.0").unwrap(), "unit": "mmol/L", "system": systems::UCUM, "code": "mmol/L"})
+        json!({"value": serde_json::from_str::<Value>("7.0").unwrap(), "unit": "mmol/l", "system": systems::UCUM, "code": "mmol/L"})
     );
     assert_eq!(found["note"][0]["text"], "Converted from 126 mg/dL");
     assert_eq!(found["referenceRange"][0]["high"]["value"].to_string(), "10.0");

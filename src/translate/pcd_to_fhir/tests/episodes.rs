@@ -50,7 +50,7 @@ impl Record {
 }
 
 /// An event of a pump: minute, code, and rows about its primary source.
-fn event(minute: u32, code: &str, rows: &[&str]) -> String {
+pub(super) fn event(minute: u32, code: &str, rows: &[&str]) -> String {
     event_of("1.1.2.0", minute, code, rows)
 }
 
@@ -73,8 +73,8 @@ fn event_of(source: &str, minute: u32, code: &str, rows: &[&str]) -> String {
     text
 }
 
-const START: &str = "197288^MDC_EVT_PUMP_DELIV_START^MDC";
-const STOP: &str = "197290^MDC_EVT_PUMP_DELIV_STOP^MDC";
+pub(super) const START: &str = "197288^MDC_EVT_PUMP_DELIV_START^MDC";
+pub(super) const STOP: &str = "197290^MDC_EVT_PUMP_DELIV_STOP^MDC";
 const COMPLETE: &str = "197292^MDC_EVT_PUMP_DELIV_COMP^MDC";
 const CLEARED: &str = "0^MDC_EVT_PUMP_PROG_CLEARED^MDC";
 const COUNTERS: &str = "0^MDC_EVT_PUMP_VOL_COUNTERS_CLEARED^MDC";
@@ -90,6 +90,27 @@ fn volume(volume: &str) -> String {
 
 const OCCLUDED: &str =
     "CWE|158006^MDC_DEV_PUMP_NOT_DELIVERING_REASON^MDC|1.1.2.8|^pump-not-delivering-reason-fluid-line-occl||||||R";
+
+/// Infusions and alerts, each message by message.
+pub(super) fn told() -> Vec<(String, Vec<String>)> {
+    let infusion = vec![
+        event(0, START, &[&flow("12.50")]),
+        event(10, STOP, &[&flow("0"), &volume("2.05"), OCCLUDED]),
+        event(12, START, &[&flow("12.5")]),
+        event(14, STOP, &[&volume("0.4")]),
+        event(14, START, &[&flow("20")]),
+        event_of("1.1.3.0", 15, START, &[&flow("100"), MODE]),
+        event_of("1.1.3.0", 16, COMPLETE, &[&flow("0")]),
+        event(30, COMPLETE, &[&flow("0"), &volume("3.95")]),
+    ];
+    let nobodys = |text: String| text.replace("PID|||4711^^^H^MR||Muster^Maria^^^^^L\n", "");
+    let phases = [(0, "start", "active"), (1, "continue", "active"), (2, "end", "latched"), (3, "reset", "inactive")];
+    let alerts = phases.map(|(minute, phase, state)| alert(minute, phase, state)).to_vec();
+    let of_a_device = alerts.iter().cloned().map(nobodys).collect();
+    vec![("infusion".to_owned(), infusion), ("alert".to_owned(), alerts), ("device alert".to_owned(), of_a_device)]
+}
+
+const MODE: &str = "CWE|158008^MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE^MDC|1.1.3.3|^pump-program-delivery-mode-bolus||||||R";
 
 #[test]
 fn an_infusion_is_one_administration_from_its_start_to_its_end() {

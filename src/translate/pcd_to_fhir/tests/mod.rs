@@ -3,6 +3,7 @@
 mod choices;
 mod episodes;
 mod fields;
+mod memory;
 mod messages;
 mod origins;
 mod r4;
@@ -382,6 +383,22 @@ fn an_unknown_code_or_unit_is_kept_as_sent_and_counted() {
         Unmapped::new("mdc-terms", "8388700", "VENDOR_SCORE", "MDC"),
     ];
     assert_eq!(translated.unmapped, counted);
+}
+
+#[test]
+fn what_is_unknown_in_obx_8_is_kept_in_words_and_never_listed() {
+    let listed = |flag: &str| {
+        let row = row("NM", "5").replace("|||||R", &format!("||{flag}|||R"));
+        let translated = translate_with(&settings(), &report(&[&row])).unwrap().unwrap();
+        let bundle: Value = serde_json::from_slice(&translated.body).unwrap();
+        let words = observations(&bundle)[0]["interpretation"][0]["text"].as_str().map(str::to_owned);
+        (words, translated.unmapped.iter().map(|found| found.listed).collect::<Vec<_>>())
+    };
+    for words in ["Mrs Muster is restless", "MUSTER"] {
+        assert_eq!(listed(words), (Some(words.to_owned()), vec![false]));
+    }
+    assert_eq!(listed("POS"), (Some("POS".to_owned()), vec![true]), "a code of another kind of report");
+    assert_eq!(listed("QUES").1, Vec::<bool>::new());
 }
 
 #[test]

@@ -28,6 +28,74 @@ fn samples() -> Vec<(String, String)> {
     found
 }
 
+/// What is told over several messages, each with those it is told in.
+fn told_over_several() -> Vec<(String, Vec<String>)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("channels");
+    let mut found = episodes::told();
+    for folder in ["bedside-pumps", "device-alarms", "medication-record"] {
+        let files = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.filter(|file| file.to_str().unwrap().ends_with(".in.hl7")).collect();
+        files.sort();
+        let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+        found.push((folder.to_owned(), texts));
+    }
+    found
+}
+
+#[test]
+fn every_element_told_over_several_messages_has_an_origin_in_one_of_them() {
+    let mut written = std::collections::BTreeMap::<String, u32>::new();
+    for (name, texts) in told_over_several() {
+        let mut updated = settings_for(&all());
+        (updated.infusions.written, updated.infusions.rate_segments, updated.alerts) = (true, false, Alerts::Final);
+        let mut usual = settings_for(&settings());
+        usual.infusions.written = true;
+        for settings in [usual, updated] {
+            let mut remembered = crate::translate::Remembered::default();
+            for (n, text) in texts.iter().enumerate() {
+                let recall = |episode: &[u8]| remembered.recall(episode);
+                let translated = super::super::apply(&settings, &parse(text), context(), &recall);
+                let Ok(Some(translated)) = translated else { continue };
+                let episodes = translated.episodes.clone();
+                if translated.is_sent() {
+                    let name = format!("{name} {n}");
+                    let bundle: Value = serde_json::from_slice(&translated.body).unwrap();
+                    check_all_have_origins(&bundle, &translated.origins, &name);
+                    check_origins_are_true(&bundle, &translated.origins, &parse(text), &name);
+                    let kinds = bundle["entry"].as_array().unwrap().iter().map(|it| &it["resource"]["resourceType"]);
+                    kinds.for_each(|kind| *written.entry(kind.as_str().unwrap().to_owned()).or_default() += 1);
+                }
+                remembered.change(&episodes);
+            }
+        }
+    }
+    assert!(written["MedicationAdministration"] > 20 && written["Observation"] > 20, "{written:?}");
+}
+
+#[test]
+fn what_an_event_does_not_tell_is_said_to_be_remembered() {
+    let (_, texts) = episodes::told().remove(0);
+    let mut remembered = crate::translate::Remembered::default();
+    let mut origins = Vec::new();
+    for text in &texts[..2] {
+        let recall = |episode: &[u8]| remembered.recall(episode);
+        let translated = super::super::apply(&settings(), &parse(text), context(), &recall).unwrap().unwrap();
+        remembered.change(&translated.episodes);
+        origins = translated.origins;
+    }
+    let of = |element: &str| {
+        let found = origins.iter().find(|(name, _)| name.ends_with(element));
+        found.unwrap_or_else(|| panic!("no {element} in {origins:#?}")).1.as_str()
+    };
+    // START at 12.50 mL/h, then STOP with a volume: the rate and the beginning are the first one's.
+    assert_eq!(of("effectivePeriod.start"), "remembered: earlier messages");
+    assert_eq!(of("dosage.rateQuantity"), "remembered: earlier messages");
+    assert_eq!((of("dosage.dose"), of("dosage.dose.unit")), ("OBX[9]-5", "OBX[9]-6"));
+    assert_eq!(of("statusReason[0]"), "OBX[10]-5");
+    assert_eq!(of("status"), "constant", "of the device, the first entry");
+    assert_eq!(of("identifier[0].value"), "PID[1]-3, OBX[1]-18, OBR[1]-2, remembered: earlier messages");
+}
+
 #[test]
 fn every_element_of_the_bundle_has_an_origin_that_names_a_field_that_was_sent() {
     let mut checked = 0;
@@ -91,7 +159,7 @@ fn check_origins_are_true(bundle: &Value, origins: &[(String, String)], message:
             continue;
         }
         let fields = origin.split(" by ").next().unwrap();
-        for field in fields.split(", ") {
+        for field in fields.split(", ").filter(|field| *field != trace::EARLIER) {
             let path = Path::parse(field).unwrap_or_else(|_| panic!("{name}: {element}: {field:?} is no path"));
             assert!(message.first(&path).is_some(), "{name}: {element} is said to come from {field}, which is empty");
         }
