@@ -13,6 +13,7 @@ struct Record {
     kept: BTreeMap<String, Value>,
     /// Times each was put.
     puts: BTreeMap<String, u32>,
+    longest_note: usize,
 }
 
 impl Record {
@@ -22,6 +23,7 @@ impl Record {
         let translated = super::super::apply(settings, &message, context(), &recall).unwrap()?;
         let longest = translated.episodes.iter().filter_map(|change| change.note.as_ref()).map(|note| note.len()).max();
         assert!(longest.unwrap_or_default() <= crate::translate::NOTE_BYTES_MAX);
+        self.longest_note = self.longest_note.max(longest.unwrap_or_default());
         self.remembered.change(&translated.episodes);
         if !translated.is_sent() {
             return None;
@@ -236,6 +238,48 @@ fn a_run_whose_volume_is_not_told_leaves_no_dose_of_the_runs_before_it() {
     let kept = record.kept()[0].clone();
     assert_eq!(kept["status"], "completed");
     assert_eq!(kept["dosage"].get("dose"), None, "{kept}");
+}
+
+#[test]
+fn the_longest_note_is_well_below_what_can_be_remembered() {
+    let (mut record, settings) = (Record::default(), settings());
+    let long = |letter: &str| letter.repeat(64);
+    let number = "123456789.012345678";
+    let drug = ["C", "D", "S", "E", "F", "T"].map(long).join("^");
+    let order = format!("{}^^0f8fad5b-d9cb-469f-a165-70867728950e^UUID", long("O"));
+    let told = |event: &str, mode: &str, minute: u32| {
+        let of_drug = "ug/kg/min/x/y/z/a/b/c/d^^UCUM";
+        let rows = [
+            flow(number),
+            volume(number),
+            format!("NM|157993^MDC_VOL_FLUID_DELIV_TOTAL^MDC|1.1.2.9|{number}|263762^MDC_DIM_MILLI_L^MDC|||||R"),
+            format!("NM|157884^MDC_VOL_FLUID_TBI^MDC|1.1.2.10|{number}|263762^MDC_DIM_MILLI_L^MDC|||||R"),
+            format!("NM|157760^MDC_CONC_DRUG^MDC|1.1.2.11|{number}|{of_drug}|||||R"),
+            format!("CWE|158008^MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE^MDC|1.1.2.12|^{mode}||||||R"),
+            format!("CWE|158006^MDC_DEV_PUMP_NOT_DELIVERING_REASON^MDC|1.1.2.8|^{}||||||R", long("reason ")),
+        ];
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let text = event_of("1.1.3.0", minute, event, &rows)
+            .replace("|1.1.2.", "|1.1.3.")
+            .replace("|1.1.3.0|||||||X\nOBX|7", "|1.1.2.0|||||||X\nOBX|7");
+        let text = text.replace("3616^Norepinephrine^99FORM", &drug).replace("O1^H", &order);
+        text.replace("00+0100", "00.123456+0100")
+    };
+    record.take(&settings, &event(0, START, &[&flow("10")])).unwrap();
+    for (minute, code, mode) in [
+        (1, START, "continuous"),
+        (2, STOP, "continuous"),
+        (3, START, "continuous"),
+        (4, START, "bolus"),
+        (5, STOP, "continuous"),
+        (5, COUNTERS, "continuous"),
+        (5, COMPLETE, "bolus"),
+        (5, STOP, "kvo"),
+        (5, START, "bolus"),
+    ] {
+        record.take(&settings, &told(code, mode, minute));
+    }
+    assert!((600..820).contains(&record.longest_note), "{}", record.longest_note);
 }
 
 /// A phase of an alert, in a minute.
