@@ -360,6 +360,141 @@ fn another_drug_or_order_or_a_long_pause_ends_an_infusion() {
 }
 
 #[test]
+fn an_end_of_another_programme_is_not_this_ones() {
+    let other = |event| Event { programme: drug("Heparin"), ..event };
+    // It ran: what stopped may be either's.
+    for end in [stop(5, "9"), complete(5, "9")] {
+        let record = Record::of(&[start(1, "20"), other(end.clone())]);
+        let run = if end.happened == Happened::Stopped { Run::Held } else { Run::Completed };
+        let ended = if run == Run::Held { 0 } else { 5 };
+        assert_eq!(record.told(), told(&[(1, 0, Run::Unknown, ""), (0, ended, run, "")]));
+        assert_eq!(record.written[&(1, None)].programme, drug("Dopamine"));
+    }
+    // It was paused: only the start of the other was lost.
+    let record = Record::of(&[start(1, "20"), stop(3, "4"), other(stop(5, "9"))]);
+    assert_eq!(record.told(), told(&[(1, 3, Run::Stopped, "4"), (0, 0, Run::Held, "9")]));
+    for happened in [Happened::Cleared, Happened::Changed, Happened::CountersCleared] {
+        let record = Record::of(&[start(1, "20"), other(Event { happened, ..start(5, "30") }), stop(8, "9")]);
+        assert_eq!(record.told(), told(&[(1, 0, Run::Held, "")]), "{happened:?}: its own stop ends it");
+    }
+    // Until a start is told, nobody knows what ran.
+    let third = Event { programme: drug("Insulin"), ..stop(7, "9") };
+    let told_unresolved = |events: &[Event]| {
+        let mut before = None;
+        events.iter().fold(Vec::new(), |_, event| {
+            let told = tell(before.take(), event, RULES);
+            before = told.now;
+            vec![told.unresolved]
+        })[0]
+    };
+    assert!(told_unresolved(&[start(1, "20"), other(stop(5, "9"))]));
+    assert!(!told_unresolved(&[start(1, "20"), other(start(5, "9"))]));
+    let unresolved = Event { unresolved: true, ..third };
+    assert_eq!(Record::of(&[other(stop(5, "9")), unresolved]).told()[1], told(&[(0, 0, Run::Held, "")])[0]);
+}
+
+#[test]
+fn standard_identifiers_tell_programmes_apart_and_spellings_do_not() {
+    let named = |order: &str, code: &str, words: &str| Programme {
+        order: (!order.is_empty()).then(|| (None, order.to_owned())),
+        drug: (!code.is_empty()).then(|| (Some("s".to_owned()), Some(code.to_owned()), None)).into_iter().collect(),
+        words: (!words.is_empty()).then(|| words.to_owned()),
+        concentration: None,
+    };
+    for (one, two, same) in [
+        (named("A", "1", "Dopamine"), named("A", "1", "DOPAMIN 200 mg"), true),
+        (named("", "1", "Dopamine"), named("", "2", "Dopamine"), false),
+        (named("A", "1", "Dopamine"), named("B", "1", "Dopamine"), false),
+        (named("A", "", "Dopamine"), named("A", "", "Dopamin"), true),
+        (named("A", "1", ""), named("A", "2", ""), false),
+        (named("", "", "Dopamine 4 mg"), named("", "", "DOPAMINE (4mg)"), true),
+        (named("", "", "Dopamine"), named("", "", "Heparin"), false),
+        (named("", "1", "Dopamine"), named("", "", "dopamine"), true),
+        (named("", "1", "Dopamine"), named("A", "", ""), true),
+    ] {
+        assert_eq!((one.is_same(&two), two.is_same(&one)), (same, same), "{one:?} {two:?}");
+    }
+    let of = |milligrams: &str| Programme { concentration: Amount::of(milligrams, "mg/mL"), ..drug("Dopamine") };
+    assert!(of("1.6").is_same(&of("1.60")) && !of("1.6").is_same(&of("3.2")) && of("1.6").is_same(&drug("Dopamine")));
+    // What a later word adds is known from then on.
+    let unnamed = Event { programme: Programme::default(), ..start(1, "20") };
+    let heparin = Event { programme: drug("Heparin"), ..stop(5, "9") };
+    let record = Record::of(&[unnamed, Event { happened: Happened::Changed, ..start(2, "20") }, heparin]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Unknown, ""), (0, 0, Run::Held, "")]));
+}
+
+#[test]
+fn a_fillers_number_counts_once_it_stayed_the_same() {
+    let filled = |filler, event| Event { filler: Some(filler), ..event };
+    let begun = [filled(1, start(1, "20")), filled(1, stop(2, "4"))];
+    let record = Record::of(&[&begun[..], &[filled(1, start(3, "20")), filled(2, stop(5, "9"))]].concat());
+    assert_eq!(record.told(), told(&[(1, 0, Run::Unknown, ""), (0, 0, Run::Held, "")]));
+    // It numbers messages.
+    let record = Record::of(&[
+        filled(1, start(1, "20")),
+        filled(2, stop(2, "4")),
+        filled(3, start(3, "20")),
+        filled(4, stop(5, "9")),
+    ]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "13")]));
+}
+
+#[test]
+fn what_ran_again_has_no_dose_of_its_earlier_run() {
+    let begun = [start(1, "20"), stop(2, "5"), start(3, "20")];
+    let heparin = Event { programme: drug("Heparin"), ..start(5, "20") };
+    for (last, end, run) in
+        [(event(Happened::Cleared, 5), 5, Run::Stopped), (heparin, 0, Run::Unknown), (start(5, "30"), 0, Run::Unknown)]
+    {
+        let record = Record::of(&[&begun[..], &[last]].concat());
+        assert_eq!(record.told()[0], told(&[(1, end, run, "")])[0]);
+    }
+}
+
+#[test]
+fn what_another_patient_was_told_of_in_between_is_not_counted() {
+    let elsewhere = |event| Event { elsewhere: true, unresolved: true, ..event };
+    let record = Record::of(&[start(1, "20"), elsewhere(complete(5, "9"))]);
+    assert_eq!(record.told(), told(&[(1, 5, Run::Completed, "")]));
+    let record = Record::of(&[start(1, "20"), stop(2, "4"), elsewhere(start(5, "20")), stop(7, "1")]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "5")]));
+    let overtaken = Event { overtaken: true, ..start(1, "20") };
+    assert_eq!(Record::of(&[overtaken]).told(), told(&[(1, 0, Run::Unknown, "")]));
+}
+
+#[test]
+fn events_of_one_instant_are_told_apart_and_repeats_are_not() {
+    let events = [start(1, "20"), stop(5, "10"), start(5, "25"), stop(5, "0"), start(5, "30")];
+    let record = Record::of(&events);
+    let lines = [(1, 5, Run::Completed, "10"), (5, 5, Run::Completed, "0"), (5, 0, Run::Running, "")];
+    assert_eq!(record.told(), told(&lines));
+    assert_eq!(record.written[&(1, Some(2))].segment.rate, rate("30"));
+    for repeated in &events {
+        assert_eq!(Record::of(&[&events[..], &[repeated.clone()]].concat()), record);
+    }
+    // A stop that comes after the start that followed it is not the new run's.
+    let record = Record::of(&[start(1, "20"), start(5, "25"), stop(5, "10")]);
+    assert_eq!(record.told(), told(&[(1, 0, Run::Unknown, ""), (5, 0, Run::Held, "")]));
+}
+
+#[test]
+fn a_start_that_comes_after_its_stop_fills_in_what_it_knows() {
+    let mut record = Record::of(&[stop(5, "10")]);
+    record.take(&start(2, "20"), RULES);
+    assert_eq!(record.told(), told(&[(2, 0, Run::Held, "10")]));
+    assert_eq!(record.written[&(5, None)].segment.rate, rate("20"));
+    let filled = record.clone();
+    for nothing in [start(1, "30"), Event { programme: drug("Heparin"), ..start(2, "20") }, start(2, "20")] {
+        record.take(&nothing, RULES);
+        assert_eq!(record, filled);
+    }
+    // After an infusion that was over: that it ran is known, and how long is not.
+    let mut record = Record::of(&[start(1, "20"), complete(2, "50"), stop(9, "3")]);
+    record.take(&start(6, "20"), RULES);
+    assert_eq!(record.told(), told(&[(1, 2, Run::Completed, "50"), (6, 0, Run::Unknown, "")]));
+}
+
+#[test]
 fn a_run_whose_end_was_lost_leaves_no_dose() {
     let record = Record::of(&[counted(start(1, "20"), "0"), start(3, "20"), counted(stop(5, "4"), "11")]);
     assert_eq!(record.told(), told(&[(1, 0, Run::Held, "")]), "nor does the total say whose it is");

@@ -225,6 +225,69 @@ fn what_flows_back_or_is_in_no_unit_of_its_kind_makes_neither_rate_nor_dose() {
 }
 
 #[test]
+fn what_the_pump_doubts_or_its_gateway_withdraws_is_no_dose() {
+    let settings = settings();
+    let flagged = |flag: &str, status: &str| volume("3.0").replace("|||||R", &format!("||{flag}|||{status}"));
+    for (flag, status, counts) in [
+        ("", "R", true),
+        ("N", "F", true),
+        ("ALACT~L", "C", true),
+        ("INV", "R", false),
+        ("QUES", "R", false),
+        ("N~DEMO", "R", false),
+        ("WHATEVER", "R", false),
+        ("", "X", false),
+        ("", "W", false),
+        ("", "P", false),
+    ] {
+        let mut record = Record::default();
+        record.take(&settings, &event(0, START, &[&flow("10")])).unwrap();
+        record.take(&settings, &event(10, STOP, &[&flow("0"), &flagged(flag, status)])).unwrap();
+        assert_eq!(record.kept()[0]["dosage"]["dose"].is_object(), counts, "{flag} {status}");
+        let rate = flow("20").replace("|||||R", &format!("||{flag}|||{status}"));
+        record.take(&settings, &event(12, START, &[&rate])).unwrap();
+        assert_eq!(record.kept.len(), if counts { 2 } else { 1 }, "{flag} {status}: a rate too");
+    }
+}
+
+#[test]
+fn a_label_spelled_otherwise_is_no_other_administration() {
+    let (mut record, settings) = (Record::default(), settings());
+    let label = |words: &str| format!("ST|158012^MDC_DEV_PUMP_SOURCE_CHANNEL_LABEL^MDC|1.1.2.3|{words}||||||R");
+    record.take(&settings, &event(0, START, &[&flow("10"), &label("Primary")])).unwrap();
+    let renamed = event(9, COMPLETE, &[&volume("4.5"), &label("PRIM 1")]).replace("Norepinephrine", "NOREPINEPHRIN");
+    record.take(&settings, &renamed).unwrap();
+    assert_eq!((record.kept.len(), &record.kept()[0]["status"]), (1, &json!("completed")));
+    assert_eq!(record.kept()[0]["dosage"]["dose"]["value"].to_string(), "4.5");
+}
+
+#[test]
+fn what_stops_under_another_patients_name_is_neithers_dose() {
+    let (mut record, settings) = (Record::default(), settings());
+    let of = |patient: &str, text: String| text.replace("4711", patient);
+    let subject = |kept: &Value| kept["subject"]["reference"].as_str().unwrap().to_owned();
+    record.take(&settings, &event(0, START, &[&flow("10")])).unwrap();
+    record.take(&settings, &of("4712", event(5, STOP, &[&volume("1.5")]))).unwrap();
+    let own: Vec<(bool, Value, Value)> = record
+        .kept()
+        .iter()
+        .map(|kept| (subject(kept).contains("4711"), kept["status"].clone(), kept["dosage"]["dose"].clone()))
+        .collect();
+    assert_eq!(own, [(false, json!("on-hold"), Value::Null), (true, json!("in-progress"), Value::Null)]);
+    // What was given until then is not known, and the end is the first one's own.
+    record.take(&settings, &event(9, COMPLETE, &[&volume("3")])).unwrap();
+    let first = record.kept().into_iter().find(|kept| subject(kept).contains("4711")).unwrap().clone();
+    assert_eq!((&first["status"], &first["dosage"]["dose"]), (&json!("completed"), &Value::Null));
+    // A start tells whose the next run is.
+    record.take(&settings, &of("4712", event(20, START, &[&flow("10")]))).unwrap();
+    record.take(&settings, &of("4712", event(25, COMPLETE, &[&volume("2.5")]))).unwrap();
+    let last = record.kept().last().copied().unwrap();
+    assert!(subject(last).contains("4712"));
+    assert_eq!(last["dosage"]["dose"]["value"].to_string(), "2.5");
+    assert_eq!(record.kept().into_iter().filter(|kept| subject(kept).contains("4711")).count(), 1);
+}
+
+#[test]
 fn a_run_whose_volume_is_not_told_leaves_no_dose_of_the_runs_before_it() {
     let (mut record, settings) = (Record::default(), settings());
     for text in [
