@@ -81,9 +81,6 @@ impl Delivery {
     fn told(&self, event: &Event) -> Option<Amount> {
         let by_run = event.run_volume.as_ref().zip(self.volume.as_ref()).and_then(|(now, then)| now.minus(then));
         let counted = event.counter.as_ref().zip(self.total.as_ref()).and_then(|(now, then)| now.minus(then));
-        if [&by_run, &counted].into_iter().flatten().any(Amount::is_negative) {
-            return None;
-        }
         match (&self.cleared, &self.aside) {
             (_, Aside::Unknown) => None,
             (Cleared::No, Aside::None) => match (by_run, counted) {

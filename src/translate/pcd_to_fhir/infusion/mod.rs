@@ -309,6 +309,7 @@ impl Infusion {
         }
         self.lose_bolus(written);
         if event.mode == Some(Mode::Bolus) && open {
+            self.not_alone();
             self.bolus = Some(self.further(event));
             self.write_bolus(written);
             return self;
@@ -449,12 +450,17 @@ impl Infusion {
         self.write_segment(&bolus, written);
     }
 
+    /// Something else runs while it is paused: what is told of it then is no longer of its last run.
+    fn not_alone(&mut self) {
+        if self.segment.run == Run::Held {
+            self.segment.delivery.is_mixed();
+        }
+    }
+
     /// A bolus whose start was lost, unless it is the last one's end told again.
     fn end_untold_bolus(&mut self, event: &Event, written: &mut Vec<Written>) {
         let running = self.segment.run == Run::Running;
-        if running {
-            self.segment.delivery.is_mixed();
-        }
+        self.segment.delivery.is_mixed();
         if !std::mem::replace(&mut self.bolus_ended, true) {
             self.further += 1;
             let bolus = Segment::startless(Some(self.further), event, !running && !event.unresolved);

@@ -300,6 +300,11 @@ fn a_total_is_less_the_bolus_that_it_counts() {
         let by_run = |volume| Record::of(&[&events[..3], &[usual(stop(9, volume), last)]].concat()).told()[0].3.clone();
         assert_eq!((by_run("5.0"), by_run("7.0")), (if given == "5" { "5" } else { "" }.to_owned(), String::new()));
     }
+    // While it was paused: the start that came after was lost.
+    let paused = [usual(start(1, "20"), "100"), usual(stop(2, "1.0"), "101")];
+    let after = [bolus(start(3, "600"), "101"), bolus(complete(4, "5.0"), "106"), usual(stop(9, "6.0"), "106")];
+    assert_eq!(Record::of(&[&paused[..], &after[..]].concat()).told()[0], told(&[(1, 0, Run::Held, "")])[0]);
+    assert_eq!(Record::of(&[&paused[..], &after[1..]].concat()).told()[0], told(&[(1, 0, Run::Held, "")])[0]);
     // Beside what runs, a total tells of no bolus.
     let without = Event { run_volume: None, ..complete(4, "") };
     let record = Record::of(&[usual(start(1, "20"), "100"), bolus(start(3, "600"), "102"), bolus(without, "107")]);
