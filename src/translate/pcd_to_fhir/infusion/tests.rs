@@ -475,7 +475,7 @@ fn events_of_one_instant_are_told_apart_and_repeats_are_not() {
     assert_eq!(record.told(), told(&lines));
     assert_eq!(record.written[&(1, Some(2))].segment.rate, rate("30"));
     for repeated in &events {
-        assert_eq!(Record::of(&[&events[..], &[repeated.clone()]].concat()), record);
+        assert_eq!(Record::of(&[&events[..], std::slice::from_ref(repeated)].concat()), record);
     }
     // A stop that comes after the start that followed it is not the new run's.
     let record = Record::of(&[start(1, "20"), start(5, "25"), stop(5, "10")]);

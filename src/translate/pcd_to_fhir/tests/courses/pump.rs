@@ -269,7 +269,7 @@ impl Said {
         };
         let at = time(self.at);
         let Said { pump, event, patient, drug, .. } = self;
-        let spelled = |words: &str| if control % 2 == 0 { words.to_uppercase() } else { words.to_owned() };
+        let spelled = |words: &str| if control.is_multiple_of(2) { words.to_uppercase() } else { words.to_owned() };
         let order = if self.order { format!("O{patient}{drug}^H") } else { String::new() };
         let label = spelled("Primary");
         let mut text = format!(
