@@ -346,7 +346,7 @@ impl Infusion {
     }
 
     fn has_stopped_since(&self, event: &Event) -> bool {
-        self.stopped_again.is_some_and(|stopped| event.clock == self.clock && event.at.at <= stopped)
+        self.stopped_again.is_some_and(|stopped| event.clock == self.clock && event.at.at < stopped)
     }
 
     fn succeeded_by(self, mut next: Infusion, written: &mut Vec<Written>) -> Infusion {
@@ -434,7 +434,8 @@ impl Infusion {
 
     fn end_segment(&mut self, event: &Event, written: &mut Vec<Written>) {
         if self.segment.is_open() || self.segment.is_endless() {
-            self.segment.end(event, false);
+            // Beside a bolus alone an infusion may run of which nothing was told.
+            self.segment.end(event, self.segment.mode == Mode::Bolus);
             self.write(written);
         }
     }

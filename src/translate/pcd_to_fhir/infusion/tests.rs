@@ -494,7 +494,10 @@ fn a_start_that_comes_after_its_stop_fills_in_what_it_knows() {
         assert_eq!(record, filled);
     }
     // After an infusion that was over: that it ran is known, and how long is not.
-    let mut record = Record::of(&[start(1, "20"), complete(2, "50"), stop(9, "3")]);
+    let over = [start(1, "20"), complete(2, "50"), stop(9, "3")];
+    let record = Record::of(&[&over[..], &[start(9, "20")]].concat());
+    assert_eq!(record.told()[1], told(&[(9, 0, Run::Running, "")])[0], "in the order of their arrival");
+    let mut record = Record::of(&over);
     record.take(&start(6, "20"), RULES);
     assert_eq!(record.told(), told(&[(1, 2, Run::Completed, "50"), (6, 0, Run::Unknown, "")]));
 }
