@@ -155,8 +155,8 @@ impl Delivery {
         self.aside = Aside::Unknown;
     }
 
-    /// The volume of a bolus: beside a running infusion the total counts both, and it may count no bolus at all.
-    pub fn bolus_volume(&self, event: &Event, beside_running: bool) -> Option<Amount> {
+    /// The volume of a bolus: the total alone may count what runs beside it too, or no bolus at all.
+    pub fn bolus_volume(&self, event: &Event) -> Option<Amount> {
         if self.cleared != Cleared::No || event.at.at == self.since {
             return None;
         }
@@ -164,9 +164,6 @@ impl Delivery {
         let total = event.counter.as_ref().zip(self.total.as_ref()).and_then(|(now, then)| now.minus(then));
         match (given, total) {
             (Some(given), Some(total)) => (total.is_zero() || total.is_like(&given)).then_some(given),
-            (None, Some(total)) if event.run_volume.is_none() && !beside_running => {
-                (!total.is_zero() && !total.is_negative()).then_some(total)
-            }
             (given, _) => given,
         }
     }

@@ -434,8 +434,7 @@ impl Infusion {
 
     fn end_segment(&mut self, event: &Event, written: &mut Vec<Written>) {
         if self.segment.is_open() || self.segment.is_endless() {
-            // Beside a bolus alone an infusion may run of which nothing was told.
-            self.segment.end(event, self.segment.mode == Mode::Bolus);
+            self.segment.end(event);
             self.write(written);
         }
     }
@@ -443,7 +442,7 @@ impl Infusion {
     fn end_bolus(&mut self, event: &Event, written: &mut Vec<Written>) {
         let Some(mut bolus) = self.bolus.take() else { return };
         let running = self.segment.run == Run::Running;
-        bolus.end(event, running);
+        bolus.end(event);
         if running {
             self.segment.delivery.set_aside(&bolus.delivery, event, bolus.dose.as_ref());
         }

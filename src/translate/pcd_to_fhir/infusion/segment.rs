@@ -75,7 +75,7 @@ impl Segment {
         let completed = event.happened == Happened::Completed && segment.mode == Mode::Kvo;
         segment.mode = if completed { Mode::Usual } else { segment.mode };
         (segment.start, segment.rate, segment.delivery) = (None, None, Delivery::startless(sure));
-        segment.end(event, !sure);
+        segment.end(event);
         segment
     }
 
@@ -113,13 +113,13 @@ impl Segment {
         }
     }
 
-    /// It stops, or is complete. A bolus nobody takes up again, and the total counts what runs beside it too.
-    pub fn end(&mut self, event: &Event, beside_running: bool) {
+    /// It stops, or is complete. A bolus nobody takes up again.
+    pub fn end(&mut self, event: &Event) {
         if self.run == Run::Held {
             self.stop_again(event);
         } else {
             let given = match self.mode {
-                Mode::Bolus => self.delivery.bolus_volume(event, beside_running),
+                Mode::Bolus => self.delivery.bolus_volume(event),
                 Mode::Usual | Mode::Kvo => self.delivery.volume(event),
             };
             self.gave(given);
