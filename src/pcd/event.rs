@@ -30,6 +30,9 @@ pub struct Quantity {
     /// UCUM where it is known, else as sent; empty where none was sent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub unit: String,
+    /// OBX-8 and OBX-11 say nothing against it.
+    #[serde(skip)]
+    pub is_sure: bool,
 }
 
 impl Quantity {
@@ -142,6 +145,12 @@ impl Attribute {
     }
 }
 
+/// OBX-8 that leaves a value what it is: where it lies, how it moves, validated, alarms and their priorities.
+const HARMLESS: &[&[u8]] = &[
+    b"", b"N", b"L", b"LL", b"H", b"HH", b"A", b"AA", b"U", b"D", b"B", b"W", b"VAL", b"ALACT", b"ALINH", b"PN", b"PL",
+    b"PM", b"PH", b"SP", b"ST", b"SA",
+];
+
 /// A report being told.
 #[derive(Clone, Copy)]
 pub(super) struct Reading<'r, 'm> {
@@ -193,7 +202,20 @@ impl<'r, 'm> Reading<'r, 'm> {
         let value = self.value(row.obx);
         let waveform = row.obx.raw(2) == b"NA";
         let unit = || if waveform { String::new() } else { self.unit(row.obx.field(6)) };
-        (!value.is_empty()).then(|| Quantity { unit: unit(), value })
+        (!value.is_empty()).then(|| Quantity { unit: unit(), value, is_sure: self.is_sure(row) })
+    }
+
+    /// Whether the value of a row may be counted with: a result that is whole and in force (OBX-11, table 0085), and of
+    /// OBX-8 nothing but where it lies, that it was validated, or alarms. A code nobody knows is doubt enough.
+    fn is_sure(&self, row: &Row<'_>) -> bool {
+        let flags = row.obx.raw(8);
+        let harmless = |code: &[u8]| HARMLESS.contains(&code.trim_ascii());
+        let unflagged = flags.is_empty() || row.obx.field(8).repetitions().all(|one| harmless(one.component(1).raw()));
+        unflagged
+            && matches!(
+                row.obx.field(11).component(1).raw().trim_ascii(),
+                b"" | b"F" | b"R" | b"C" | b"A" | b"B" | b"V" | b"U"
+            )
     }
 
     /// OBX-5 as people read it: the words of a code, the parts of an SN together, repetitions with commas.

@@ -3,7 +3,8 @@
 
 use super::{
     super::{Origin, Trace, Translation},
-    Amount, Mode, Source, When, Written, mode, programme, short, when,
+    Amount, Mode, Source, When, Written,
+    reading::{mode, programme, short, when},
 };
 use crate::{
     fhir::{Effective, MedicationAdministration, Quantity},
@@ -48,7 +49,7 @@ fn told_or(place: Option<Place>, is_told: bool) -> Origin {
     place.filter(|_| is_told).map_or(Origin::remembered::<0>([]), Origin::At)
 }
 
-/// An infusion is named by patient, source, order and when it was first told, and so is the one that it is part of.
+/// An infusion is named by patient, source and when it was first told, and so is the one that it is part of.
 fn identity(
     translation: &Translation<'_>,
     source: &Source<'_>,
@@ -59,12 +60,10 @@ fn identity(
 ) {
     let group = &translation.report.groups[event.group];
     let patient = group.patient.map(|pid| pid.place(3));
-    let own_order = written.programme.order.is_some() && programme(translation, event).order == written.programme.order;
-    let order = group.request.filter(|_| own_order).map(|request| request.place(2));
-    let is_first = now.is_some_and(|now| now.at == written.infusion);
+    let is_first = now.is_some_and(|now| now.at == written.infusion.at);
     let made_of = match is_first {
-        true => Origin::of([patient, Some(source.place), order, event.at_place]),
-        false => Origin::remembered([patient, Some(source.place), order]),
+        true => Origin::of([patient, Some(source.place), event.at_place]),
+        false => Origin::remembered([patient, Some(source.place)]),
     };
     trace.note("identifier[0].system", Origin::Constant);
     trace.note("identifier[0].value", made_of);
@@ -104,11 +103,11 @@ fn dosage(event: &PumpEvent, written: &Written, administration: &MedicationAdmin
         amount
             .as_ref()
             .zip(told.as_ref())
-            .is_some_and(|(one, other)| one.value == other.value && one.unit == other.unit)
+            .is_some_and(|(one, other)| Amount::of(&other.value, &other.unit).as_ref() == Some(one))
     };
     if dosage.text.is_some() {
         let told = Origin::of(places.modes);
-        let known = segment.mode == mode(event) && segment.mode != Mode::Usual;
+        let known = mode(event) == Some(segment.mode) && segment.mode != Mode::Usual;
         trace.note("dosage.text", if known { told } else { Origin::remembered::<0>([]) });
     }
     if let Some(dose) = &dosage.dose {

@@ -6,26 +6,49 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-/// Digits after which a sum is not made any more.
-const DIGITS_MAX: usize = 30;
+/// Digits of an amount at most: what is longer is no amount.
+const DIGITS_MAX: usize = 18;
+/// Bytes of a unit at most.
+const UNIT_MAX: usize = 24;
 
-/// A decimal and its unit, both as sent; an empty unit is that of whatever it is added to.
+/// A decimal with the places it was sent with, and its unit; an empty unit is that of whatever it is added to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::translate::pcd_to_fhir) struct Amount {
-    pub value: String,
+    /// In units of its last place.
+    number: i64,
+    /// Decimal places.
+    places: u8,
     pub unit: String,
 }
 
 impl Amount {
     /// Nothing, of any unit.
     pub fn zero() -> Amount {
-        Amount { value: "0".to_owned(), unit: String::new() }
+        Amount { number: 0, places: 0, unit: String::new() }
     }
 
     /// The amount, if it is a number that can be reckoned with.
     pub fn of(value: &str, unit: &str) -> Option<Amount> {
-        let amount = Amount { value: value.trim().to_owned(), unit: unit.to_owned() };
-        amount.scaled().is_some().then_some(amount)
+        let value = value.trim();
+        let (sign, digits) = match value.as_bytes().first()? {
+            b'-' => (-1, &value[1..]),
+            b'+' => (1, &value[1..]),
+            _ => (1, value),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let all = format!("{whole}{fraction}");
+        let plain = !all.is_empty() && all.len() <= DIGITS_MAX && all.bytes().all(|byte| byte.is_ascii_digit());
+        let number = all.parse::<i64>().ok().filter(|_| plain && unit.len() <= UNIT_MAX)?;
+        Some(Amount { number: sign * number, places: fraction.len().try_into().ok()?, unit: unit.to_owned() })
+    }
+
+    /// As it is written, every digit.
+    pub fn value(&self) -> String {
+        let places = usize::from(self.places);
+        let digits = format!("{:0>width$}", self.number.unsigned_abs(), width = places + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - places);
+        let (sign, point) = (if self.number < 0 { "-" } else { "" }, if places == 0 { "" } else { "." });
+        format!("{sign}{whole}{point}{fraction}")
     }
 
     pub fn plus(&self, other: &Amount) -> Option<Amount> {
@@ -42,50 +65,37 @@ impl Amount {
         Some(one.cmp(&two))
     }
 
+    /// The same but for what rounding does: one in the last place of each.
+    pub fn is_like(&self, other: &Amount) -> bool {
+        let Some((one, two, places)) = self.aligned(other) else { return false };
+        let last = |of: &Amount| 10_i128.pow(u32::from(places - of.places));
+        one.abs_diff(two) <= (last(self) + last(other)).unsigned_abs()
+    }
+
     pub fn is_zero(&self) -> bool {
-        self.scaled().is_some_and(|(mantissa, _)| mantissa == 0)
+        self.number == 0
     }
 
     pub fn is_negative(&self) -> bool {
-        self.scaled().is_some_and(|(mantissa, _)| mantissa < 0)
+        self.number < 0
     }
 
     fn combined(&self, other: &Amount, by: impl FnOnce(i128, i128) -> Option<i128>) -> Option<Amount> {
-        let (one, two, scale) = self.aligned(other)?;
+        let (one, two, places) = self.aligned(other)?;
         let unit = if self.unit.is_empty() { &other.unit } else { &self.unit };
-        Some(Amount { value: written(by(one, two)?, scale), unit: unit.clone() })
+        Some(Amount { number: by(one, two)?.try_into().ok()?, places, unit: unit.clone() })
     }
 
     /// Both as whole numbers of the same power of ten.
-    fn aligned(&self, other: &Amount) -> Option<(i128, i128, usize)> {
+    fn aligned(&self, other: &Amount) -> Option<(i128, i128, u8)> {
         if self.unit != other.unit && !self.unit.is_empty() && !other.unit.is_empty() {
             return None;
         }
-        let ((one, first), (two, second)) = (self.scaled()?, other.scaled()?);
-        let scale = first.max(second);
-        let raise = |number: i128, by: usize| number.checked_mul(10_i128.checked_pow(by.try_into().ok()?)?);
-        Some((raise(one, scale - first)?, raise(two, scale - second)?, scale))
+        let places = self.places.max(other.places);
+        let raise =
+            |of: &Amount| i128::from(of.number).checked_mul(10_i128.checked_pow(u32::from(places - of.places))?);
+        Some((raise(self)?, raise(other)?, places))
     }
-
-    fn scaled(&self) -> Option<(i128, usize)> {
-        let (sign, digits) = match self.value.as_bytes().first()? {
-            b'-' => (-1, &self.value[1..]),
-            b'+' => (1, &self.value[1..]),
-            _ => (1, self.value.as_str()),
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let all = format!("{whole}{fraction}");
-        let plain = !all.is_empty() && all.len() <= DIGITS_MAX && all.bytes().all(|byte| byte.is_ascii_digit());
-        let number = if plain { all.parse::<i128>().ok()? } else { return None };
-        Some((sign * number, fraction.len()))
-    }
-}
-
-fn written(number: i128, scale: usize) -> String {
-    let digits = format!("{:0>width$}", number.unsigned_abs(), width = scale + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    let (sign, point) = (if number < 0 { "-" } else { "" }, if scale == 0 { "" } else { "." });
-    format!("{sign}{whole}{point}{fraction}")
 }
 
 #[cfg(test)]
@@ -110,19 +120,37 @@ mod tests {
             assert_eq!(ml(one).minus(&ml(two)), Some(ml(difference)), "{one} {two}");
         }
         assert_eq!(Amount::zero().plus(&ml("1.0")), Some(ml("1.0")));
+        for value in ["12.50", "0.05", "-0.5", "7", "0.0"] {
+            assert_eq!(ml(value).value(), value);
+        }
     }
 
     #[test]
     fn what_does_not_fit_together_has_no_sum() {
         let litres = Amount::of("1", "L").unwrap();
         assert_eq!((ml("1").plus(&litres), ml("1").compare(&litres)), (None, None));
-        for text in ["", ".", "1e3", "NaN", "12a", &"9".repeat(31)] {
+        for text in ["", ".", "1e3", "NaN", "12a", &"9".repeat(19)] {
             assert_eq!(Amount::of(text, "mL"), None, "{text}");
         }
-        let large = ml(&"9".repeat(30));
+        assert_eq!(Amount::of("1", &"x".repeat(25)), None);
+        let large = ml(&"9".repeat(18));
         assert!(large.plus(&large).is_some());
-        assert_eq!(large.plus(&ml("0.0000000000001")), None, "of more digits than are reckoned with");
+        assert_eq!(large.plus(&ml("0.00001")), None, "of more digits than are reckoned with");
         assert_eq!(ml("1.0").compare(&ml("1")), Some(Ordering::Equal));
         assert_eq!(ml("9").compare(&ml("10.5")), Some(Ordering::Less));
+    }
+
+    #[test]
+    fn what_was_rounded_is_alike_by_one_in_the_last_place_of_each() {
+        for (one, two, alike) in [
+            ("4.53", "4.5", true),
+            ("4.53", "4.6", true),
+            ("4.53", "4.7", false),
+            ("4.53", "4.51", true),
+            ("4.53", "4.50", false),
+        ] {
+            assert_eq!((ml(one).is_like(&ml(two)), ml(two).is_like(&ml(one))), (alike, alike), "{one} {two}");
+        }
+        assert!(!ml("1").is_like(&Amount::of("1", "L").unwrap()));
     }
 }

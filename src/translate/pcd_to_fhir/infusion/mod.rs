@@ -3,15 +3,20 @@
 //! ```text
 //!         START             STOP                PROG_CLEARED, another programme, paused for too long
 //!  (none) ─────▶ running ◀───────────▶ held ─────────────────────────────────────────────────────▶ stopped
-//!                   │   START, same     │
-//!                   └─────── COMP ──────┴────▶ completed ─── START to keep the vein open ──▶ a segment of its own
+//!                │  │   START, same     │
+//!                │  └─────── COMP ──────┴────▶ completed ─── START to keep the vein open ──▶ a segment of its own
+//!                └─ another START or another programme: its end was lost ──▶ unknown
 //! ```
 //!
 //! An infusion is one or more segments, each with one rate; a bolus is a segment beside them. What must never happen: an
-//! older event takes it back to an older state, or a dose falls because a counter was cleared or told twice. Events are in
-//! the order of their times; one that is older than what was told last says nothing any more.
+//! event changes what it does not name, an older one takes an infusion back to an older state, or a dose holds what is not
+//! known to be its own. Events are in the order of their times; one that is older than what was told last says nothing
+//! any more, but for a start that was missed.
 
 mod amount;
+mod delivery;
+mod event;
+mod programme;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -20,64 +25,10 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::{
     amount::Amount,
+    event::{Event, Happened, When},
+    programme::{Programme, TEXT_MAX},
     segment::{Mode, Run, Segment},
 };
-
-/// A moment, and as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct When {
-    /// Nanoseconds since 1970.
-    pub at: i64,
-    /// FHIR dateTime, as precise as it was sent.
-    pub text: String,
-}
-
-/// What a pump was told to give.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Programme {
-    /// The order: system and value.
-    pub order: Option<(Option<String>, String)>,
-    /// Codes of the drug: system, code, display.
-    pub drug: Vec<Code>,
-    /// The drug in words.
-    pub words: Option<String>,
-}
-
-/// System, code, display.
-pub(super) type Code = (Option<String>, Option<String>, Option<String>);
-
-/// What happened to an infusion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Happened {
-    Started,
-    Stopped,
-    Completed,
-    /// The programme was cleared.
-    Cleared,
-    /// Volume counters were set to nothing.
-    CountersCleared,
-    /// Something of the programme changed while it ran.
-    Changed,
-}
-
-/// One event.
-#[derive(Debug, Clone)]
-pub(super) struct Event {
-    pub happened: Happened,
-    pub at: When,
-    pub mode: Mode,
-    pub programme: Programme,
-    pub rate: Option<Amount>,
-    /// Given since the last start.
-    pub run_volume: Option<Amount>,
-    /// Given since the counters were cleared.
-    pub counter: Option<Amount>,
-    pub to_be_infused: Option<Amount>,
-    /// Why it does not deliver.
-    pub reason: Option<String>,
-    /// How often the pump's clock was set: times before and after cannot be compared.
-    pub clock: u32,
-}
 
 /// What of it is a site's choice.
 #[derive(Debug, Clone, Copy)]
@@ -90,34 +41,47 @@ pub(super) struct Rules {
     pub pause_max_nanoseconds: i64,
 }
 
+/// What tells an infusion from the others of its source: when it was first told, by which setting of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Name {
+    pub at: i64,
+    pub clock: u32,
+}
+
 /// What is remembered of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Infusion {
     clock: u32,
     /// When it was last told.
     last: i64,
-    /// What happened then, a bit each.
-    seen: u8,
-    /// When it was first told: part of its name.
-    pub name: i64,
+    /// Digests of what was told then.
+    seen: Vec<u32>,
+    /// Until when its source told of the one before it.
+    after: i64,
+    /// When a stop was told after it was over, of a start that was not.
+    stopped_again: Option<i64>,
+    pub name: Name,
     pub programme: Programme,
+    /// OBR-3, and whether it is the infusion's rather than a message's.
+    filler: Option<u32>,
+    filler_lasts: bool,
     /// The one now, or the last.
     pub segment: Segment,
     pub bolus: Option<Segment>,
+    /// A bolus ended since the last start.
+    bolus_ended: bool,
+    /// How many segments there were after the first.
+    further: u32,
     /// Given in its segments before; `None` where that is not known.
     earlier: Option<Amount>,
     to_be_infused: Option<Amount>,
-    /// As last read.
-    counter: Option<Amount>,
-    /// What was counted before it was cleared.
-    uncounted: Option<Amount>,
 }
 
 /// A segment to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Written {
     /// Name of its infusion.
-    pub infusion: i64,
+    pub infusion: Name,
     pub programme: Programme,
     pub segment: Segment,
 }
@@ -129,187 +93,298 @@ pub(super) struct Told {
     pub now: Option<Infusion>,
     /// In order; of one segment only the last word.
     pub written: Vec<Written>,
+    /// The source ran by what was told, and stopped as something else: until a start is told, nobody knows what ran.
+    pub unresolved: bool,
 }
 
 /// What comes of an event, of an infusion of which this is remembered.
 pub(super) fn tell(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
-    let Some(mut infusion) = before else { return first_told(event) };
-    let mut written = Vec::new();
+    let mut told = tell_in_time(before, event, rules);
+    if let Some(now) = told.now.as_mut().filter(|now| event.overtaken && now.segment.run == Run::Running) {
+        now.segment.lose();
+        now.write(&mut told.written);
+    }
+    told
+}
+
+fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
+    let unresolved = event.unresolved && event.happened != Happened::Started;
+    let nothing = Told { now: None, written: Vec::new(), unresolved };
+    let Some(mut infusion) = before else {
+        return Infusion::first(event).map_or(nothing, |infusion| infusion.alone(event));
+    };
     match infusion.takes(event) {
-        News::Older => return Told { now: None, written: Vec::new() },
+        News::Older => return infusion.started_late(event).unwrap_or(nothing),
+        News::Known => return nothing,
         News::Again => {
+            let mut written = Vec::new();
             infusion.write(&mut written);
-            return Told { now: None, written };
+            return Told { written, ..nothing };
         }
         News::New => {}
     }
-    // What was read before tells nothing of an infusion that ran since.
-    let is_read = event.counter.is_some() || infusion.segment.run != Run::Running;
-    let counted = infusion.count(event).filter(|_| is_read);
-    let now = match event.happened {
-        Happened::Started => infusion.started(event, counted, rules, &mut written),
-        Happened::Stopped | Happened::Completed => infusion.ended(event, counted, &mut written),
-        Happened::Cleared => infusion.cleared(event, &mut written),
-        Happened::CountersCleared => infusion,
-        Happened::Changed => infusion.changed(event, counted, rules, &mut written),
-    };
-    Told { now: Some(now), written }
-}
-
-/// Of an infusion never heard of: it starts, or its start was lost.
-fn first_told(event: &Event) -> Told {
-    let mut written = Vec::new();
-    let mut infusion = Infusion::begun(event, event.counter.clone());
-    match event.happened {
-        Happened::Started => {}
-        Happened::Stopped | Happened::Completed => {
-            infusion.segment.start = None;
-            infusion.segment.counted_at_start = None;
-            infusion.segment.rate = None;
-            infusion.segment.end(event, None);
-        }
-        Happened::Cleared | Happened::CountersCleared | Happened::Changed => {
-            return Told { now: None, written };
-        }
+    if event.elsewhere {
+        infusion.doubt();
     }
-    infusion.write(&mut written);
-    Told { now: Some(infusion), written }
+    if !infusion.is_named_by(event) {
+        return infusion.give_way(event);
+    }
+    if infusion.is_over_for(event) {
+        infusion.stopped_again = Some(event.at.at);
+        return Told { now: Some(infusion), ..nothing };
+    }
+    infusion.mark(event);
+    let mut written = Vec::new();
+    let now = match event.happened {
+        Happened::Started => infusion.started(event, rules, &mut written),
+        Happened::Stopped | Happened::Completed => infusion.ended(event, &mut written),
+        Happened::Cleared => infusion.cleared(event, &mut written),
+        Happened::CountersCleared => infusion.counters_cleared(event),
+        Happened::Changed => infusion.changed(event, rules, &mut written),
+    };
+    Told { now: Some(now), written, unresolved }
 }
 
 enum News {
     New,
     /// The last thing told, told again: said again, and nothing changes.
     Again,
+    /// Told before in the same instant.
+    Known,
     Older,
 }
 
 impl Infusion {
     /// One that begins with this event.
-    fn begun(event: &Event, counted: Option<Amount>) -> Infusion {
+    fn begun(event: &Event) -> Infusion {
         Infusion {
             clock: event.clock,
             last: event.at.at,
-            seen: event.happened.bit(),
-            name: event.at.at,
+            seen: vec![event.digest()],
+            after: i64::MIN,
+            stopped_again: None,
+            name: Name { at: event.at.at, clock: event.clock },
             programme: event.programme.clone(),
-            segment: Segment::begun(None, event, counted),
+            filler: event.filler,
+            filler_lasts: false,
+            segment: Segment::begun(None, event),
             bolus: None,
+            bolus_ended: false,
+            further: 0,
             earlier: Some(Amount::zero()),
             to_be_infused: event.to_be_infused.clone(),
-            counter: event.counter.clone(),
-            uncounted: None,
         }
+    }
+
+    /// One never heard of: it starts, or its start was lost.
+    fn first(event: &Event) -> Option<Infusion> {
+        let begun = Infusion::begun(event);
+        match event.happened {
+            Happened::Started => Some(begun),
+            Happened::Stopped | Happened::Completed => {
+                Some(Infusion { segment: Segment::startless(None, event, !event.unresolved), ..begun })
+            }
+            Happened::Cleared | Happened::CountersCleared | Happened::Changed => None,
+        }
+    }
+
+    fn alone(self, event: &Event) -> Told {
+        let mut written = Vec::new();
+        self.write(&mut written);
+        let unresolved = event.unresolved && event.happened != Happened::Started;
+        Told { now: Some(self), written, unresolved }
     }
 
     /// Whether it goes on.
     pub fn is_open(&self) -> bool {
-        self.segment.is_open() || self.bolus.is_some()
+        self.segment.is_open() || self.bolus_runs()
     }
 
-    /// How the event stands to what was told before, which it is after it was taken.
-    fn takes(&mut self, event: &Event) -> News {
-        let (bit, at) = (event.happened.bit(), event.at.at);
-        if self.clock == event.clock {
-            match at.cmp(&self.last) {
-                std::cmp::Ordering::Less => return News::Older,
-                std::cmp::Ordering::Equal if self.seen & bit != 0 => return News::Again,
-                std::cmp::Ordering::Equal => {
-                    self.seen |= bit;
-                    return News::New;
-                }
-                std::cmp::Ordering::Greater => {}
+    fn bolus_runs(&self) -> bool {
+        self.bolus.as_ref().is_some_and(Segment::is_open)
+    }
+
+    /// Whether the source runs, by what was told of it.
+    pub fn is_endless(&self) -> bool {
+        self.segment.is_endless() || self.bolus_runs()
+    }
+
+    /// How the event stands to what was told before.
+    fn takes(&self, event: &Event) -> News {
+        if self.clock != event.clock {
+            return News::New;
+        }
+        let digest = event.digest();
+        if event.happened != Happened::Started && self.stopped_again.is_some_and(|stopped| event.at.at < stopped) {
+            return News::Older;
+        }
+        match event.at.at.cmp(&self.last) {
+            std::cmp::Ordering::Less => News::Older,
+            std::cmp::Ordering::Equal if self.seen.last() == Some(&digest) => News::Again,
+            std::cmp::Ordering::Equal if self.seen.contains(&digest) => News::Known,
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => News::New,
+        }
+    }
+
+    /// Takes the event as the last one told.
+    fn mark(&mut self, event: &Event) {
+        if (self.clock, self.last) != (event.clock, event.at.at) {
+            self.seen.clear();
+        }
+        if self.seen.len() == SEEN_MAX {
+            self.seen.remove(0);
+        }
+        self.seen.push(event.digest());
+        (self.clock, self.last) = (event.clock, event.at.at);
+        self.filler_lasts |= event.filler.is_some() && event.filler == self.filler;
+        if event.happened == Happened::Started {
+            self.filler = event.filler;
+            self.bolus_ended = false;
+        }
+        self.programme.complete(&event.programme);
+    }
+
+    /// Nothing the event says is another's. A filler's number counts where it once stayed the same over two events: most
+    /// number their messages with it.
+    fn is_named_by(&self, event: &Event) -> bool {
+        let fillers =
+            self.filler.zip(event.filler).filter(|_| self.filler_lasts && event.happened != Happened::Started);
+        self.programme.is_same(&event.programme) && fillers.is_none_or(|(one, two)| one == two)
+    }
+
+    /// A stop of what is over: told again, or of a start that was not.
+    fn is_over_for(&self, event: &Event) -> bool {
+        let stops = matches!(event.happened, Happened::Stopped | Happened::Completed);
+        stops && !self.is_open() && !self.segment.is_endless()
+    }
+
+    /// Another patient was told of at this source: how long this ran until then is not known.
+    fn doubt(&mut self) {
+        let running = self.segment.is_endless().then_some(&mut self.segment);
+        running.into_iter().chain(&mut self.bolus).for_each(Segment::doubt);
+    }
+
+    /// An event of another infusion: this one ended when it was paused, or its end was lost.
+    fn give_way(mut self, event: &Event) -> Told {
+        let mut written = Vec::new();
+        let unresolved = event.happened != Happened::Started && (event.unresolved || self.is_endless());
+        self.lose_bolus(&mut written);
+        self.give_up(event, &mut written);
+        let other = Infusion::first(&Event { unresolved, ..event.clone() });
+        let now = match other {
+            Some(other) => self.succeeded_by(other, &mut written),
+            None => {
+                self.mark_alone(event);
+                self
             }
-        }
-        (self.clock, self.last, self.seen) = (event.clock, at, bit);
-        News::New
+        };
+        Told { now: Some(now), written, unresolved }
     }
 
-    /// Reads the counter: what was given since it was first read, however often it was cleared.
-    fn count(&mut self, event: &Event) -> Option<Amount> {
-        let less = |reading: &Amount, before: &Amount| reading.compare(before).is_some_and(std::cmp::Ordering::is_lt);
-        let cleared = event.happened == Happened::CountersCleared;
-        if let (Some(before), Some(reading)) = (&self.counter, &event.counter)
-            && (less(reading, before) && !cleared)
-        {
-            self.uncounted = self.uncounted.take().unwrap_or_else(Amount::zero).plus(before);
-        }
-        if cleared {
-            // Some tell the reading from before, some the one after.
-            let readings = [self.counter.take(), event.counter.clone()].into_iter().flatten();
-            let highest = readings.reduce(|one, two| if less(&one, &two) { two } else { one });
-            let highest = highest.unwrap_or_else(Amount::zero);
-            self.uncounted = self.uncounted.take().unwrap_or_else(Amount::zero).plus(&highest);
-            self.counter = Some(Amount { value: "0".to_owned(), unit: highest.unit });
-        } else if event.counter.is_some() {
-            self.counter.clone_from(&event.counter);
-        }
-        self.counter.as_ref()?.plus(self.uncounted.as_ref().unwrap_or(&Amount::zero()))
+    /// Takes the event as told, and nothing of what it says.
+    fn mark_alone(&mut self, event: &Event) {
+        let (programme, filler) = (self.programme.clone(), (self.filler, self.filler_lasts));
+        self.mark(event);
+        self.programme = programme;
+        (self.filler, self.filler_lasts) = filler;
     }
 
-    fn started(mut self, event: &Event, counted: Option<Amount>, rules: Rules, written: &mut Vec<Written>) -> Infusion {
-        let (open, same) = (self.segment.is_open(), self.programme.is_same(&event.programme));
+    fn give_up(&mut self, event: &Event, written: &mut Vec<Written>) {
+        match self.segment.run {
+            Run::Running => {
+                self.segment.lose();
+                self.write(written);
+            }
+            Run::Held => self.close(Run::Stopped, event, written),
+            Run::Completed | Run::Stopped | Run::Unknown => {}
+        }
+    }
+
+    fn started(mut self, event: &Event, rules: Rules, written: &mut Vec<Written>) -> Infusion {
+        let open = self.segment.is_open();
         if open && self.segment.mode == Mode::Bolus {
             // One beside no infusion, whose end was not told.
-            self.segment.run = Run::Unknown;
-            self.write(written);
-            return self.succeeded(event, counted, written);
+            self.give_up(event, written);
+            return self.succeeded(event, written);
         }
-        if event.mode == Mode::Bolus && open && same {
-            self.lose_bolus(written);
-            self.bolus = Some(Segment::begun(Some(event.at.at), event, counted));
+        self.lose_bolus(written);
+        if event.mode == Some(Mode::Bolus) && open {
+            self.not_alone();
+            self.bolus = Some(self.further(event));
             self.write_bolus(written);
             return self;
         }
-        self.lose_bolus(written);
-        let (kvo, was_kvo) = (event.mode == Mode::Kvo, self.segment.mode == Mode::Kvo);
+        let (kvo, was_kvo) = (event.mode == Some(Mode::Kvo), self.segment.mode == Mode::Kvo);
         let expired = self.segment.was_held_for(event) > rules.pause_max_nanoseconds;
         match (open, self.segment.run) {
-            (true, _) if !same || expired => {
-                self.close(Run::Stopped, event, written);
-                self.succeeded(event, counted, written)
-            }
-            (true, _) if was_kvo && !kvo => {
-                self.close(Run::Completed, event, written);
-                self.succeeded(event, counted, written)
-            }
-            (true, _) if kvo && !was_kvo => {
+            (true, _) if kvo && !was_kvo && !expired => {
                 // That it was complete was not told.
-                self.close(Run::Completed, event, written);
-                self.keep_vein_open(event, counted, rules, written)
+                self.give_up(event, written);
+                self.keep_vein_open(event, rules, written)
             }
-            (true, _) => self.goes_on(event, counted, rules, written),
-            (false, Run::Completed) if kvo && same => self.keep_vein_open(event, counted, rules, written),
-            _ => self.succeeded(event, counted, written),
+            (true, Run::Held) if was_kvo && !kvo && !expired => {
+                self.close(Run::Completed, event, written);
+                self.succeeded(event, written)
+            }
+            (true, _) if was_kvo != kvo || expired => {
+                self.give_up(event, written);
+                self.succeeded(event, written)
+            }
+            (true, _) => self.goes_on(event, rules, written),
+            (false, Run::Completed) if kvo => self.keep_vein_open(event, rules, written),
+            _ => self.succeeded(event, written),
         }
     }
 
-    /// The next infusion of the same source.
-    fn succeeded(self, event: &Event, counted: Option<Amount>, written: &mut Vec<Written>) -> Infusion {
-        let Infusion { clock, last, seen, counter, uncounted, .. } = self;
-        let next = Infusion { clock, last, seen, counter, uncounted, ..Infusion::begun(event, counted) };
+    /// The next infusion of the same source. A start whose stop was told before it is over already.
+    fn succeeded(self, event: &Event, written: &mut Vec<Written>) -> Infusion {
+        let mut next = Infusion::begun(event);
+        if self.has_stopped_since(event) {
+            next.segment.lose();
+        }
+        self.succeeded_by(next, written)
+    }
+
+    fn has_stopped_since(&self, event: &Event) -> bool {
+        self.stopped_again.is_some_and(|stopped| event.clock == self.clock && event.at.at < stopped)
+    }
+
+    fn succeeded_by(self, mut next: Infusion, written: &mut Vec<Written>) -> Infusion {
+        if self.clock == next.clock {
+            next.after = self.last;
+        }
+        if self.name.clock == next.name.clock {
+            next.name.at = next.name.at.max(self.name.at.saturating_add(1));
+        }
+        if next.last == self.last {
+            let seen = self.seen.into_iter().rev().take(SEEN_MAX - 1).rev();
+            next.seen = seen.filter(|seen| !next.seen.contains(seen)).chain(next.seen.iter().copied()).collect();
+        }
+        next.filler_lasts |= self.filler_lasts;
         next.write(written);
         next
     }
 
-    fn keep_vein_open(
-        mut self,
-        event: &Event,
-        counted: Option<Amount>,
-        rules: Rules,
-        written: &mut Vec<Written>,
-    ) -> Infusion {
+    fn keep_vein_open(mut self, event: &Event, rules: Rules, written: &mut Vec<Written>) -> Infusion {
         if rules.kvo_segments {
-            self.segment = Segment::begun(Some(event.at.at), event, counted);
-            self.write(written);
+            self.next_segment(event, written);
+            if self.has_stopped_since(event) {
+                self.segment.lose();
+                self.write(written);
+            }
         }
         self
     }
 
-    fn goes_on(mut self, event: &Event, counted: Option<Amount>, rules: Rules, written: &mut Vec<Written>) -> Infusion {
+    fn goes_on(mut self, event: &Event, rules: Rules, written: &mut Vec<Written>) -> Infusion {
         let another = self.segment.has_another_rate(event) && rules.rate_segments;
         // One whose start is not known cannot be told to run again: nothing would say since when.
         if another || self.segment.start.is_none() {
-            self.next_segment(event, counted, written);
+            match self.segment.run {
+                Run::Held => self.close(Run::Completed, event, written),
+                _ => self.give_up(event, written),
+            }
+            self.next_segment(event, written);
         } else {
             self.segment.resume(event);
             self.write(written);
@@ -317,32 +392,88 @@ impl Infusion {
         self
     }
 
-    fn next_segment(&mut self, event: &Event, counted: Option<Amount>, written: &mut Vec<Written>) {
-        self.close(Run::Completed, event, written);
+    fn next_segment(&mut self, event: &Event, written: &mut Vec<Written>) {
         let given = self.segment.dose.as_ref();
         self.earlier = self.earlier.take().zip(given).and_then(|(earlier, given)| earlier.plus(given));
-        self.segment = Segment::begun(Some(event.at.at), event, counted);
+        self.segment = self.further(event);
         self.write(written);
     }
 
-    fn ended(mut self, event: &Event, counted: Option<Amount>, written: &mut Vec<Written>) -> Infusion {
-        if let Some(bolus) = &mut self.bolus {
-            bolus.end(event, counted.as_ref());
-            self.write_bolus(written);
-            self.bolus = None;
-        } else if self.segment.is_open() {
-            self.segment.end(event, counted.as_ref());
-            self.write(written);
+    fn further(&mut self, event: &Event) -> Segment {
+        self.further += 1;
+        Segment::begun(Some(self.further), event)
+    }
+
+    /// What ends is the bolus where the event says so, or where nothing else runs; the infusion where it says another mode.
+    fn ended(mut self, event: &Event, written: &mut Vec<Written>) -> Infusion {
+        let running = self.segment.run == Run::Running;
+        match (event.mode, self.bolus_runs()) {
+            _ if self.segment.mode == Mode::Bolus => {
+                if event.mode.is_none_or(|mode| mode == Mode::Bolus) {
+                    self.end_segment(event, written);
+                }
+            }
+            (Some(Mode::Bolus), _) if self.bolus.is_some() => self.end_bolus(event, written),
+            (Some(Mode::Bolus), _) => self.end_untold_bolus(event, written),
+            (None, true) if !running => self.end_bolus(event, written),
+            (None, true) => {
+                // Of which of the two is not told.
+                self.lose_bolus(written);
+                if event.happened == Happened::Stopped {
+                    self.end_segment(event, written);
+                }
+            }
+            (Some(_), true) => {
+                self.segment.delivery.is_mixed();
+                self.end_segment(event, written);
+            }
+            (_, false) => self.end_segment(event, written),
         }
         self
+    }
+
+    fn end_segment(&mut self, event: &Event, written: &mut Vec<Written>) {
+        if self.segment.is_open() || self.segment.is_endless() {
+            self.segment.end(event);
+            self.write(written);
+        }
+    }
+
+    fn end_bolus(&mut self, event: &Event, written: &mut Vec<Written>) {
+        let Some(mut bolus) = self.bolus.take() else { return };
+        let running = self.segment.run == Run::Running;
+        bolus.end(event);
+        if running {
+            self.segment.delivery.set_aside(&bolus.delivery, event, bolus.dose.as_ref());
+        }
+        self.bolus_ended = true;
+        self.write_segment(&bolus, written);
+    }
+
+    /// Something else runs while it is paused: what is told of it then is no longer of its last run.
+    fn not_alone(&mut self) {
+        if self.segment.run == Run::Held {
+            self.segment.delivery.is_mixed();
+        }
+    }
+
+    /// A bolus whose start was lost, unless it is the last one's end told again.
+    fn end_untold_bolus(&mut self, event: &Event, written: &mut Vec<Written>) {
+        let running = self.segment.run == Run::Running;
+        self.segment.delivery.is_mixed();
+        if !std::mem::replace(&mut self.bolus_ended, true) {
+            self.further += 1;
+            let bolus = Segment::startless(Some(self.further), event, !running && !event.unresolved);
+            self.write_segment(&bolus, written);
+        }
     }
 
     /// Complete if all that was to be infused was, else stopped.
     fn cleared(mut self, event: &Event, written: &mut Vec<Written>) -> Infusion {
         self.lose_bolus(written);
-        if self.segment.is_open() {
-            let given = self.earlier.as_ref().zip(self.segment.dose.as_ref());
-            let given = given.and_then(|(earlier, given)| earlier.plus(given));
+        if self.segment.is_open() || self.segment.is_endless() {
+            let dose = self.segment.dose.as_ref().filter(|_| self.segment.run == Run::Held);
+            let given = self.earlier.as_ref().zip(dose).and_then(|(earlier, given)| earlier.plus(given));
             let all = given.as_ref().zip(self.to_be_infused.as_ref()).and_then(|(given, all)| given.compare(all));
             let run = if all.is_some_and(std::cmp::Ordering::is_ge) { Run::Completed } else { Run::Stopped };
             self.close(run, event, written);
@@ -350,14 +481,30 @@ impl Infusion {
         self
     }
 
-    fn changed(mut self, event: &Event, counted: Option<Amount>, rules: Rules, written: &mut Vec<Written>) -> Infusion {
-        if self.segment.run == Run::Running && self.segment.has_another_rate(event) {
-            if rules.rate_segments {
-                self.next_segment(event, counted, written);
-            } else {
-                self.segment.rate.clone_from(&event.rate);
-                self.write(written);
+    fn counters_cleared(mut self, event: &Event) -> Infusion {
+        let beside = self.bolus_runs();
+        for segment in [&mut self.segment].into_iter().chain(&mut self.bolus) {
+            segment.delivery.clear(event);
+            if beside {
+                segment.delivery.is_mixed();
             }
+        }
+        self
+    }
+
+    fn changed(mut self, event: &Event, rules: Rules, written: &mut Vec<Written>) -> Infusion {
+        if self.segment.run != Run::Running || !self.segment.has_another_rate(event) {
+            return self;
+        }
+        if rules.rate_segments {
+            let mixed = self.bolus_runs();
+            self.segment.change(event, mixed);
+            self.write(written);
+            self.next_segment(event, written);
+            self.segment.go_on(event, mixed);
+        } else {
+            self.segment.rate.clone_from(&event.rate);
+            self.write(written);
         }
         self
     }
@@ -370,11 +517,28 @@ impl Infusion {
 
     /// A bolus whose end was not told.
     fn lose_bolus(&mut self, written: &mut Vec<Written>) {
-        if let Some(bolus) = &mut self.bolus {
-            bolus.run = Run::Unknown;
+        if self.bolus_runs() {
+            self.segment.delivery.is_mixed();
+            self.bolus.iter_mut().for_each(Segment::lose);
             self.write_bolus(written);
-            self.bolus = None;
         }
+    }
+
+    /// A start that comes after its own stop fills in what was missing: since when, how fast, and what.
+    fn started_late(mut self, event: &Event) -> Option<Told> {
+        let of_this =
+            event.happened == Happened::Started && self.segment.name.is_none() && self.segment.start.is_none();
+        let bolus = event.mode == Some(Mode::Bolus) || self.segment.mode == Mode::Bolus;
+        let in_time = event.at.at > self.after && event.at.at < self.name.at;
+        if !of_this || bolus || !in_time || !self.programme.is_same(&event.programme) {
+            return None;
+        }
+        self.segment.start = Some(event.at.clone());
+        self.segment.rate.clone_from(&event.rate);
+        self.programme.complete(&event.programme);
+        let mut written = Vec::new();
+        self.write(&mut written);
+        Some(Told { now: Some(self), written, unresolved: event.unresolved })
     }
 
     fn write(&self, written: &mut Vec<Written>) {
@@ -392,28 +556,5 @@ impl Infusion {
     }
 }
 
-impl Programme {
-    /// Nothing that both say differs.
-    fn is_same(&self, other: &Programme) -> bool {
-        let agree = |one: Option<&String>, two: Option<&String>| one.zip(two).is_none_or(|(one, two)| one == two);
-        let order = |programme: &Programme| programme.order.as_ref().map(|(_, value)| value.clone());
-        let code = |programme: &Programme| programme.drug.first().and_then(|(_, code, _)| code.clone());
-        let (codes, orders) = ((code(self), code(other)), (order(self), order(other)));
-        let drugs = match &codes {
-            (Some(one), Some(two)) => one == two,
-            _ => agree(self.words.as_ref(), other.words.as_ref()),
-        };
-        drugs && agree(orders.0.as_ref(), orders.1.as_ref())
-    }
-
-    /// Whether it says what is given.
-    pub fn names_a_drug(&self) -> bool {
-        !self.drug.is_empty() || self.words.is_some()
-    }
-}
-
-impl Happened {
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
+/// Events of one instant that are told from each other.
+const SEEN_MAX: usize = 6;

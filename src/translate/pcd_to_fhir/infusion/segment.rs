@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Event, Happened, When};
+use super::{Amount, Event, Happened, When, delivery::Delivery};
 
 /// How it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +30,8 @@ pub(in crate::translate::pcd_to_fhir) enum Mode {
 /// One segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::translate::pcd_to_fhir) struct Segment {
-    /// When it was first told, which tells it from the others; `None` of the infusion's first, which has its name.
-    pub name: Option<i64>,
+    /// Which of its infusion it is; `None` of the first, which has the infusion's name.
+    pub name: Option<u32>,
     pub mode: Mode,
     pub run: Run,
     /// `None` where it was lost.
@@ -44,34 +44,48 @@ pub(in crate::translate::pcd_to_fhir) struct Segment {
     pub dose: Option<Amount>,
     /// Why it does not deliver.
     pub reason: Option<String>,
-    /// What the counter told when it began.
-    pub(super) counted_at_start: Option<Amount>,
-    /// Given before it last started to run.
-    before_run: Amount,
-    /// The end of a run was not told: what was given in it only the counter knows.
-    missed_run: bool,
+    /// Given before it last started to run; `None` where that is not known, and never will be.
+    before: Option<Amount>,
+    pub(super) delivery: Delivery,
 }
 
 impl Segment {
-    pub fn begun(name: Option<i64>, event: &Event, counted: Option<Amount>) -> Segment {
+    pub fn begun(name: Option<u32>, event: &Event) -> Segment {
+        let mode = event.mode.unwrap_or(Mode::Usual);
         Segment {
             name,
-            mode: event.mode,
+            mode,
             run: Run::Running,
             start: Some(event.at.clone()),
             end: None,
             held: None,
-            rate: event.rate.clone(),
+            // A bolus has none that is written.
+            rate: event.rate.clone().filter(|_| mode != Mode::Bolus),
             dose: None,
             reason: None,
-            counted_at_start: counted,
-            before_run: Amount::zero(),
-            missed_run: false,
+            before: Some(Amount::zero()),
+            delivery: Delivery::started(event),
         }
+    }
+
+    /// Its end alone was told. What was given since the last start is its own only where no other start can be the last.
+    pub fn startless(name: Option<u32>, event: &Event, sure: bool) -> Segment {
+        let mut segment = Segment::begun(name, event);
+        // Completion tells what comes after it.
+        let completed = event.happened == Happened::Completed && segment.mode == Mode::Kvo;
+        segment.mode = if completed { Mode::Usual } else { segment.mode };
+        (segment.start, segment.rate, segment.delivery) = (None, None, Delivery::startless(sure));
+        segment.end(event);
+        segment
     }
 
     pub fn is_open(&self) -> bool {
         matches!(self.run, Run::Running | Run::Held)
+    }
+
+    /// Its end was not told.
+    pub fn is_endless(&self) -> bool {
+        matches!(self.run, Run::Running | Run::Unknown)
     }
 
     /// Nanoseconds for which it was paused when the event happened.
@@ -86,74 +100,98 @@ impl Segment {
         }
     }
 
-    /// It runs again.
+    /// It runs again. One that ran, by what was told, stopped without a word of how much it had given.
     pub fn resume(&mut self, event: &Event) {
-        self.missed_run |= self.run == Run::Running || self.dose.is_none();
+        if self.run == Run::Running {
+            self.doubt();
+        }
+        self.before = self.before.take().and(self.dose.clone());
         (self.run, self.held, self.end, self.reason) = (Run::Running, None, None, None);
-        self.before_run = self.dose.clone().unwrap_or_else(Amount::zero);
+        self.delivery = Delivery::started(event);
         if event.rate.is_some() {
             self.rate.clone_from(&event.rate);
         }
     }
 
-    /// It stops, or is complete.
-    pub fn end(&mut self, event: &Event, counted: Option<&Amount>) {
-        match self.mode {
-            Mode::Bolus => self.end_bolus(event, counted),
-            Mode::Usual | Mode::Kvo => self.end_run(event, counted),
+    /// It stops, or is complete. A bolus nobody takes up again.
+    pub fn end(&mut self, event: &Event) {
+        if self.run == Run::Held {
+            self.stop_again(event);
+        } else {
+            let given = match self.mode {
+                Mode::Bolus => self.delivery.bolus_volume(event),
+                Mode::Usual | Mode::Kvo => self.delivery.volume(event),
+            };
+            self.gave(given);
+            self.delivery.stop(event);
         }
-    }
-
-    fn end_run(&mut self, event: &Event, counted: Option<&Amount>) {
-        self.gave(event, counted);
-        if event.happened == Happened::Completed {
-            (self.run, self.end, self.held, self.reason) = (Run::Completed, Some(event.at.clone()), None, None);
+        let over = event.happened == Happened::Completed || self.mode == Mode::Bolus;
+        if over {
+            self.run = if event.happened == Happened::Completed { Run::Completed } else { Run::Stopped };
+            (self.end, self.held) = (Some(event.at.clone()), None);
         } else {
             self.run = Run::Held;
             self.held.get_or_insert_with(|| event.at.clone());
-            if event.reason.is_some() {
-                self.reason.clone_from(&event.reason);
-            }
+        }
+        if event.happened == Happened::Completed {
+            self.reason = None;
+        } else if event.reason.is_some() {
+            self.reason.clone_from(&event.reason);
         }
     }
 
-    /// A bolus nobody takes up again.
-    fn end_bolus(&mut self, event: &Event, counted: Option<&Amount>) {
-        self.gave(event, counted);
-        let complete = event.happened == Happened::Completed;
-        self.run = if complete { Run::Completed } else { Run::Stopped };
-        (self.end, self.reason) = (Some(event.at.clone()), event.reason.clone().filter(|_| !complete));
+    /// A stop without a start since the last: the same run, told again, or one of which nothing else was told.
+    fn stop_again(&mut self, event: &Event) {
+        if self.delivery.is_told_again(event) {
+            return;
+        }
+        let given = self.delivery.corrected(event);
+        // Then it stopped with this event.
+        self.held.take_if(|_| given.is_some());
+        self.gave(given);
+        self.delivery.stop(event);
     }
 
-    /// It is over since it was paused, or with this event.
+    /// It goes on with another rate, which is another segment; `mixed` with a bolus that runs, what each gave is not known.
+    pub fn change(&mut self, event: &Event, mixed: bool) {
+        let given = self.delivery.volume(event).filter(|_| !mixed);
+        self.gave(given);
+        (self.run, self.end) = (Run::Completed, Some(event.at.clone()));
+    }
+
+    /// What the segment before it went on as: the pump counts on.
+    pub fn go_on(&mut self, event: &Event, mixed: bool) {
+        self.delivery = Delivery::changed(event);
+        if mixed {
+            self.delivery.is_mixed();
+        }
+    }
+
+    /// It is over since it was paused, or with this event, which tells no volume of it.
     pub fn close(&mut self, run: Run, event: &Event) {
+        if self.is_endless() {
+            self.doubt();
+        }
         self.run = run;
         self.reason.take_if(|_| run != Run::Stopped);
         self.end = Some(self.held.take().unwrap_or_else(|| event.at.clone()));
     }
 
-    /// Takes the volume the event tells; what was given never becomes less.
-    fn gave(&mut self, event: &Event, counted: Option<&Amount>) {
-        let by_run = event.run_volume.as_ref().and_then(|volume| self.before_run.plus(volume));
-        let counted = event.counter.as_ref().and(counted);
-        let by_counter = counted.zip(self.counted_at_start.as_ref()).and_then(|(now, then)| now.minus(then));
-        let told = if self.missed_run { by_counter } else { by_run.or(by_counter) };
-        let Some(told) = told else {
-            // Less than what was given is no dose.
-            let ended = matches!(event.happened, Happened::Stopped | Happened::Completed);
-            self.missed_run |= ended && self.run == Run::Running;
-            self.dose.take_if(|_| self.missed_run);
-            return;
-        };
-        match self.dose.as_ref().and_then(|dose| told.compare(dose)) {
-            // The pump counts anew within a run: what it told before was given as well.
-            Some(Ordering::Less) => {
-                let dose = self.dose.take();
-                self.before_run = dose.clone().unwrap_or_else(Amount::zero);
-                self.dose = event.run_volume.as_ref().and_then(|volume| self.before_run.plus(volume)).or(dose);
-            }
-            None if self.dose.is_some() => {}
-            _ => self.dose = Some(told),
+    /// It is over, and nobody knows since when, or what it gave.
+    pub fn lose(&mut self) {
+        self.doubt();
+        self.run = Run::Unknown;
+    }
+
+    /// What it gave is not known, and never will be.
+    pub fn doubt(&mut self) {
+        (self.before, self.dose) = (None, None);
+    }
+
+    fn gave(&mut self, given: Option<Amount>) {
+        self.dose = self.before.as_ref().zip(given).and_then(|(before, given)| before.plus(&given));
+        if self.dose.is_none() {
+            self.doubt();
         }
     }
 }

@@ -13,6 +13,7 @@ struct Record {
     kept: BTreeMap<String, Value>,
     /// Times each was put.
     puts: BTreeMap<String, u32>,
+    longest_note: usize,
 }
 
 impl Record {
@@ -22,6 +23,7 @@ impl Record {
         let translated = super::super::apply(settings, &message, context(), &recall).unwrap()?;
         let longest = translated.episodes.iter().filter_map(|change| change.note.as_ref()).map(|note| note.len()).max();
         assert!(longest.unwrap_or_default() <= crate::translate::NOTE_BYTES_MAX);
+        self.longest_note = self.longest_note.max(longest.unwrap_or_default());
         self.remembered.change(&translated.episodes);
         if !translated.is_sent() {
             return None;
@@ -244,6 +246,69 @@ fn what_flows_back_or_is_in_no_unit_of_its_kind_makes_neither_rate_nor_dose() {
 }
 
 #[test]
+fn what_the_pump_doubts_or_its_gateway_withdraws_is_no_dose() {
+    let settings = settings();
+    let flagged = |flag: &str, status: &str| volume("3.0").replace("|||||R", &format!("||{flag}|||{status}"));
+    for (flag, status, counts) in [
+        ("", "R", true),
+        ("N", "F", true),
+        ("ALACT~L", "C", true),
+        ("INV", "R", false),
+        ("QUES", "R", false),
+        ("N~DEMO", "R", false),
+        ("WHATEVER", "R", false),
+        ("", "X", false),
+        ("", "W", false),
+        ("", "P", false),
+    ] {
+        let mut record = Record::default();
+        record.take(&settings, &event(0, START, &[&flow("10")])).unwrap();
+        record.take(&settings, &event(10, STOP, &[&flow("0"), &flagged(flag, status)])).unwrap();
+        assert_eq!(record.kept()[0]["dosage"]["dose"].is_object(), counts, "{flag} {status}");
+        let rate = flow("20").replace("|||||R", &format!("||{flag}|||{status}"));
+        record.take(&settings, &event(12, START, &[&rate])).unwrap();
+        assert_eq!(record.kept.len(), if counts { 2 } else { 1 }, "{flag} {status}: a rate too");
+    }
+}
+
+#[test]
+fn a_label_spelled_otherwise_is_no_other_administration() {
+    let (mut record, settings) = (Record::default(), settings());
+    let label = |words: &str| format!("ST|158012^MDC_DEV_PUMP_SOURCE_CHANNEL_LABEL^MDC|1.1.2.3|{words}||||||R");
+    record.take(&settings, &event(0, START, &[&flow("10"), &label("Primary")])).unwrap();
+    let renamed = event(9, COMPLETE, &[&volume("4.5"), &label("PRIM 1")]).replace("Norepinephrine", "NOREPINEPHRIN");
+    record.take(&settings, &renamed).unwrap();
+    assert_eq!((record.kept.len(), &record.kept()[0]["status"]), (1, &json!("completed")));
+    assert_eq!(record.kept()[0]["dosage"]["dose"]["value"].to_string(), "4.5");
+}
+
+#[test]
+fn what_stops_under_another_patients_name_is_neithers_dose() {
+    let (mut record, settings) = (Record::default(), settings());
+    let of = |patient: &str, text: String| text.replace("4711", patient);
+    let subject = |kept: &Value| kept["subject"]["reference"].as_str().unwrap().to_owned();
+    record.take(&settings, &event(0, START, &[&flow("10")])).unwrap();
+    record.take(&settings, &of("4712", event(5, STOP, &[&volume("1.5")]))).unwrap();
+    let own: Vec<(bool, Value, Value)> = record
+        .kept()
+        .iter()
+        .map(|kept| (subject(kept).contains("4711"), kept["status"].clone(), kept["dosage"]["dose"].clone()))
+        .collect();
+    assert_eq!(own, [(false, json!("on-hold"), Value::Null), (true, json!("in-progress"), Value::Null)]);
+    // What was given until then is not known, and the end is the first one's own.
+    record.take(&settings, &event(9, COMPLETE, &[&volume("3")])).unwrap();
+    let first = record.kept().into_iter().find(|kept| subject(kept).contains("4711")).unwrap().clone();
+    assert_eq!((&first["status"], &first["dosage"]["dose"]), (&json!("completed"), &Value::Null));
+    // A start tells whose the next run is.
+    record.take(&settings, &of("4712", event(20, START, &[&flow("10")]))).unwrap();
+    record.take(&settings, &of("4712", event(25, COMPLETE, &[&volume("2.5")]))).unwrap();
+    let last = record.kept().last().copied().unwrap();
+    assert!(subject(last).contains("4712"));
+    assert_eq!(last["dosage"]["dose"]["value"].to_string(), "2.5");
+    assert_eq!(record.kept().into_iter().filter(|kept| subject(kept).contains("4711")).count(), 1);
+}
+
+#[test]
 fn a_run_whose_volume_is_not_told_leaves_no_dose_of_the_runs_before_it() {
     let (mut record, settings) = (Record::default(), settings());
     for text in [
@@ -257,6 +322,48 @@ fn a_run_whose_volume_is_not_told_leaves_no_dose_of_the_runs_before_it() {
     let kept = record.kept()[0].clone();
     assert_eq!(kept["status"], "completed");
     assert_eq!(kept["dosage"].get("dose"), None, "{kept}");
+}
+
+#[test]
+fn the_longest_note_is_well_below_what_can_be_remembered() {
+    let (mut record, settings) = (Record::default(), settings());
+    let long = |letter: &str| letter.repeat(64);
+    let number = "123456789.012345678";
+    let drug = ["C", "D", "S", "E", "F", "T"].map(long).join("^");
+    let order = format!("{}^^0f8fad5b-d9cb-469f-a165-70867728950e^UUID", long("O"));
+    let told = |event: &str, mode: &str, minute: u32| {
+        let of_drug = "ug/kg/min/x/y/z/a/b/c/d^^UCUM";
+        let rows = [
+            flow(number),
+            volume(number),
+            format!("NM|157993^MDC_VOL_FLUID_DELIV_TOTAL^MDC|1.1.2.9|{number}|263762^MDC_DIM_MILLI_L^MDC|||||R"),
+            format!("NM|157884^MDC_VOL_FLUID_TBI^MDC|1.1.2.10|{number}|263762^MDC_DIM_MILLI_L^MDC|||||R"),
+            format!("NM|157760^MDC_CONC_DRUG^MDC|1.1.2.11|{number}|{of_drug}|||||R"),
+            format!("CWE|158008^MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE^MDC|1.1.2.12|^{mode}||||||R"),
+            format!("CWE|158006^MDC_DEV_PUMP_NOT_DELIVERING_REASON^MDC|1.1.2.8|^{}||||||R", long("reason ")),
+        ];
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let text = event_of("1.1.3.0", minute, event, &rows)
+            .replace("|1.1.2.", "|1.1.3.")
+            .replace("|1.1.3.0|||||||X\nOBX|7", "|1.1.2.0|||||||X\nOBX|7");
+        let text = text.replace("3616^Norepinephrine^99FORM", &drug).replace("O1^H", &order);
+        text.replace("00+0100", "00.123456+0100")
+    };
+    record.take(&settings, &event(0, START, &[&flow("10")])).unwrap();
+    for (minute, code, mode) in [
+        (1, START, "continuous"),
+        (2, STOP, "continuous"),
+        (3, START, "continuous"),
+        (4, START, "bolus"),
+        (5, STOP, "continuous"),
+        (5, COUNTERS, "continuous"),
+        (5, COMPLETE, "bolus"),
+        (5, STOP, "kvo"),
+        (5, START, "bolus"),
+    ] {
+        record.take(&settings, &told(code, mode, minute));
+    }
+    assert!((600..820).contains(&record.longest_note), "{}", record.longest_note);
 }
 
 /// A phase of an alert, in a minute.

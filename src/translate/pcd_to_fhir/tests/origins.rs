@@ -93,7 +93,7 @@ fn what_an_event_does_not_tell_is_said_to_be_remembered() {
     assert_eq!((of("dosage.dose"), of("dosage.dose.unit")), ("OBX[9]-5", "OBX[9]-6"));
     assert_eq!(of("statusReason[0]"), "OBX[10]-5");
     assert_eq!(of("status"), "constant", "of the device, the first entry");
-    assert_eq!(of("identifier[0].value"), "PID[1]-3, OBX[1]-18, OBR[1]-2, remembered: earlier messages");
+    assert_eq!(of("identifier[0].value"), "PID[1]-3, OBX[1]-18, remembered: earlier messages");
 }
 
 #[test]

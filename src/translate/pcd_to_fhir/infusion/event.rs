@@ -1,0 +1,65 @@
+//! One event of a source, as the state machine takes it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Amount, Mode, Programme};
+
+/// A moment, and as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::translate::pcd_to_fhir) struct When {
+    /// Nanoseconds since 1970.
+    pub at: i64,
+    /// FHIR dateTime, as precise as it was sent.
+    pub text: String,
+}
+
+/// What happened to an infusion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(in crate::translate::pcd_to_fhir) enum Happened {
+    Started,
+    Stopped,
+    Completed,
+    /// The programme was cleared.
+    Cleared,
+    /// Volume counters were set to nothing.
+    CountersCleared,
+    /// Something of the programme changed while it ran.
+    Changed,
+}
+
+/// One event.
+#[derive(Debug, Clone)]
+pub(in crate::translate::pcd_to_fhir) struct Event {
+    pub happened: Happened,
+    pub at: When,
+    /// None where the pump does not say.
+    pub mode: Option<Mode>,
+    pub programme: Programme,
+    /// A digest of the filler's number.
+    pub filler: Option<u32>,
+    pub rate: Option<Amount>,
+    /// Given since the last start.
+    pub run_volume: Option<Amount>,
+    /// Given since the counters were cleared.
+    pub counter: Option<Amount>,
+    pub to_be_infused: Option<Amount>,
+    /// Why it does not deliver.
+    pub reason: Option<String>,
+    /// How often the pump's clock was set: times before and after cannot be compared.
+    pub clock: u32,
+    /// Another patient was told of at this source since this one was.
+    pub elsewhere: bool,
+    /// The last start told at this source may be another's than what stops now.
+    pub unresolved: bool,
+    /// Another patient was told of at this source from later on: what starts now is over.
+    pub overtaken: bool,
+}
+
+impl Event {
+    /// Tells it from another of the same instant, and not from the same told again: words may be spelled otherwise then.
+    pub fn digest(&self) -> u32 {
+        let amounts = (&self.rate, &self.run_volume, &self.counter, &self.to_be_infused);
+        let said = (self.happened, self.mode, self.programme.identifiers(), amounts);
+        crc32c::crc32c(&postcard::to_extend(&said, Vec::new()).unwrap_or_default())
+    }
+}
