@@ -78,7 +78,7 @@ async fn main() -> ExitCode {
             ExitCode::from(1)
         }
         Err(fault) => {
-            eprintln!("system: {fault}");
+            eprintln!("system: {}", fault.what);
             ExitCode::from(1)
         }
     }
@@ -110,7 +110,9 @@ async fn measure(arguments: &Arguments) -> Result<bool, Broken> {
     let rows = if arguments.rows.is_empty() { Row::ALL.to_vec() } else { arguments.rows.clone() };
     for row in rows {
         eprintln!("{} …", row.name());
-        let Found { lines, evidence } = row.measure(&setting).await?;
+        let found = row.measure(&setting).await;
+        let Found { lines, evidence } =
+            found.inspect_err(|_| eprintln!("stores and logs stay in {}", folder.display()))?;
         report.lines.extend(lines);
         report.evidence.extend(evidence);
     }

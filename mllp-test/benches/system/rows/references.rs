@@ -20,7 +20,7 @@ pub(super) async fn measure(setting: &Setting) -> Result<Found, Broken> {
             for _ in 0..setting.rounds {
                 samples.push(server.send(load.clone()).await);
             }
-            let mut evidence = Evidence::new("references", kind);
+            let mut evidence = Evidence::new("references", &format!("`{kind}`, {shape}"));
             samples.iter().for_each(|sample| evidence.load(&sample.outcome));
             found.evidence.push(evidence);
             found.lines.push(line(kind, shape, &samples));
