@@ -97,10 +97,11 @@ async fn serve(kind: &str, file: &Path) -> Result<(), Broken> {
 async fn measure(arguments: &Arguments) -> Result<bool, Broken> {
     // The soft limit is often below what the row `idle` needs; where it cannot be raised that row says so.
     let _ = rlimit::increase_nofile_limit(OPEN_FILES);
+    let builds = builds(arguments)?;
     let folder = arguments.folder.join(format!("system-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let setting = Setting {
-        builds: builds(arguments)?,
+        builds,
         folder: folder.clone(),
         time: Duration::from_secs_f64(arguments.seconds),
         rounds: arguments.rounds.into(),
