@@ -1,10 +1,13 @@
 //! Reading a device report of about 4 KiB with 22 OBX: the whole field index, the routing fields alone, and for
-//! reference the index by a loop over bytes, the text check, some lookups by path, and hl7-parser.
+//! reference the index by a loop over bytes, the text check, some lookups by path, and hl7-parser. Then the ACK for it.
 
 use std::hint::black_box;
 
 use bytes::Bytes;
-use cannula::hl7::{Header, Message, Path};
+use cannula::hl7::{
+    Header, Message, Path,
+    ack::{self, Code},
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn report() -> String {
@@ -65,6 +68,10 @@ fn reading(c: &mut Criterion) {
     group.bench_function("three_paths", |b| {
         b.iter(|| paths.iter().flatten().filter_map(|path| black_box(&message).first_text(path)).count())
     });
+    group.bench_function("path_of_text", |b| b.iter(|| black_box("OBX(OBX-3.1=157784)[2]-5.1").parse::<Path>()));
+    let at = "2026-03-14T09:26:30Z".parse().unwrap_or_default();
+    let (header, _) = Header::read(&bytes);
+    group.bench_function("ack", |b| b.iter(|| ack::build(black_box(&header), Code::CA, &[], at, "4711")));
     group.finish();
 }
 

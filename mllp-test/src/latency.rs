@@ -1,8 +1,8 @@
-//! Times to acknowledgement in fixed memory: 16 steps to each doubling, so a percentile is at most 7 % too high.
+//! Times to acknowledgement in fixed memory: 128 steps to each doubling, so a percentile is at most 1 % too high.
 
 use std::time::Duration;
 
-const STEPS: u64 = 16;
+const STEPS: u64 = 128;
 
 /// A histogram of durations.
 #[derive(Debug, Clone, Default)]
@@ -82,15 +82,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_at_most_seven_percent_too_high_and_never_too_low() {
+    fn a_percentile_is_at_most_one_percent_too_high_and_never_too_low() {
         for micros in (0..100_000).chain([1 << 30, u64::MAX >> 20]) {
             let upper = upper(slot(micros));
-            assert!(upper >= micros && upper <= micros + micros / 14, "{micros} became {upper}");
+            assert!(upper >= micros && upper <= micros + micros / 127, "{micros} became {upper}");
         }
         let mut latency = Latency::default();
         (1..=1000).for_each(|millis| latency.record(Duration::from_millis(millis)));
         let median = latency.percentile(0.5).as_millis();
-        assert!((500..=535).contains(&median), "{median}");
+        assert!((500..=505).contains(&median), "{median}");
         assert_eq!(latency.percentile(1.0), Duration::from_secs(1));
         assert_eq!(Latency::default().percentile(0.99), Duration::ZERO);
     }

@@ -19,6 +19,7 @@ pub mod id;
 pub mod latency;
 pub mod ledger;
 pub mod load;
+pub mod measure;
 pub mod pcd;
 pub mod peer;
 pub mod proxy;

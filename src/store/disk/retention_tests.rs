@@ -149,7 +149,7 @@ async fn delivered_when_there_is_room(store: &DiskStore, number: usize, note: (&
 #[tokio::test]
 async fn the_smallest_store_goes_on_taking_messages_however_much_there_is_to_remember() {
     let directory = TempDir::new().unwrap();
-    let options = Options { bytes_max: 8 * 64 << 10, retain: Duration::ZERO, ..small() };
+    let options = Options { bytes_max: (8 * 64) << 10, retain: Duration::ZERO, ..small() };
     let metrics = Arc::new(Metrics::new().unwrap());
     let store = DiskStore::open(directory.path(), options, Arc::clone(&metrics), Clock::fixed(noon())).unwrap();
     let forgotten = || metrics.limits_hit.with_label_values(&["pumps", "episodes"]).get();
