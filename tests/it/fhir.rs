@@ -157,14 +157,14 @@ async fn several_messages_in_one_transaction_are_there_once_after_kill_9() {
     let mut site = Site::new(&[("pumps", &channel(&record.url(), writing))]);
     tokio::task::block_in_place(|| site.start());
     assert_eq!(site.post("/api/channels/pumps/destinations/ehr/pause").0, 204);
-    let gateways = send(&site, 400).await;
-    all_acknowledged(&gateways, 400).await;
+    let gateways = send(&site, 160).await;
+    all_acknowledged(&gateways, 160).await;
     assert_eq!(gateways.stop().await.naked, 0);
     assert_eq!(record.all("Observation").len(), 0, "it is paused");
     assert_eq!(site.post("/api/channels/pumps/destinations/ehr/resume").0, 204);
     for part in 1..=3 {
         let until = Instant::now() + Duration::from_secs(60);
-        while record.all("Observation").len() < part * 100 {
+        while record.all("Observation").len() < part * 60 {
             assert!(Instant::now() < until, "nothing is delivered");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -176,7 +176,7 @@ async fn several_messages_in_one_transaction_are_there_once_after_kill_9() {
     tokio::task::block_in_place(|| site.drained());
     every_observation_once(&site, &record);
     let requests = record.requests().len();
-    assert!(requests < 200, "{requests} requests for 400 messages");
+    assert!(requests < 100, "{requests} requests for 160 messages");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
