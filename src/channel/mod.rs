@@ -213,15 +213,17 @@ impl Channel {
     /// Destinations whose `where` and `when` take the message, and their lanes, in file order.
     pub fn route(&self, message: &Message) -> Result<Vec<Route>, FilterError> {
         let message = &*self.view(message);
+        self.route_from(message, &self.device.identification.device_keys(message))
+    }
+
+    /// The same of a message read as this channel reads it, whose device identities are known.
+    pub fn route_from(&self, message: &Message, devices: &[String]) -> Result<Vec<Route>, FilterError> {
         let mut routes = Vec::with_capacity(self.destinations.len());
         for destination in &self.destinations {
             let name = &destination.name;
             let taken = destination.filter.takes(message);
             if taken.map_err(|why| self.failed(format!("destination {name}: when: {why}")))? {
-                routes.push(Route {
-                    destination: name.clone(),
-                    lane: destination.lane(message, &self.device.identification),
-                });
+                routes.push(Route { destination: name.clone(), lane: destination.lane(message, devices.first()) });
             }
         }
         Ok(routes)
@@ -375,11 +377,11 @@ impl Channel {
 }
 
 impl Destination {
-    /// The message's lane, below `lanes`.
-    pub fn lane(&self, message: &Message, identification: &pcd::Identification) -> u16 {
+    /// The message's lane, below `lanes`; `device` is the best of its identities.
+    fn lane(&self, message: &Message, device: Option<&String>) -> u16 {
         let key = match &self.order {
             Order::Strict => None,
-            Order::Device => identification.device_keys(message).into_iter().next().map(String::into_bytes),
+            Order::Device => device.map(|device| device.clone().into_bytes()),
             Order::Patient => message.segment("PID").map(|pid| pid.field(3).component(1).raw().to_vec()),
             Order::Path(path) => message.first(path).map(<[u8]>::to_vec),
         };

@@ -225,7 +225,8 @@ fn a_key_has_the_lane_it_has_always_had() {
 #[test]
 fn messages_of_one_patient_or_value_share_a_lane_and_those_without_share_lane_0() {
     let lane = |order: Order, text: &str| {
-        destination("d", Filter::default(), order, 8).lane(&message(text), &pcd::Identification::default())
+        let message = message(text);
+        destination("d", Filter::default(), order, 8).lane(&message, pcd::device_keys(&message).first())
     };
     let by_bed = || Order::Path(path("PV1-3.3"));
     assert_eq!(lane(Order::Patient, PUMP), lane_of(b"12345", 8));

@@ -354,7 +354,7 @@ impl Shared {
             self.devices.heard(device, channel, &message, at);
         }
         let findings = self.conformance(channel, &message, at, first)?;
-        let routes = channel.route(&message).map_err(|error| self.filter_failed(&error))?;
+        let routes = channel.route_from(&message, &devices).map_err(|error| self.filter_failed(&error))?;
         let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
         if first {
             self.associated(channel, &message);

@@ -115,7 +115,7 @@ pub fn device_keys(message: &Message) -> Vec<String> {
 
 /// The same by these rules.
 pub(super) fn keys_by(rules: &IdentityRules, message: &Message) -> Vec<String> {
-    let mut found = Ranked { rules, message, keys: Vec::new() };
+    let mut found = Ranked { rules, message, keys: Vec::new(), equipment: b"" };
     for segment in message.segments() {
         match segment.id() {
             "OBX" => found.observation(segment),
@@ -165,9 +165,11 @@ struct Ranked<'r> {
     rules: &'r IdentityRules,
     message: &'r Message,
     keys: Vec<(u8, String)>,
+    /// The last OBX-18, which most rows repeat.
+    equipment: &'r [u8],
 }
 
-impl Ranked<'_> {
+impl<'r> Ranked<'r> {
     fn rank(&self, rule: Rule) -> Option<u8> {
         self.rules.places.iter().position(|place| *place == rule).map(|place| place as u8)
     }
@@ -197,14 +199,17 @@ impl Ranked<'_> {
         }
     }
 
-    fn observation(&mut self, obx: Segment<'_>) {
+    fn observation(&mut self, obx: Segment<'r>) {
         if is_system_id(obx.field(3).first()) {
             let value = self.message.text(obx.field(5).component(1).raw());
             if !value.trim().is_empty() {
                 self.identity(Rule::SystemId, own_or_scoped(self.message, value.trim()));
             }
         }
-        self.each_equipment(obx.field(18), Rule::Equipment);
+        let equipment = obx.field(18).raw();
+        if std::mem::replace(&mut self.equipment, equipment) != equipment {
+            self.each_equipment(obx.field(18), Rule::Equipment);
+        }
     }
 
     fn each_equipment(&mut self, field: Field<'_>, rule: Rule) {
