@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use super::{Coded, Nomenclature, Report, Row, coded::Triplet, report::Nth, words};
+use super::{Coded, Nomenclature, Report, Row, coded::Triplet, names_two_units, report::Nth, words};
 use crate::hl7::{Field, Message, Repetition, Time};
 
 /// A coded value.
@@ -202,12 +202,18 @@ impl<'r, 'm> Reading<'r, 'm> {
         let value = self.value(row.obx);
         let waveform = row.obx.raw(2) == b"NA";
         let unit = || if waveform { String::new() } else { self.unit(row.obx.field(6)) };
-        (!value.is_empty()).then(|| Quantity { unit: unit(), value, is_sure: self.is_sure(row) })
+        (!value.is_empty()).then(|| Quantity { unit: unit(), value, is_sure: self.is_number(row) && self.is_sure(row) })
+    }
+
+    /// A number by its type, in one unit.
+    fn is_number(&self, row: &Row<'_>) -> bool {
+        let coded = Coded::read(row.obx.field(6).first());
+        matches!(row.obx.raw(2), b"NM" | b"SN") && !names_two_units(self.codes, &coded, |raw| self.text(raw))
     }
 
     /// Whether the value of a row may be counted with: a result that is whole and in force (OBX-11, table 0085), and of
     /// OBX-8 nothing but where it lies, that it was validated, or alarms. A code nobody knows is doubt enough.
-    fn is_sure(&self, row: &Row<'_>) -> bool {
+    pub fn is_sure(&self, row: &Row<'_>) -> bool {
         let flags = row.obx.raw(8);
         let harmless = |code: &[u8]| HARMLESS.contains(&code.trim_ascii());
         let unflagged = flags.is_empty() || row.obx.field(8).repetitions().all(|one| harmless(one.component(1).raw()));

@@ -29,6 +29,7 @@ mod summary;
 pub mod tolerance;
 mod transaction;
 mod udi;
+mod units;
 mod words;
 
 pub use alert::{AlarmState, Alert, AlertPlaces, AlertType, Inactivation, Observed, Phase, Priority};
@@ -55,3 +56,4 @@ pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use retransmission::retransmitted_parts;
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};
 pub use udi::{Issuer, Udi};
+pub(crate) use units::{names_two_units, same_unit};

@@ -149,6 +149,18 @@ impl Nomenclature {
         by_number.or_else(|| refid.starts_with("MDC").then(|| self.unit_names.get(refid)).flatten())
     }
 
+    /// Whether the identifier of a unit is of another size than its number: MILLI where the table's has MICRO.
+    pub(super) fn unit_sizes_differ(&self, code: &str, refid: &str) -> bool {
+        let sizes = |name: &str| {
+            let parts = name.split('_').filter(|part| SIZES.contains(part));
+            parts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let number = code.parse().ok().map(|code: u32| if code < PARTITION { code + 4 * PARTITION } else { code });
+        let Some(number) = number.filter(|_| refid.starts_with("MDC_DIM_")) else { return false };
+        let mut rows = self.unit_rows.range((Some(number), "".into())..=(Some(number), "~".into())).peekable();
+        rows.peek().is_some() && rows.all(|((_, name), _)| sizes(name) != sizes(refid))
+    }
+
     /// UCUM of a unit text sent without a coding system, where it can mean only one.
     pub fn unit_alias(&self, text: &str) -> Option<&Arc<str>> {
         self.unit_names.get(text)
@@ -172,6 +184,9 @@ impl Nomenclature {
 
 /// Parentheses nest, and the unit parser with them: a unit sent to exhaust the stack must not reach it.
 const UCUM_BYTES_MAX: usize = 100;
+
+/// Parts of a unit's identifier that say how large it is.
+const SIZES: [&str; 8] = ["KILO", "HECTO", "DECI", "CENTI", "MILLI", "MICRO", "NANO", "PICO"];
 
 /// `{beat}/min` = `/min`: a UCUM annotation changes nothing.
 pub(crate) fn same_but_annotation(a: &str, b: &str) -> bool {

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::{
-    Containment, Nomenclature, Report, Role, Row,
+    Coded, Containment, Nomenclature, Report, Role, Row,
     event::{Attribute, EntityId, Moment, Named, Quantity, Reading, enumeration, squeezed},
     report::Place,
 };
@@ -146,6 +146,9 @@ pub struct PumpEvent {
     /// Further events in the message: the framework allows one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<Named>,
+    /// Why it must not be told as something that happened: its row is withdrawn or doubted, or names two events.
+    #[serde(skip)]
+    pub doubt: Option<&'static str>,
     /// Index of its group in the report.
     #[serde(skip)]
     pub group: usize,
@@ -186,6 +189,7 @@ impl PumpEvent {
             at,
             sent_after_seconds: sent_after,
             further: rows.filter_map(|row| reading.named(row.obx.field(5))).collect(),
+            doubt: doubt(reading, row),
             group: row.group,
             place: row.place_of(5),
             at_place,
@@ -275,6 +279,25 @@ const CUMULATIVE: Attribute = Attribute::new(&[157_993], &["MDC_VOL_FLUID_DELIV_
 const TO_BE_INFUSED: Attribute = Attribute::new(&[157_884], &["MDC_VOL_FLUID_TBI"]);
 const REMAINING: Attribute = Attribute::new(&[157_872], &["MDC_VOL_FLUID_TBI_REMAIN"]);
 const TIME_REMAINING: Attribute = Attribute::new(&[157_916], &["MDC_TIME_PD_REMAIN"]);
+
+fn doubt(reading: Reading<'_, '_>, row: &Row<'_>) -> Option<&'static str> {
+    let coded = Coded::read(row.obx.field(5).first());
+    let named = |code: &str, name: &str| kind_of(&Named { code: code.into(), name: name.into(), ..Named::default() });
+    let two = coded.mdc_or_alike().is_some_and(|one| {
+        let (number, name) = (reading.text(one.code), reading.text(one.text));
+        let kinds = (named(&number, ""), named("", &name));
+        let is_known = |kind: &PumpEventKind| !matches!(kind, PumpEventKind::Other(_));
+        is_known(&kinds.0) && is_known(&kinds.1) && kinds.0 != kinds.1
+    });
+    match (reading.is_sure(row), two) {
+        (false, _) => Some(DOUBTED),
+        (true, true) => Some(TWO_EVENTS),
+        (true, false) => None,
+    }
+}
+
+const DOUBTED: &str = "the event is withdrawn, deleted or doubted (OBX-11, OBX-8): if it was told before, mend the administration in the record by hand";
+const TWO_EVENTS: &str = "number and identifier are of two events; ask the sender which one is meant";
 
 /// By the identifier's last words, since drafts spell the first ones otherwise; else by number.
 fn kind_of(code: &Named) -> PumpEventKind {

@@ -16,6 +16,8 @@ pub struct Report<'m> {
     pub groups: Vec<Group<'m>>,
     /// One for each OBX, in the order sent.
     pub rows: Vec<Row<'m>>,
+    /// A PID right behind that of another patient: of whom the observations are, nobody can tell.
+    pub second_patient: Option<Nth<'m>>,
 }
 
 /// An OBR and what it belongs to.
@@ -142,7 +144,7 @@ impl<'m> Report<'m> {
     /// Reads the whole message.
     pub fn read(message: &'m Message, nomenclature: &'m Nomenclature) -> Report<'m> {
         let mut reader = Reader { nomenclature, counts: HashMap::new(), group: None, patient: None, visit: None };
-        let mut report = Report { message, groups: Vec::new(), rows: Vec::new() };
+        let mut report = Report { message, groups: Vec::new(), rows: Vec::new(), second_patient: None };
         for segment in message.segments() {
             reader.take(&mut report, segment);
         }
@@ -273,7 +275,13 @@ impl<'m> Reader<'m> {
         *count += 1;
         let nth = Nth { segment, nth: *count };
         match segment.id() {
-            "PID" => (self.patient, self.visit, self.group) = (Some(nth), None, None),
+            "PID" => {
+                let another = |before: Nth<'_>| before.raw(3) != nth.raw(3);
+                if self.group.is_none() && self.patient.is_some_and(another) {
+                    report.second_patient.get_or_insert(nth);
+                }
+                (self.patient, self.visit, self.group) = (Some(nth), None, None);
+            }
             "PV1" => self.visit = Some(nth),
             "OBR" => self.open(report, Some(nth)),
             "OBX" => {

@@ -42,6 +42,9 @@ pub(super) fn apply(
         let what = format!("tells of another event too ({}); ask the sender for one message for each", further.name);
         return Err(refuse("OBX-5", what));
     }
+    if let Some(doubt) = event.doubt {
+        return Err(refuse(event.place, doubt));
+    }
     let pid = report.groups[event.group].patient.ok_or_else(|| refuse("PID", patient::NO_PID))?;
     let translation = Translation::new(settings, report, patient::identify(settings, report.message, pid)?, recall);
     let mut output = Output::new(context.origins);

@@ -67,6 +67,9 @@ pub(super) fn apply(
         Semantics::Results => Report::read_flat(message, &settings.nomenclature),
     };
     check_kind(settings, &report)?;
+    if let Some(pid) = report.second_patient {
+        return Err(refuse(pid.place(3), patient::TWO));
+    }
     if settings.semantics == Semantics::Device && report.is_alert() {
         return alert::apply(settings, &report, context, recall);
     }

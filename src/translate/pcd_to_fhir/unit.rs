@@ -3,7 +3,7 @@
 use super::{Conversion, Output, PcdToFhir, TranslateError, Translation, Unmapped, concept::is_loinc, refuse};
 use crate::{
     fhir::{CodeableConcept, Coding, Decimal, Quantity, Text, systems},
-    pcd::{Coded, Loinc, Row, Triplet, same_but_annotation},
+    pcd::{Coded, Loinc, Row, Triplet, names_two_units, same_unit},
 };
 
 /// A unit as words and, where it is known, as UCUM.
@@ -92,16 +92,12 @@ pub(super) fn of<'a>(
     output: &mut Output<'a>,
 ) -> Result<Unit<'a>, TranslateError> {
     let coded = Coded::read(row.obx.field(6).first());
-    let mut found: Option<Text<'a>> = None;
-    for triplet in coded.triplets() {
-        let Some(ucum) = ucum(translation, triplet) else { continue };
-        match &found {
-            Some(first) if !same_unit(first, &ucum) => {
-                return Err(refuse(row.place_of(6), "names two different units; ask the sender which one is meant"));
-            }
-            Some(_) => {}
-            None => found = Some(ucum),
-        }
+    let tables = &translation.settings.nomenclature;
+    let mut units = coded.triplets().filter_map(|triplet| ucum(translation, triplet));
+    let found = units.next();
+    let others = found.as_ref().is_some_and(|first| units.any(|unit| !same_unit(first, &unit)));
+    if others || names_two_units(tables, &coded, |raw| translation.text(raw).into_owned()) {
+        return Err(refuse(row.place_of(6), "names two different units; ask the sender which one is meant"));
     }
     let words = words(translation, &coded);
     let by_table = found.is_some() && !coded.triplets().any(|triplet| triplet.system == b"UCUM");
@@ -173,12 +169,4 @@ fn words<'a>(translation: &Translation<'a>, coded: &Coded<'a>) -> Option<Text<'a
     let best = coded.triplets().find(|triplet| triplet.system == b"UCUM").or_else(|| coded.triplets().next())?;
     let raw = if best.text.is_empty() { best.code } else { best.text };
     Some(translation.text(raw)).filter(|words| !words.is_empty())
-}
-
-fn same_unit(a: &str, b: &str) -> bool {
-    same_but_annotation(a, b)
-        || match (octofhir_ucum::get_canonical_units(a), octofhir_ucum::get_canonical_units(b)) {
-            (Ok(x), Ok(y)) => x.factor == y.factor && x.offset == y.offset && x.dimension == y.dimension,
-            _ => false,
-        }
 }

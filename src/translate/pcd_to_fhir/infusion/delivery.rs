@@ -43,10 +43,13 @@ enum Aside {
 }
 
 impl Delivery {
+    /// A start that tells a volume since the last start tells the run's before, or of one that goes on: by that count no
+    /// dose is sure.
     pub fn started(event: &Event) -> Delivery {
+        let is_new = event.run_volume.as_ref().is_none_or(Amount::is_zero);
         Delivery {
             since: event.at.at,
-            volume: Some(Amount::zero()),
+            volume: is_new.then(Amount::zero),
             total: event.counter.clone(),
             cleared: Cleared::No,
             aside: Aside::None,
@@ -54,9 +57,16 @@ impl Delivery {
         }
     }
 
-    /// It goes on with another rate: the pump counts on.
+    /// It goes on with another rate: the pump counts on, or from there.
     pub fn changed(event: &Event) -> Delivery {
         Delivery { volume: event.run_volume.clone(), ..Delivery::started(event) }
+    }
+
+    /// More was counted since it stopped, by nothing that was told.
+    pub fn was_followed_unseen(&self, event: &Event) -> bool {
+        let before = self.stopped_at.as_ref().and_then(|(_, total)| total.as_ref());
+        let more = event.counter.as_ref().zip(before).and_then(|(now, then)| now.compare(then));
+        more == Some(Ordering::Greater) && self.aside == Aside::None && self.cleared == Cleared::No
     }
 
     /// Its start was not told, so that no total is of it; `sure` where the last start can only have been its own.

@@ -56,6 +56,8 @@ pub(super) struct Infusion {
     last: i64,
     /// Digests of what was told then.
     seen: Vec<u32>,
+    /// When the latest events were told of it, and their digests.
+    past: Vec<(i64, u32)>,
     /// Until when its source told of the one before it.
     after: i64,
     /// When a stop was told after it was over, of a start that was not.
@@ -114,7 +116,7 @@ fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
         return Infusion::first(event).map_or(nothing, |infusion| infusion.alone(event));
     };
     match infusion.takes(event) {
-        News::Older => return infusion.started_late(event).unwrap_or(nothing),
+        News::Older => return infusion.told_late(event).unwrap_or(nothing),
         News::Known => return nothing,
         News::Again => {
             let mut written = Vec::new();
@@ -161,6 +163,7 @@ impl Infusion {
             clock: event.clock,
             last: event.at.at,
             seen: vec![event.digest()],
+            past: vec![(event.at.at, event.digest())],
             after: i64::MIN,
             stopped_again: None,
             name: Name { at: event.at.at, clock: event.clock },
@@ -235,6 +238,10 @@ impl Infusion {
             self.seen.remove(0);
         }
         self.seen.push(event.digest());
+        if self.past.len() == PAST_MAX {
+            self.past.remove(0);
+        }
+        self.past.push((event.at.at, event.digest()));
         (self.clock, self.last) = (event.clock, event.at.at);
         self.filler_lasts |= event.filler.is_some() && event.filler == self.filler;
         if event.happened == Happened::Started {
@@ -249,7 +256,8 @@ impl Infusion {
     fn is_named_by(&self, event: &Event) -> bool {
         let fillers =
             self.filler.zip(event.filler).filter(|_| self.filler_lasts && event.happened != Happened::Started);
-        self.programme.is_same(&event.programme) && fillers.is_none_or(|(one, two)| one == two)
+        let starts_something = event.happened == Happened::Started && !event.programme.may_follow(&self.programme);
+        self.programme.is_same(&event.programme) && fillers.is_none_or(|(one, two)| one == two) && !starts_something
     }
 
     /// A stop of what is over: told again, or of a start that was not.
@@ -524,6 +532,29 @@ impl Infusion {
         }
     }
 
+    /// What comes after later events were taken: a start fills in what was missing; of anything else that was not told
+    /// before, nobody knows how much of the dose it changes.
+    fn told_late(self, event: &Event) -> Option<Told> {
+        if let Some(told) = self.clone().started_late(event) {
+            return Some(told);
+        }
+        let at = event.at.at;
+        let since = self.segment.start.as_ref().map_or(i64::MIN, |start| start.at).max(self.after);
+        let known = self.past.contains(&(at, event.digest()));
+        let is_remembered = self.past.len() < PAST_MAX || self.past.first().is_some_and(|(first, _)| *first <= at);
+        if known || !is_remembered || at <= since || at >= self.last || !self.is_named_by(event) {
+            return None;
+        }
+        let mut doubted = self;
+        doubted.past.insert(0, (at, event.digest()));
+        doubted.past.truncate(PAST_MAX);
+        doubted.earlier = None;
+        doubted.segment.doubt();
+        let mut written = Vec::new();
+        doubted.write(&mut written);
+        Some(Told { now: Some(doubted), written, unresolved: event.unresolved })
+    }
+
     /// A start that comes after its own stop fills in what was missing: since when, how fast, and what.
     fn started_late(mut self, event: &Event) -> Option<Told> {
         let of_this =
@@ -556,5 +587,7 @@ impl Infusion {
     }
 }
 
+/// Events that are told from those that come late.
+const PAST_MAX: usize = 6;
 /// Events of one instant that are told from each other.
 const SEEN_MAX: usize = 6;

@@ -44,6 +44,15 @@ impl Programme {
         }
     }
 
+    /// Whether a start of this can be of the other: it names nothing, or something that the other names too. What ran
+    /// unnamed does not become a drug by the next start.
+    pub fn may_follow(&self, other: &Programme) -> bool {
+        let names = self.order.is_some() || self.names_a_drug();
+        let orders = self.order.is_some() && other.order.is_some();
+        let words = self.words.is_some() && other.words.is_some();
+        !names || orders || words || self.has_same_code(other).is_some()
+    }
+
     /// None where no two codes can be compared.
     fn has_same_code(&self, other: &Programme) -> Option<bool> {
         let pairs = self.drug.iter().flat_map(|one| other.drug.iter().map(move |two| (one, two)));

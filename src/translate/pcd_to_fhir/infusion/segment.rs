@@ -105,7 +105,8 @@ impl Segment {
         if self.run == Run::Running {
             self.doubt();
         }
-        self.before = self.before.take().and(self.dose.clone());
+        let unseen = self.delivery.was_followed_unseen(event) && !event.elsewhere;
+        self.before = self.before.take().and(self.dose.clone()).filter(|_| !unseen);
         (self.run, self.held, self.end, self.reason) = (Run::Running, None, None, None);
         self.delivery = Delivery::started(event);
         if event.rate.is_some() {

@@ -2,6 +2,7 @@
 
 mod choices;
 mod courses;
+mod doubts;
 mod episodes;
 mod fields;
 mod memory;

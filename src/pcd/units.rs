@@ -1,0 +1,96 @@
+//! Whether the ways in which a field names its unit mean one: UCUM and MDC, number and identifier, code and text.
+//!
+//! Two that differ are a fault of the sender's, and the value may be wrong a thousandfold: whoever reads it must not choose.
+
+use super::{Coded, Nomenclature, Triplet, nomenclature::same_but_annotation};
+
+/// Whether two UCUM units are the same, however they are written.
+pub(crate) fn same_unit(a: &str, b: &str) -> bool {
+    same_but_annotation(a, b)
+        || match (octofhir_ucum::get_canonical_units(a), octofhir_ucum::get_canonical_units(b)) {
+            (Ok(x), Ok(y)) => x.factor == y.factor && x.offset == y.offset && x.dimension == y.dimension,
+            _ => false,
+        }
+}
+
+/// Whether a field names two units; `told` decodes its text.
+pub(crate) fn names_two_units(codes: &Nomenclature, coded: &Coded<'_>, told: impl Fn(&[u8]) -> String) -> bool {
+    let mut known: Option<String> = None;
+    for Triplet { code, text, system } in coded.triplets() {
+        let (code, text) = (told(code), told(text));
+        let unit = match system.trim_ascii() {
+            b"UCUM" => {
+                if differ_in_size(&code, &text) {
+                    return true;
+                }
+                // Some senders put the MDC number where the UCUM code belongs.
+                let misplaced = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_digit());
+                let unit = if misplaced || code.is_empty() { text } else { code };
+                Some(unit).filter(|unit| !unit.is_empty() && codes.is_ucum(unit))
+            }
+            b"MDC" => {
+                let (number, name) = (codes.unit(&code, ""), codes.unit("", &text));
+                let two = number.zip(name).is_some_and(|(number, name)| !same_unit(number, name));
+                if two || codes.unit_sizes_differ(&code, &text) {
+                    return true;
+                }
+                number.or(name).map(ToString::to_string)
+            }
+            _ => None,
+        };
+        match (&known, unit) {
+            (Some(known), Some(unit)) if !same_unit(known, &unit) => return true,
+            (None, unit) => known = unit,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Units of one kind, one of which is a multiple of the other.
+fn differ_in_size(a: &str, b: &str) -> bool {
+    match (octofhir_ucum::get_canonical_units(a), octofhir_ucum::get_canonical_units(b)) {
+        (Ok(x), Ok(y)) => x.dimension == y.dimension && (x.factor != y.factor || x.offset != y.offset),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::hl7::Message;
+
+    #[test]
+    fn a_field_that_names_two_units_is_told_and_spellings_and_words_are_no_second_one() {
+        let codes = Nomenclature::built_in();
+        let two = |field: &str| {
+            let text = format!("MSH|^~\\&|A\rOBX|1|NM|1^A^MDC|1.1.1.1|5|{field}\r");
+            let message = Message::parse(text.into_bytes()).unwrap();
+            let obx = message.segment("OBX").unwrap();
+            let coded = Coded::read(obx.field(6).first());
+            names_two_units(&codes, &coded, |raw| message.text(raw).trim().to_owned())
+        };
+        for disagrees in [
+            "263762^MDC_DIM_MILLI_L^MDC^L^L^UCUM",
+            "265266^MDC_DIM_MILLI_L_PER_HR^MDC^L/h^L/h^UCUM",
+            "ug/kg/min^mg/kg/min^UCUM",
+            "263762^MDC_DIM_X_L^MDC",
+            "265619^MDC_DIM_MILLI_G_PER_KG_PER_MIN^MDC",
+        ] {
+            assert!(two(disagrees), "{disagrees}");
+        }
+        for agrees in [
+            "263762^MDC_DIM_MILLI_L^MDC^mL^mL^UCUM",
+            "mL^^UCUM",
+            "Cel^C^UCUM",
+            "[iU]^U^UCUM",
+            "mL/h^ml/h^UCUM",
+            "/min^bpm^UCUM^264864^MDC_DIM_BEAT_PER_MIN^MDC",
+            "ml",
+            "",
+        ] {
+            assert!(!two(agrees), "{agrees}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Events that contradict themselves or each other: a dose is right or absent, and nobody else's record is touched.
+
+use super::{
+    context,
+    episodes::{Record, START, STOP, event, flow, volume},
+    parse, settings,
+};
+
+fn total(volume: &str) -> String {
+    format!("NM|157993^MDC_VOL_FLUID_DELIV_TOTAL^MDC|1.1.2.8|{volume}|263762^MDC_DIM_MILLI_L^MDC|||||R")
+}
+
+const COMPLETE: &str = "197292^MDC_EVT_PUMP_DELIV_COMP^MDC";
+
+/// What the administrations say they gave, the first begun first.
+fn doses(events: &[String]) -> Vec<Option<String>> {
+    let mut record = Record::default();
+    events.iter().for_each(|event| _ = record.take(&settings(), event));
+    record.kept().iter().map(|kept| kept["dosage"]["dose"]["value"].as_number().map(ToString::to_string)).collect()
+}
+
+fn refused(text: &str) -> String {
+    super::apply(&settings(), &parse(text), context()).unwrap_err().to_string()
+}
+
+#[test]
+fn an_event_that_is_withdrawn_or_names_two_begins_nothing() {
+    let begun = event(0, START, &[&flow("10")]);
+    for (flag, says) in [("W", "withdrawn"), ("D", "withdrawn"), ("X", "withdrawn")] {
+        let text = begun.replace(&format!("|{START}||||||R"), &format!("|{START}||||||{flag}"));
+        assert_ne!(text, begun);
+        let refused = refused(&text);
+        assert!(refused.starts_with("OBX[4]-5: ") && refused.contains(says), "{refused}");
+    }
+    let refused = refused(&begun.replace("197288^MDC_EVT_PUMP_DELIV_START", "197288^MDC_EVT_PUMP_DELIV_STOP"));
+    assert!(refused.contains("two events"), "{refused}");
+}
+
+#[test]
+fn of_two_patients_before_one_order_nobody_gets_anything() {
+    let one = event(0, START, &[&flow("10")]);
+    let two = one.replace("PV1|", "PID|||4712^^^H^MR\nPV1|");
+    assert!(refused(&two).starts_with("PID[2]-3: the message has observations of two patients"));
+    let same = one.replace("PV1|", "PID|||4711^^^H^MR\nPV1|");
+    assert!(super::apply(&settings(), &parse(&same), context()).is_ok(), "told twice");
+}
+
+#[test]
+fn a_volume_told_at_the_start_is_not_counted_into_the_run() {
+    let run = |more: [&[&str]; 4]| {
+        let [first, second, third, last] = more;
+        doses(&[event(0, START, first), event(10, STOP, second), event(11, START, third), event(20, COMPLETE, last)])
+    };
+    let [five, eight] = [volume("5.0"), volume("8.3")];
+    assert_eq!(run([&[&flow("10")], &[&five], &[&flow("10"), &five], &[&eight]]), [None]);
+    let totals = [total("0"), total("5.0"), total("8.3")];
+    let told = run([
+        &[&flow("10"), &totals[0]],
+        &[&five, &totals[1]],
+        &[&flow("10"), &five, &totals[1]],
+        &[&eight, &totals[2]],
+    ]);
+    assert_eq!(told, [Some("8.3".to_owned())], "the total tells it");
+}
+
+#[test]
+fn a_total_that_went_on_while_it_stood_still_shows_a_run_that_was_lost() {
+    let run = |resumed: &str, end: &str| {
+        let nothing = volume("0");
+        doses(&[
+            event(0, START, &[&flow("10"), &nothing, &total("0")]),
+            event(10, STOP, &[&volume("5"), &total("5")]),
+            event(11, START, &[&flow("10"), &nothing, &total(resumed)]),
+            event(20, COMPLETE, &[&volume("4"), &total(end)]),
+        ])
+    };
+    assert_eq!(run("5", "9"), [Some("9".to_owned())]);
+    assert_eq!(run("7", "11"), [None]);
+}
+
+#[test]
+fn a_run_that_is_told_after_the_end_leaves_no_dose() {
+    let [start, stop] = [event(0, START, &[&flow("10")]), event(10, STOP, &[&volume("5")])];
+    let [again, end] = [event(30, START, &[&flow("10")]), event(40, COMPLETE, &[&volume("4")])];
+    let late = [event(20, START, &[&flow("10")]), event(25, STOP, &[&volume("2")])];
+    let in_time = [start, stop, again, end];
+    assert_eq!(doses(&in_time), [Some("9".to_owned())]);
+    assert_eq!(doses(&[&in_time[..], &late].concat()), [None]);
+    assert_eq!(doses(&[&in_time[..], &in_time].concat()), [Some("9".to_owned())], "a replay tells nothing new");
+}
+
+#[test]
+fn what_ran_unnamed_does_not_become_a_drug_by_the_next_start() {
+    let unnamed = |text: String| text.replace("|3616^Norepinephrine^99FORM|", "||").replace("|O1^H|", "||");
+    let events = [
+        unnamed(event(0, START, &[&flow("10")])),
+        unnamed(event(10, STOP, &[&volume("5")])),
+        event(11, START, &[&flow("10")]),
+        event(20, COMPLETE, &[&volume("2")]),
+    ];
+    assert_eq!(doses(&events), [Some("5".to_owned()), Some("2".to_owned())]);
+}
+
+#[test]
+fn a_volume_in_two_units_or_that_is_a_text_is_no_dose() {
+    let of = |row: &str| doses(&[event(0, START, &[&flow("10")]), event(10, COMPLETE, &[row])]);
+    assert_eq!(of(&volume("5")), [Some("5".to_owned())]);
+    assert_eq!(of(&volume("5").replace("MDC_DIM_MILLI_L^MDC|||||R", "MDC_DIM_MILLI_L^MDC^L^L^UCUM|||||R")), [None]);
+    assert_eq!(of(&volume("5").replace("NM|", "ST|")), [None]);
+}
