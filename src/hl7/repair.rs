@@ -144,6 +144,13 @@ fn glued(message: &Message) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
+/// Whether a segment surely begins in the middle of a line, since it has a set id there: what it tells is in no segment of
+/// its own.
+pub fn is_surely_glued(message: &Message) -> bool {
+    let (structure, field) = (message.structure(), message.delimiters().field);
+    glued(message).any(|at| structure.get(at + 4).is_some_and(|next| *next != field && next.is_ascii_digit()))
+}
+
 /// The id of a segment whose first field is a set id or empty, by which it is known in the middle of a line.
 fn is_numbered(id: [u8; 3]) -> bool {
     matches!(&id, b"PID" | b"PV1" | b"PV2" | b"OBR" | b"OBX" | b"NTE" | b"PRT" | b"AL1" | b"DG1" | b"IN1")

@@ -83,6 +83,18 @@ fn no_number_of_another_source_is_told_as_the_events_own() {
 }
 
 #[test]
+fn an_order_that_is_to_be_cancelled_does_not_read_like_one_to_be_given() {
+    let order = include_str!("../../tests/golden/explain/01-infusion-order.in.hl7");
+    let said = |control: &str| explained(&order.replace("ORC|RE|", &format!("ORC|{control}|"))).headline;
+    assert_eq!(said("NW"), said("RE"));
+    for (control, begins) in
+        [("CA", "Request to CANCEL"), ("HD", "Request to HOLD"), ("ZZ", "Infusion order with order control ZZ")]
+    {
+        assert!(said(control).starts_with(begins), "{}", said(control));
+    }
+}
+
+#[test]
 fn an_event_kept_while_the_pump_was_offline_says_how_late_it_is() {
     let late = explained(STOPPED).headline;
     assert!(late.ends_with("Sent 3 h 12 min after it happened."), "{late}");

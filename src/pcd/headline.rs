@@ -3,6 +3,8 @@
 //! It says what happened, on which device, for whom and where, and no more than was sent: what the sender left out is
 //! said to be missing or not said at all, never guessed.
 
+use std::borrow::Cow;
+
 use super::{
     Level, Role, Row, Transaction, TypedReport,
     alert::{AlarmState, Alert, AlertType, Inactivation, Phase, Priority},
@@ -205,7 +207,23 @@ fn infusion_order(reading: Reading<'_, '_>, order: &InfusionOrder) -> String {
     };
     let parameters = order.parameters.iter().take(VALUES_MAX);
     let parameters = parameters.map(|one| format!(", {} {}", one.what.words, one.value.text())).collect::<String>();
-    format!("Infusion order{id}{pump}: {steps}{parameters}, {}.", patient(reading, 0))
+    let patient = patient(reading, 0);
+    format!("{}{id}{pump}: {steps}{parameters}, {patient}.", asked(&order.control))
+}
+
+/// What is asked for by ORC-1 (table 0119): one that is to be cancelled must not read like one to be given.
+fn asked(control: &str) -> Cow<'static, str> {
+    Cow::Borrowed(match control {
+        "" | "NW" | "RE" | "OK" | "SN" => "Infusion order",
+        "CA" => "Request to CANCEL infusion order",
+        "DC" => "Request to DISCONTINUE infusion order",
+        "HD" => "Request to HOLD infusion order",
+        "RL" => "Request to release the hold of infusion order",
+        "XO" => "Request to CHANGE infusion order",
+        "RP" => "Request to REPLACE infusion order",
+        "UA" => "UNABLE to accept infusion order",
+        other => return Cow::Owned(format!("Infusion order with order control {other}")),
+    })
 }
 
 fn step(step: &InfusionStep) -> String {

@@ -44,7 +44,7 @@ use super::{
 };
 use crate::{
     fhir::{self, Coding, Meta, Reference, Text, systems},
-    hl7::Message,
+    hl7::{Message, repair},
     pcd::{self, Group, Nth, PumpEvent, Report, Role, Row},
 };
 
@@ -67,6 +67,9 @@ pub(super) fn apply(
         Semantics::Results => Report::read_flat(message, &settings.nomenclature),
     };
     check_kind(settings, &report)?;
+    if repair::is_surely_glued(message) {
+        return Err(refuse("OBX", GLUED));
+    }
     if let Some(pid) = report.second_patient {
         return Err(refuse(pid.place(3), patient::TWO));
     }
@@ -278,6 +281,9 @@ fn check_kind(settings: &PcdToFhir, report: &Report<'_>) -> Result<(), Translate
         ),
     }
 }
+
+const GLUED: &str = "a segment begins within the line of another, and what it tells would be lost; set glued_segments = \"accept\" in \
+                     [tolerance] of the channel, or have the sender end each segment with a CR, and retry";
 
 fn refuse(place: impl Display, what: impl Into<String>) -> TranslateError {
     TranslateError::new(place.to_string(), what)

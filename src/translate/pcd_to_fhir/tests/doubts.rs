@@ -46,6 +46,16 @@ fn of_two_patients_before_one_order_nobody_gets_anything() {
 }
 
 #[test]
+fn what_is_glued_to_another_segment_is_not_left_out() {
+    let whole = event(0, START, &[&flow("10"), &volume("0")]);
+    for glue in ["", "|", "||", "|AMEAS^auto^MDC"] {
+        assert!(refused(&whole.replace("\nOBX|9|", &format!("{glue}OBX|9|"))).contains("glued_segments"), "{glue}");
+    }
+    let words = whole.replace("|R\nOBX|9|", "|R|RAPID||\nOBX|9|");
+    assert!(super::apply(&settings(), &parse(&words), context()).is_ok());
+}
+
+#[test]
 fn a_volume_told_at_the_start_is_not_counted_into_the_run() {
     let run = |more: [&[&str]; 4]| {
         let [first, second, third, last] = more;
