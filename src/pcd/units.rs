@@ -47,8 +47,11 @@ pub(crate) fn names_two_units(codes: &Nomenclature, coded: &Coded<'_>, told: imp
     false
 }
 
-/// Units of one kind, one of which is a multiple of the other.
+/// Units of one kind, one of which is a multiple of the other. What is in braces is words.
 fn differ_in_size(a: &str, b: &str) -> bool {
+    if a == b || b.is_empty() || b.contains('{') {
+        return false;
+    }
     match (octofhir_ucum::get_canonical_units(a), octofhir_ucum::get_canonical_units(b)) {
         (Ok(x), Ok(y)) => x.dimension == y.dimension && (x.factor != y.factor || x.offset != y.offset),
         _ => false,
@@ -85,6 +88,7 @@ mod tests {
             "mL^^UCUM",
             "Cel^C^UCUM",
             "[iU]^U^UCUM",
+            "%^{percent}^UCUM",
             "mL/h^ml/h^UCUM",
             "/min^bpm^UCUM^264864^MDC_DIM_BEAT_PER_MIN^MDC",
             "ml",
