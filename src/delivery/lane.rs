@@ -268,7 +268,7 @@ impl Lane {
             None => {
                 let ready = run.swap_remove(0);
                 let verdict = self.send(service, &ready.outgoing).await;
-                self.conclude(service, &ready, verdict).await
+                self.conclude(service, ready, verdict).await
             }
         }
     }
@@ -306,7 +306,7 @@ impl Lane {
         })
     }
 
-    async fn conclude(&mut self, service: &Service, ready: &Ready, verdict: Verdict) -> Next {
+    async fn conclude(&mut self, service: &Service, ready: Ready, verdict: Verdict) -> Next {
         let (lane, waiting) = (self.id.lane, &ready.waiting);
         if ready.outgoing.possible_repeat && !matches!(verdict, Verdict::Unavailable { .. }) {
             self.repeated(waiting.entry);
@@ -340,13 +340,13 @@ impl Lane {
     }
 
     /// The receiver took it.
-    pub(super) async fn accept_sent(&mut self, service: &Service, ready: &Ready, answer: String) -> Next {
+    pub(super) async fn accept_sent(&mut self, service: &Service, ready: Ready, answer: String) -> Next {
         self.board.attempted("accepted");
         self.board.reached(self.id.lane);
         // Clocks may have been set back since; that is no time at all.
         let since = self.clock.now().duration_since(ready.waiting.received_at);
         self.board.delivered(Duration::try_from(since).unwrap_or_default());
-        self.accept(service, &ready.waiting, &ready.outgoing.body, answer, ready.episodes.clone()).await
+        self.accept(service, &ready.waiting, &ready.outgoing.body, answer, ready.episodes).await
     }
 
     pub(super) fn unavailable(&mut self, head: &Waiting, reason: String, retry_after: Option<Duration>) -> Next {

@@ -160,7 +160,7 @@ impl Lane {
             if ready.outgoing.possible_repeat {
                 self.repeated(ready.waiting.entry);
             }
-            match self.accept_sent(service, &ready, answer.clone()).await {
+            match self.accept_sent(service, ready, answer.clone()).await {
                 Next::Go => {}
                 other => return other,
             }

@@ -4,9 +4,11 @@
 //! A number mistyped or provisional beside the right identifier is the identifier's; a value no table knows is kept as
 //! sent; digits are never read as a float, so `5.00` stays that. All of it is content: for authorised readers only.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
-use super::{Coded, Nomenclature, Report, Row, coded::Triplet, names_two_units, report::Nth, words};
+use super::{Coded, Nomenclature, Report, Row, coded::Triplet, names_two_units, report::Nth, ucum_of, words};
 use crate::hl7::{Field, Message, Repetition, Time};
 
 /// A coded value.
@@ -241,18 +243,12 @@ impl<'r, 'm> Reading<'r, 'm> {
     pub fn unit(&self, field: Field<'_>) -> String {
         let coded = Coded::read(field.first());
         let told = |raw| self.text(raw);
-        let known = coded.triplets().find_map(|triplet| match triplet.system.trim_ascii() {
-            // Drafts have a number and then the UCUM code: `3475^ug/kg/min^UCUM`.
-            b"UCUM" => [triplet.code, triplet.text]
-                .map(told)
-                .into_iter()
-                .find(|code| !code.bytes().all(|byte| byte.is_ascii_digit()) && self.codes.is_ucum(code)),
-            b"MDC" => self.codes.unit(&told(triplet.code), &told(triplet.text)).map(|unit| unit.to_string()),
-            _ => None,
+        let known = coded.triplets().find_map(|triplet| {
+            let (code, text) = (told(triplet.code), told(triplet.text));
+            ucum_of(self.codes, &code, &text, triplet.system).map(Cow::into_owned)
         });
         let sent = || coded.triplets().next().map(|one| if one.text.is_empty() { one.code } else { one.text });
-        let alias = |raw| self.codes.unit_alias(&told(raw)).map(|unit| unit.to_string());
-        known.or_else(|| sent().map(|raw| alias(raw).unwrap_or_else(|| told(raw)))).unwrap_or_default()
+        known.or_else(|| sent().map(told)).unwrap_or_default()
     }
 
     /// A word of an enumeration: `start`, `^pump-status-infusing` and `1^start` are met.

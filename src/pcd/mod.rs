@@ -56,4 +56,4 @@ pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use retransmission::retransmitted_parts;
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};
 pub use udi::{Issuer, Udi};
-pub(crate) use units::{names_two_units, same_unit};
+pub(crate) use units::{names_two_units, ucum_of};

@@ -2,6 +2,8 @@
 //!
 //! Two that differ are a fault of the sender's, and the value may be wrong a thousandfold: whoever reads it must not choose.
 
+use std::borrow::Cow;
+
 use super::{Coded, Nomenclature, Triplet, nomenclature::same_but_annotation};
 
 /// Whether two UCUM units are the same, however they are written.
@@ -13,36 +15,41 @@ pub(crate) fn same_unit(a: &str, b: &str) -> bool {
         }
 }
 
+/// UCUM of one way in which a unit is named, where it is sure.
+pub(crate) fn ucum_of<'c>(codes: &'c Nomenclature, code: &str, text: &str, system: &[u8]) -> Option<Cow<'c, str>> {
+    let known = match system.trim_ascii() {
+        b"UCUM" => {
+            // Some senders put the MDC number where the UCUM code belongs: `3475^ug/kg/min^UCUM`.
+            let misplaced = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_digit());
+            let unit = if misplaced || code.is_empty() { text } else { code };
+            return (!unit.is_empty() && codes.is_ucum(unit)).then(|| Cow::Owned(unit.to_owned()));
+        }
+        b"MDC" => codes.unit(code, text),
+        _ if text.starts_with("MDC_") => codes.unit(code, text),
+        _ if code.starts_with("MDC_") => codes.unit(code, code),
+        _ => codes.unit_alias(code),
+    };
+    known.map(|unit| Cow::Borrowed(&**unit))
+}
+
 /// Whether a field names two units; `told` decodes its text.
 pub(crate) fn names_two_units(codes: &Nomenclature, coded: &Coded<'_>, told: impl Fn(&[u8]) -> String) -> bool {
-    let mut known: Option<String> = None;
+    let mut known: Option<Cow<'_, str>> = None;
     for Triplet { code, text, system } in coded.triplets() {
         let (code, text) = (told(code), told(text));
-        let unit = match system.trim_ascii() {
-            b"UCUM" => {
-                if differ_in_size(&code, &text) {
-                    return true;
-                }
-                // Some senders put the MDC number where the UCUM code belongs.
-                let misplaced = code.len() > 1 && code.bytes().all(|byte| byte.is_ascii_digit());
-                let unit = if misplaced || code.is_empty() { text } else { code };
-                Some(unit).filter(|unit| !unit.is_empty() && codes.is_ucum(unit))
-            }
+        let disagree = match system.trim_ascii() {
+            b"UCUM" => differ_in_size(&code, &text),
             b"MDC" => {
-                let (number, name) = (codes.unit(&code, ""), codes.unit("", &text));
-                let two = number.zip(name).is_some_and(|(number, name)| !same_unit(number, name));
-                if two || codes.unit_sizes_differ(&code, &text) {
-                    return true;
-                }
-                number.or(name).map(ToString::to_string)
+                let both = codes.unit(&code, "").zip(codes.unit("", &text));
+                both.is_some_and(|(number, name)| !same_unit(number, name)) || codes.unit_sizes_differ(&code, &text)
             }
-            _ => None,
+            _ => false,
         };
-        match (&known, unit) {
-            (Some(known), Some(unit)) if !same_unit(known, &unit) => return true,
-            (None, unit) => known = unit,
-            _ => {}
+        let unit = ucum_of(codes, &code, &text, system);
+        if disagree || known.as_ref().zip(unit.as_ref()).is_some_and(|(known, unit)| !same_unit(known, unit)) {
+            return true;
         }
+        known = known.or(unit);
     }
     false
 }

@@ -7,24 +7,21 @@
 //! unknown kind is a fault, never skipped. Fields marked `skip` were added behind the header so; a record without them is
 //! an older one. Identities are kept as keyed hashes only.
 
+mod carried;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{
-    Attempt, LaneId, Receipt, Settlement,
-    episodes::{CarriedEpisodes, EpisodeNote},
-    journal::Position,
-};
+pub(super) use self::carried::{Carried, CarriedDead, CarriedEntry, CarriedEvent, CarriedRepeat, CarriedState};
+use super::{Attempt, LaneId, Receipt, Settlement, episodes::EpisodeNote, journal::Position};
 use crate::{hl7::ack::Code, pcd::conformance::Mark};
 
 /// The reason, with no attempts made, of a dead letter that is one because its message cannot be read any more. Records are
 /// known by it: never changed.
 pub(super) const DAMAGED: &str = "its stored copy is damaged: ask the sender for it, or restore a backup";
-/// Repeats carried by one record.
-const CARRIED_REPEATS: usize = 10_000;
 /// Bytes kept of a reason or an answer, which others word.
 const WORDS_MAX: usize = 1_024;
 
@@ -161,71 +158,6 @@ pub(super) struct Paused {
     pub destination: Arc<str>,
     pub paused: bool,
 }
-/// A message copied forward because its segment is given up: all that is still true of it. Followed by its raw bytes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Carried {
-    pub id: u64,
-    pub header: Header,
-    pub waiting: Vec<CarriedEntry>,
-    pub dead: Vec<CarriedDead>,
-    /// What happened to it up to now, oldest first.
-    pub events: Vec<CarriedEvent>,
-}
-impl Carried {
-    /// Length of its record's payload.
-    pub fn encoded_bytes(&self, message: &[u8]) -> usize {
-        join(&(self, self.header.added()), &[]).len() + message.len()
-    }
-}
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct CarriedEntry {
-    pub lane: LaneId,
-    pub entry: u64,
-    pub again: bool,
-}
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct CarriedDead {
-    pub lane: LaneId,
-    pub entry: u64,
-    pub at: i64,
-    pub reason: String,
-    pub attempts: u32,
-}
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct CarriedEvent {
-    pub entry: u64,
-    pub lane: LaneId,
-    pub what: What,
-    pub at: i64,
-    pub detail: String,
-}
-/// What else the given-up segments said that still holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct CarriedState {
-    /// All destinations paused at this point.
-    pub paused: Vec<(Arc<str>, Arc<str>)>,
-    pub repeats: Vec<CarriedRepeat>,
-    #[serde(skip)]
-    pub episodes: Vec<CarriedEpisodes>,
-}
-impl CarriedState {
-    /// Repeats a record of `payload_max` bytes has room for beside these pauses.
-    pub fn repeats_max(paused: &[(Arc<str>, Arc<str>)], payload_max: usize) -> usize {
-        const PAUSE: usize = 20;
-        const REPEAT: usize = 58;
-        let paused: usize = paused.iter().map(|(channel, name)| PAUSE + channel.len() + name.len()).sum();
-        (payload_max.saturating_sub(64 + paused) / REPEAT).clamp(1, CARRIED_REPEATS)
-    }
-}
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct CarriedRepeat {
-    pub mark: RepeatMark,
-    pub sequence: u64,
-    pub at: i64,
-    #[serde(skip)]
-    pub steady: i64,
-}
-
 /// What happened to one lane entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum What {
@@ -452,6 +384,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
     use super::*;
+    use crate::store::episodes::CarriedEpisodes;
 
     fn marks() -> Vec<Mark> {
         let message = crate::hl7::Message::parse("MSH|^~\\&|||||||ORU^R01|1|P|2.6\r").unwrap();

@@ -3,7 +3,7 @@
 use super::{Conversion, Output, PcdToFhir, TranslateError, Translation, Unmapped, concept::is_loinc, refuse};
 use crate::{
     fhir::{CodeableConcept, Coding, Decimal, Quantity, Text, systems},
-    pcd::{Coded, Loinc, Row, Triplet, names_two_units, same_unit},
+    pcd::{Coded, Loinc, Row, Triplet, names_two_units, ucum_of},
 };
 
 /// A unit as words and, where it is known, as UCUM.
@@ -93,12 +93,10 @@ pub(super) fn of<'a>(
 ) -> Result<Unit<'a>, TranslateError> {
     let coded = Coded::read(row.obx.field(6).first());
     let tables = &translation.settings.nomenclature;
-    let mut units = coded.triplets().filter_map(|triplet| ucum(translation, triplet));
-    let found = units.next();
-    let others = found.as_ref().is_some_and(|first| units.any(|unit| !same_unit(first, &unit)));
-    if others || names_two_units(tables, &coded, |raw| translation.text(raw).into_owned()) {
+    if names_two_units(tables, &coded, |raw| translation.text(raw).into_owned()) {
         return Err(refuse(row.place_of(6), "names two different units; ask the sender which one is meant"));
     }
+    let found = coded.triplets().find_map(|triplet| ucum(translation, triplet));
     let words = words(translation, &coded);
     let by_table = found.is_some() && !coded.triplets().any(|triplet| triplet.system == b"UCUM");
     let words = found.clone().filter(|_| !said_in_ucum(&coded)).or(words).or_else(|| found.clone());
@@ -132,24 +130,9 @@ pub(super) fn concept<'a>(
     (!concept.is_empty()).then_some(concept)
 }
 
-/// UCUM of one triplet, if it is sure.
 fn ucum<'a>(translation: &Translation<'a>, triplet: Triplet<'a>) -> Option<Text<'a>> {
-    let tables = &translation.settings.nomenclature;
     let (code, text) = (translation.text(triplet.code), translation.text(triplet.text));
-    match triplet.system {
-        b"UCUM" => {
-            // Some senders put the MDC number where the UCUM code belongs: `3475^ug/kg/min^UCUM`.
-            let misplaced = code.len() > 1 && code.bytes().all(|b| b.is_ascii_digit());
-            let unit = if misplaced || code.is_empty() { text } else { code };
-            tables.is_ucum(&unit).then_some(unit).filter(|unit| !unit.is_empty())
-        }
-        b"MDC" => tables.unit(&code, &text).map(|unit| Text::Borrowed(&**unit)),
-        _ if text.starts_with("MDC_") || code.starts_with("MDC_") => {
-            let refid = if text.starts_with("MDC_") { &text } else { &code };
-            tables.unit(&code, refid).map(|unit| Text::Borrowed(&**unit))
-        }
-        _ => tables.unit_alias(&code).map(|unit| Text::Borrowed(&**unit)),
-    }
+    ucum_of(&translation.settings.nomenclature, &code, &text, triplet.system)
 }
 
 /// A unit no table knows, by the triplet that a row of the table would be for.

@@ -10,12 +10,12 @@
 //!
 //! An infusion is one or more segments, each with one rate; a bolus is a segment beside them. What must never happen: an
 //! event changes what it does not name, an older one takes an infusion back to an older state, or a dose holds what is not
-//! known to be its own. Events are in the order of their times; one that is older than what was told last says nothing
-//! any more, but for a start that was missed.
+//! known to be its own. Events are in the order of their times; of one that is older than what was told last, see `late`.
 
 mod amount;
 mod delivery;
 mod event;
+mod late;
 mod programme;
 mod segment;
 #[cfg(test)]
@@ -238,10 +238,7 @@ impl Infusion {
             self.seen.remove(0);
         }
         self.seen.push(event.digest());
-        if self.past.len() == PAST_MAX {
-            self.past.remove(0);
-        }
-        self.past.push((event.at.at, event.digest()));
+        self.note_past(event);
         (self.clock, self.last) = (event.clock, event.at.at);
         self.filler_lasts |= event.filler.is_some() && event.filler == self.filler;
         if event.happened == Happened::Started {
@@ -532,46 +529,6 @@ impl Infusion {
         }
     }
 
-    /// What comes after later events were taken: a start fills in what was missing; of anything else that was not told
-    /// before, nobody knows how much of the dose it changes.
-    fn told_late(self, event: &Event) -> Option<Told> {
-        if let Some(told) = self.clone().started_late(event) {
-            return Some(told);
-        }
-        let at = event.at.at;
-        let since = self.segment.start.as_ref().map_or(i64::MIN, |start| start.at).max(self.after);
-        let known = self.past.contains(&(at, event.digest()));
-        let is_remembered = self.past.len() < PAST_MAX || self.past.first().is_some_and(|(first, _)| *first <= at);
-        if known || !is_remembered || at <= since || at >= self.last || !self.is_named_by(event) {
-            return None;
-        }
-        let mut doubted = self;
-        doubted.past.insert(0, (at, event.digest()));
-        doubted.past.truncate(PAST_MAX);
-        doubted.earlier = None;
-        doubted.segment.doubt();
-        let mut written = Vec::new();
-        doubted.write(&mut written);
-        Some(Told { now: Some(doubted), written, unresolved: event.unresolved })
-    }
-
-    /// A start that comes after its own stop fills in what was missing: since when, how fast, and what.
-    fn started_late(mut self, event: &Event) -> Option<Told> {
-        let of_this =
-            event.happened == Happened::Started && self.segment.name.is_none() && self.segment.start.is_none();
-        let bolus = event.mode == Some(Mode::Bolus) || self.segment.mode == Mode::Bolus;
-        let in_time = event.at.at > self.after && event.at.at < self.name.at;
-        if !of_this || bolus || !in_time || !self.programme.is_same(&event.programme) {
-            return None;
-        }
-        self.segment.start = Some(event.at.clone());
-        self.segment.rate.clone_from(&event.rate);
-        self.programme.complete(&event.programme);
-        let mut written = Vec::new();
-        self.write(&mut written);
-        Some(Told { now: Some(self), written, unresolved: event.unresolved })
-    }
-
     fn write(&self, written: &mut Vec<Written>) {
         self.write_segment(&self.segment, written);
     }
@@ -587,7 +544,5 @@ impl Infusion {
     }
 }
 
-/// Events that are told from those that come late.
-const PAST_MAX: usize = 6;
 /// Events of one instant that are told from each other.
 const SEEN_MAX: usize = 6;
