@@ -212,7 +212,10 @@ impl Infusion {
             let text = label.map(|row| reading.text(row.obx.raw(5))).filter(|text| !text.is_empty());
             text.map(|words| Named { words, ..Named::default() })
         };
-        let segment_or = |attribute| scope.own(attribute).and_then(|row| reading.quantity(row));
+        let segment_or = |attribute| {
+            let told = scope.own(attribute).and_then(|row| reading.quantity(row))?;
+            Some(Quantity { is_sure: told.is_sure && !scope.contradicts(attribute), ..told })
+        };
         let place = |row: Option<&Row<'_>>| row.filter(|row| !row.obx.raw(5).is_empty()).map(|row| row.place_of(5));
         let request = reading.report.groups[group].request.filter(|_| ordered.is_some());
         let (infusing, delivery, mode) = (scope.once(&INFUSING), scope.own(&DELIVERY), scope.own(&MODE));
@@ -365,6 +368,14 @@ impl<'r, 'm> Scope<'r, 'm> {
         let rows = || self.reading.rows(self.group).filter(|row| attribute.is(row) && self.may_speak(row));
         let within = |row: &&Row<'_>| self.source.is_some_and(|source| is_within(row, source));
         rows().find(within).or_else(|| rows().next())
+    }
+
+    /// The source tells it twice, and not the same.
+    fn contradicts(&self, attribute: &Attribute) -> bool {
+        let Some(first) = self.own(attribute) else { return false };
+        let same = |row: &Row<'_>| row.obx.raw(5) == first.obx.raw(5) && row.obx.raw(6) == first.obx.raw(6);
+        let mut rows = self.reading.rows(self.group).filter(|row| attribute.is(row) && self.may_speak(row));
+        rows.any(|row| row.place.map(Containment::key) == first.place.map(Containment::key) && !same(row))
     }
 
     /// What the pump has once, wherever it tells it; not where several tell it and none is the source.

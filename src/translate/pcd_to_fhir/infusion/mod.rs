@@ -479,7 +479,8 @@ impl Infusion {
         if self.segment.is_open() || self.segment.is_endless() {
             let dose = self.segment.dose.as_ref().filter(|_| self.segment.run == Run::Held);
             let given = self.earlier.as_ref().zip(dose).and_then(|(earlier, given)| earlier.plus(given));
-            let all = given.as_ref().zip(self.to_be_infused.as_ref()).and_then(|(given, all)| given.compare(all));
+            let wanted = self.to_be_infused.as_ref().filter(|wanted| !wanted.is_zero());
+            let all = given.as_ref().zip(wanted).and_then(|(given, all)| given.compare(all));
             let run = if all.is_some_and(std::cmp::Ordering::is_ge) { Run::Completed } else { Run::Stopped };
             self.close(run, event, written);
         }

@@ -155,7 +155,9 @@ impl Segment {
 
     /// It goes on with another rate, which is another segment; `mixed` with a bolus that runs, what each gave is not known.
     pub fn change(&mut self, event: &Event, mixed: bool) {
-        let given = self.delivery.volume(event).filter(|_| !mixed);
+        // By the volume of the run alone, nothing is what a pump tells that begins to count anew with the rate.
+        let is_told = |given: &Amount| !given.is_zero() || event.counter.is_some();
+        let given = self.delivery.volume(event).filter(|given| !mixed && is_told(given));
         self.gave(given);
         (self.run, self.end) = (Run::Completed, Some(event.at.clone()));
     }

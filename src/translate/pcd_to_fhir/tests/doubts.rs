@@ -100,6 +100,25 @@ fn a_run_that_is_told_after_the_end_leaves_no_dose() {
 }
 
 #[test]
+fn two_volumes_of_one_source_in_one_message_are_none() {
+    let of = |rows: &[&str]| doses(&[event(0, START, &[&flow("10")]), event(10, COMPLETE, rows)]);
+    assert_eq!(of(&[&volume("5"), &volume("5")]), [Some("5".to_owned())]);
+    assert_eq!(of(&[&volume("5"), &volume("7")]), [None]);
+}
+
+#[test]
+fn nothing_given_at_a_new_rate_is_not_believed_of_a_pump_that_may_count_anew() {
+    const RATE: &str = "0^MDC_EVT_PUMP_PATIENT_PARAMETER_CHANGE^MDC";
+    let run = |more: &[&str]| {
+        let rate = flow("20");
+        let rows = [&[&*rate], more].concat();
+        doses(&[event(0, START, &[&flow("10"), &total("0")]), event(10, RATE, &rows)])
+    };
+    assert_eq!(run(&[&volume("0")]), [None, None]);
+    assert_eq!(run(&[&volume("0"), &total("0")])[0], Some("0".to_owned()), "both say so");
+}
+
+#[test]
 fn what_ran_unnamed_does_not_become_a_drug_by_the_next_start() {
     let unnamed = |text: String| text.replace("|3616^Norepinephrine^99FORM|", "||").replace("|O1^H|", "||");
     let events = [
