@@ -67,6 +67,12 @@ impl Files for FailingFiles {
     fn open(&self, path: &Path) -> io::Result<Handle> {
         Disk.open(path)
     }
+    fn create_segment(&self, path: &Path) -> io::Result<Handle> {
+        Disk.create_segment(path)
+    }
+    fn open_segment(&self, path: &Path) -> io::Result<Handle> {
+        Disk.open_segment(path)
+    }
     fn write_at(&self, file: &Handle, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.check(WRITE_FAILS, EIO)?;
         Disk.write_at(file, bytes, offset)

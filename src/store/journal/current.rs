@@ -36,7 +36,8 @@ impl Current {
         tail: &Tail,
     ) -> Result<Current, JournalError> {
         let path = segment_path(directory, extent.header.number);
-        let file = recover::mend(files, &path, tail)?;
+        recover::mend(files, &path, tail)?;
+        let file = files.open_segment(&path).map_err(fault("open", &path))?;
         let bytes = file.length().map_err(fault("measure", &path))?;
         let size = extent.header.size;
         let prepared = u32::try_from(bytes).unwrap_or(size).min(size);
@@ -109,7 +110,7 @@ pub(super) fn begin(
 ) -> Result<Current, JournalError> {
     let spare = spares.take()?;
     let header = SegmentHeader { whole: spare.bytes == header.size, ..header };
-    let file = files.open(&spare.path).map_err(fault("open", &spare.path))?;
+    let file = files.open_segment(&spare.path).map_err(fault("open", &spare.path))?;
     files.write_at(&file, &header.encode(), 0).map_err(fault("write", &spare.path))?;
     files.sync(&file).map_err(fault("sync", &spare.path))?;
     let path = segment_path(directory, header.number);

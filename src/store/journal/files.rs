@@ -1,7 +1,7 @@
 //! What the journal asks of the machine's file system, behind a trait so that tests can let each call fail, cut the power
 //! between them, or stand a disk in memory in its place. Nothing here decides anything.
 
-use super::JournalError;
+use super::{JournalError, direct::Direct};
 use std::{
     any::Any,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -44,6 +44,15 @@ pub(in crate::store) trait Files: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Handle>;
     /// An existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Handle>;
+    /// A new empty file to become a segment, as `open_segment` opens it.
+    fn create_segment(&self, path: &Path) -> io::Result<Handle> {
+        self.create(path)
+    }
+    /// An existing file that is only appended to from now on: behind what was written last, zeros may stand to the end of
+    /// its page of [`PAGE`](super::direct::PAGE) bytes, or of the file. Nobody else writes to it.
+    fn open_segment(&self, path: &Path) -> io::Result<Handle> {
+        self.open(path)
+    }
     /// All of `bytes` at `offset`.
     fn write_at(&self, file: &Handle, bytes: &[u8], offset: u64) -> io::Result<()> {
         file.write_at(bytes, offset)
@@ -110,10 +119,16 @@ pub(in crate::store) struct Disk;
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Handle> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).create_new(true).mode(OWNER_ONLY).open(path)?))
+        Ok(Arc::new(new_file().open(path)?))
     }
     fn open(&self, path: &Path) -> io::Result<Handle> {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+    }
+    fn create_segment(&self, path: &Path) -> io::Result<Handle> {
+        Direct::open(&new_file(), path)
+    }
+    fn open_segment(&self, path: &Path) -> io::Result<Handle> {
+        Direct::open(OpenOptions::new().read(true).write(true), path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
@@ -128,6 +143,13 @@ impl Files for Disk {
         let disk = rustix::fs::statvfs(directory)?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
+}
+
+/// For reading and writing; an existing one is a fault.
+fn new_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(OWNER_ONLY);
+    options
 }
 
 impl Opened for File {

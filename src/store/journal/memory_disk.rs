@@ -7,7 +7,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::files::{Files, Handle, Lock, Opened};
+use super::{
+    direct::PAGE,
+    files::{Files, Handle, Lock, Opened},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::TryLockError,
@@ -201,9 +204,9 @@ impl MemoryDisk {
         self.state.lock().unwrap()
     }
 
-    fn opened(&self, path: &Path) -> io::Result<Handle> {
+    fn opened(&self, path: &Path, pages: bool) -> io::Result<Handle> {
         let file = *self.lock().names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(Open { disk: self.clone(), file }))
+        Ok(Arc::new(Open { disk: self.clone(), file, pages }))
     }
 }
 
@@ -304,11 +307,15 @@ impl Files for MemoryDisk {
         state.files.push(File::default());
         state.change(Change::Made(path.to_owned(), file));
         drop(state);
-        self.opened(path)
+        self.opened(path, false)
     }
     fn open(&self, path: &Path) -> io::Result<Handle> {
         self.lock().call(Call::Read)?;
-        self.opened(path)
+        self.opened(path, false)
+    }
+    fn open_segment(&self, path: &Path) -> io::Result<Handle> {
+        self.lock().call(Call::Read)?;
+        self.opened(path, true)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
@@ -375,6 +382,8 @@ impl Files for MemoryDisk {
 struct Open {
     disk: MemoryDisk,
     file: usize,
+    /// Written in whole pages: with zeros behind what is written.
+    pages: bool,
 }
 
 impl Opened for Open {
@@ -398,7 +407,12 @@ impl Opened for Open {
             Err(_) => bytes.len() / 2,
         };
         if written > 0 {
-            state.files[self.file].write(&bytes[..written], offset as usize);
+            let file = &mut state.files[self.file];
+            file.write(&bytes[..written], offset as usize);
+            if self.pages && called.is_ok() {
+                let behind = end.next_multiple_of(PAGE).min(file.shown.len());
+                file.write(&vec![0; behind.saturating_sub(end)], end);
+            }
         }
         called
     }

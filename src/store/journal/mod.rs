@@ -55,6 +55,7 @@
 //! A sector is taken to be either as it was before a write or as after it, also where the write changed only part of it.
 
 mod current;
+mod direct;
 pub(super) mod files;
 mod layout;
 mod mark;

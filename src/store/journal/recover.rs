@@ -4,7 +4,7 @@
 
 use super::{
     Damage, JournalError, Options, Position,
-    files::{self, Files, Handle, fault},
+    files::{self, Files, fault},
     layout::{self, SEGMENT_HEADER, SegmentHeader},
     mark::{self, Mark},
     read::Extent,
@@ -306,7 +306,7 @@ fn write_stand_in(files: &dyn Files, path: &Path, header: &SegmentHeader) -> Res
 
 /// Cuts the torn batch off, durably, and writes again what was never known durable: after a failed sync the kernel may
 /// show bytes the disk does not have, and only a new write makes it try again.
-pub(super) fn mend(files: &dyn Files, path: &Path, tail: &Tail) -> Result<Handle, JournalError> {
+pub(super) fn mend(files: &dyn Files, path: &Path, tail: &Tail) -> Result<(), JournalError> {
     let file = files.open(path).map_err(fault("open", path))?;
     if let Some(torn) = &tail.torn {
         let zeros = vec![0; (torn.to.offset - tail.end) as usize];
@@ -316,8 +316,7 @@ pub(super) fn mend(files: &dyn Files, path: &Path, tail: &Tail) -> Result<Handle
     let from = u64::from(tail.durable_to);
     files::read_exact(&*file, &mut unproved, from).map_err(fault("read", path))?;
     files.write_at(&file, &unproved, from).map_err(fault("write", path))?;
-    files.sync(&file).map_err(fault("sync", path))?;
-    Ok(file)
+    files.sync(&file).map_err(fault("sync", path))
 }
 
 /// Surveys the segment up to `limit`, or to where its file ends.

@@ -381,7 +381,7 @@ impl Shared {
         let name = format!("{:016x}", layout::new_generation());
         let (unready, path) =
             (self.directory.join(format!("{name}.tmp")), self.directory.join(format!("{name}.spare")));
-        let file = self.files.create(&unready)?;
+        let file = self.files.create_segment(&unready)?;
         let made = zero_fill(&*self.files, &file, 0, bytes, stop).and_then(|whole| {
             if whole { self.files.rename(&unready, &path).map(|()| Some(Spare { path, bytes })) } else { Ok(None) }
         });
