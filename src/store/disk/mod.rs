@@ -87,7 +87,7 @@ use super::{
 use crate::{clock::Clock, metrics::Metrics};
 
 /// What remembering a message takes, to tell its repeats.
-const REPEAT_BYTES: usize = 54;
+const REPEAT_BYTES: usize = 56;
 
 /// How the store keeps.
 #[derive(Debug, Clone)]

@@ -25,7 +25,7 @@ pub(in crate::store) enum Seen {
     },
 }
 
-/// The window: a ring in order of arrival and an index into it, some 54 bytes an entry.
+/// The window: a ring in order of arrival and an index into it, some 56 bytes an entry.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Repeats {
     ring: Ring,

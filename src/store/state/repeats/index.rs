@@ -1,7 +1,8 @@
-//! Of each key the number of its latest entry in the ring: four bytes a slot, the key itself being in the ring.
+//! Of each key the number of its latest entry in the ring: five bytes a slot, the key itself being in the ring.
 //!
 //! Open addressing with linear probing; what is removed leaves no gap, so a search ends at the first empty slot. A slot may
-//! only name an entry that is in the ring.
+//! only name an entry that is in the ring. Beside each slot stands a byte of its key, so that a search leaves alone the
+//! entries of nearly all other keys: each would be fetched from far away.
 
 use super::ring::Ring;
 
@@ -13,14 +14,16 @@ const SLOTS_MIN: usize = 1024;
 pub(super) struct Index {
     /// None, or a power of two of them.
     slots: Vec<u32>,
+    /// A byte of each slot's key; 0 where it is empty.
+    tags: Vec<u8>,
     used: usize,
 }
 
 impl Index {
     /// The number of the key's latest entry.
     pub fn find(&self, key: u64, ring: &Ring) -> Option<u64> {
-        let number = number(*self.slots.get(self.place(key, ring)?)?, ring);
-        Some(number)
+        let place = self.place(key, ring).filter(|place| self.tags[*place] != 0)?;
+        Some(number(self.slots[place], ring))
     }
 
     /// The entry with this number is its key's latest.
@@ -29,10 +32,9 @@ impl Index {
         if (self.used + 1) * 4 > self.slots.len() * 3 {
             self.grow(ring);
         }
-        let place = self.probe(key).find(|place| self.slots[*place] == 0 || self.is_at(*place, key, ring));
-        if let Some(place) = place {
-            self.used += usize::from(self.slots[place] == 0);
-            self.slots[place] = slot(number);
+        if let Some(place) = self.place(key, ring) {
+            self.used += usize::from(self.tags[place] == 0);
+            (self.slots[place], self.tags[place]) = (slot(number), tag(key));
         }
     }
 
@@ -54,16 +56,20 @@ impl Index {
                 slot => key(number(slot, ring), ring).map_or(place, |key| self.home(key)),
             };
             if (place.wrapping_sub(home) & mask) >= (place.wrapping_sub(gap) & mask) {
-                self.slots[gap] = self.slots[place];
+                (self.slots[gap], self.tags[gap]) = (self.slots[place], self.tags[place]);
                 gap = place;
             }
         }
-        self.slots[gap] = 0;
+        (self.slots[gap], self.tags[gap]) = (0, 0);
     }
 
+    /// Where the key stands, or else the empty slot where it would.
     fn place(&self, key: u64, ring: &Ring) -> Option<usize> {
-        let found = self.probe(key).find(|place| self.slots[*place] == 0 || self.is_at(*place, key, ring))?;
-        (self.slots[found] != 0).then_some(found)
+        let tag = tag(key);
+        self.probe(key).find(|place| match self.tags[*place] {
+            0 => true,
+            other => other == tag && self.is_at(*place, key, ring),
+        })
     }
 
     fn is_at(&self, place: usize, sought: u64, ring: &Ring) -> bool {
@@ -75,22 +81,31 @@ impl Index {
         (0..slots).map(move |step| (home + step) & (slots - 1))
     }
 
-    /// Keys are hashes already, but for what tests make.
     fn home(&self, key: u64) -> usize {
-        let mixed = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        mixed as usize & self.slots.len().wrapping_sub(1)
+        (mixed(key) >> 20) as usize & self.slots.len().wrapping_sub(1)
     }
 
     fn grow(&mut self, ring: &Ring) {
         let slots = (self.slots.len() * 2).max(SLOTS_MIN);
+        self.tags = vec![0; slots];
         let old = std::mem::replace(&mut self.slots, vec![0; slots]);
         for slot in old.into_iter().filter(|slot| *slot != 0) {
-            let key = key(number(slot, ring), ring);
-            if let Some(place) = key.and_then(|key| self.probe(key).find(|place| self.slots[*place] == 0)) {
-                self.slots[place] = slot;
+            let Some(key) = key(number(slot, ring), ring) else { continue };
+            if let Some(place) = self.probe(key).find(|place| self.tags[*place] == 0) {
+                (self.slots[place], self.tags[place]) = (slot, tag(key));
             }
         }
     }
+}
+
+/// Keys are hashes already, but for what tests make.
+fn mixed(key: u64) -> u64 {
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Of bits that no home is made of.
+fn tag(key: u64) -> u8 {
+    (mixed(key) >> 56).max(1) as u8
 }
 
 fn slot(number: u64) -> u32 {
