@@ -121,13 +121,14 @@ impl NewMessage {
     pub fn received(received: Received, keyed: &Keyed, steady: i64) -> NewMessage {
         let Received { channel, at, message, routes, repeat, ack, keys, findings } = received;
         let drop_resent = repeat.as_ref().and_then(|check| check.content.as_ref()).is_some_and(|content| content.drop);
+        let content = repeat.as_ref().and_then(|check| content(keyed, &channel, &message, check));
         let header = Header {
             repeat: repeat.as_ref().map(|check| RepeatMark {
                 key: keyed.hash(Kind::RepeatKey, &[channel.as_bytes(), &check.key]),
-                body: keyed.hash(Kind::Body, &[&message]),
+                body: body(keyed, &message, check, content),
                 window_seconds: window_seconds(check),
             }),
-            content: repeat.as_ref().and_then(|check| content(keyed, &channel, &message, check)),
+            content,
             resends: None,
             at: nanos(at),
             steady,
@@ -151,6 +152,20 @@ fn content(keyed: &Keyed, channel: &str, message: &[u8], check: &RepeatCheck) ->
     let parts: Vec<&[u8]> = std::iter::once(channel.as_bytes()).chain(parts).collect();
     let (key, body) = keyed.hash_pair(Kind::Content, &parts);
     Some(RepeatMark { key, body, window_seconds: window_seconds(check) })
+}
+
+/// Of the whole message: of what `content` is already of, and of the rest, so that nothing is hashed twice.
+fn body(keyed: &Keyed, message: &[u8], check: &RepeatCheck, content: Option<RepeatMark>) -> u64 {
+    let (Some(mark), Some(told)) = (content, &check.content) else { return keyed.hash(Kind::Body, &[message]) };
+    let (key, body) = (mark.key.to_le_bytes(), mark.body.to_le_bytes());
+    let mut parts: Vec<&[u8]> = vec![&key, &body];
+    let mut from = 0;
+    for range in told.parts.iter().filter(|range| message.get((*range).clone()).is_some()) {
+        parts.push(message.get(from..range.start).unwrap_or_default());
+        from = from.max(range.end);
+    }
+    parts.push(&message[from..]);
+    keyed.hash(Kind::Body, &parts)
 }
 
 fn window_seconds(check: &RepeatCheck) -> u32 {
@@ -348,4 +363,38 @@ fn answered(sequence: u64, at: i64) -> Stored {
 fn head(state: &State, lane: &LaneId, entry: u64) -> Option<u64> {
     let head = state.lane(lane)?.queue.front()?;
     (head.entry == entry).then_some(head.id)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::single_range_in_vec_init)]
+
+    use super::*;
+    use crate::store::Content;
+    use std::{ops::Range, time::Duration};
+
+    const MESSAGE: &[u8] = b"MSH|1|anew|2|anew|3\rOBX|1\r";
+
+    fn body_of(message: &[u8], parts: Option<&[Range<usize>]>) -> u64 {
+        let keyed = Keyed::new(&[7; 32]);
+        let told = parts.map(|parts| Content { parts: parts.to_vec(), drop: false });
+        let check = RepeatCheck { key: b"key".to_vec(), window: Duration::from_secs(60), content: told };
+        body(&keyed, message, &check, content(&keyed, "channel", message, &check))
+    }
+
+    #[test]
+    fn every_byte_of_a_message_is_in_its_body_whatever_a_retransmission_is_told_by() {
+        let parts: [Option<&[Range<usize>]>; 5] =
+            [None, Some(&[]), Some(&[0..6, 10..13, 17..27]), Some(&[3..9, 6..12]), Some(&[20..99])];
+        for parts in parts {
+            let body = body_of(MESSAGE, parts);
+            assert_eq!(body, body_of(MESSAGE, parts));
+            for at in 0..MESSAGE.len() {
+                let mut other = MESSAGE.to_vec();
+                other[at] ^= 1;
+                assert_ne!(body, body_of(&other, parts), "byte {at} with {parts:?}");
+            }
+            assert_ne!(body, body_of(&MESSAGE[..MESSAGE.len() - 1], parts));
+        }
+    }
 }
