@@ -143,8 +143,8 @@ impl Shared {
     fn hand_over(&self, judged: Result<Judged, Box<Declined>>) -> Result<Taken, Box<Declined>> {
         let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |judged| &judged.received.channel);
         self.metrics.messages_received.with_label_values(&[channel]).inc();
-        let Judged { received, asked, after } = judged?;
-        Ok(Taken { channel: received.channel.clone(), asked, after, outcome: self.store.append(received) })
+        let Judged { received, asked, head, after } = judged?;
+        Ok(Taken { channel: received.channel.clone(), asked, head, after, outcome: self.store.append(received) })
     }
 
     /// Waits for the store, holds what finds it full, and answers once everything has its outcome.
@@ -243,7 +243,7 @@ impl Shared {
 
 fn given(taken: Result<Taken, Box<Declined>>) -> (State, Option<Outcome>) {
     match taken {
-        Ok(Taken { channel, asked, after, outcome }) => (State::Given { channel, asked, after }, Some(outcome)),
+        Ok(Taken { channel, asked, after, outcome, .. }) => (State::Given { channel, asked, after }, Some(outcome)),
         Err(declined) => (State::Declined(declined), None),
     }
 }

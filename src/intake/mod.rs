@@ -95,6 +95,8 @@ struct Shared {
 struct Taken {
     channel: Arc<str>,
     asked: Asked,
+    /// The message as it is read, for its answer.
+    head: Bytes,
     /// Where the application ACK waits for the deliveries.
     after: Option<After>,
     outcome: BoxFuture<'static, Result<Appended, StoreError>>,
@@ -127,6 +129,7 @@ fn unstored() -> Answer {
 struct Judged {
     received: Received,
     asked: Asked,
+    head: Bytes,
     after: Option<After>,
 }
 
@@ -272,8 +275,8 @@ impl Shared {
             let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |judged| &judged.received.channel);
             self.metrics.messages_received.with_label_values(&[channel]).inc();
         }
-        let Judged { received, asked, after } = judged?;
-        Ok(Taken { channel: received.channel.clone(), asked, after, outcome: self.store.append(received) })
+        let Judged { received, asked, head, after } = judged?;
+        Ok(Taken { channel: received.channel.clone(), asked, head, after, outcome: self.store.append(received) })
     }
 
     /// The frame as the store takes it, or why it does not.
@@ -306,7 +309,7 @@ impl Shared {
         let received = self.examine(channel, message, &header, &asked, at, between);
         let mut received = received.map_err(|refusal| declined(channel.name.clone(), Some(refusal)))?;
         let after = After::of(channel, &asked, &mut received);
-        Ok(Judged { received, asked, after })
+        Ok(Judged { received, asked, head: bytes.clone(), after })
     }
 
     /// The first channel that accepts the message.
@@ -400,9 +403,8 @@ impl Shared {
         deadline: tokio::time::Instant,
         mut turn: Turn,
     ) -> Answer {
-        let head = self.head(&frame);
+        let Taken { channel, asked, head, mut after, mut outcome } = taken;
         let (header, _) = Header::read(&head);
-        let Taken { channel, asked, mut after, mut outcome } = taken;
         loop {
             let fault = match (outcome.await, &after) {
                 (Ok(appended), None) => {

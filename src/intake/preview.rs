@@ -85,7 +85,7 @@ impl Shared {
             };
         }
         match self.judge(frame, self.clock.now(), None) {
-            Ok(Judged { received, asked, after }) => {
+            Ok(Judged { received, asked, after, .. }) => {
                 let codes: Vec<Code> = asked.positive_codes().collect();
                 let after_delivery = after.is_some() && codes.last() == Some(&Code::AA);
                 let codes = codes.into_iter().map(Code::as_str).collect();

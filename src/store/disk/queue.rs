@@ -67,6 +67,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     asked: VecDeque<Asked>,
+    /// The committer waits for the first of them.
+    sleeps: bool,
     checkpointed: Option<Checkpointed>,
     learned: Option<Learning>,
     doubted: bool,
@@ -90,7 +92,12 @@ impl Queue {
             return answerer.answer(Err(refusal));
         }
         waiting.asked.push_back((request, answerer));
-        self.woken.notify_one();
+        // Waking nobody is a call to the kernel too.
+        let wakes = mem::take(&mut waiting.sleeps);
+        drop(waiting);
+        if wakes {
+            self.woken.notify_one();
+        }
     }
 
     pub fn checkpointed(&self, word: Checkpointed) {
@@ -164,13 +171,15 @@ impl Queue {
 
     /// The next batch's worth; waits for it, but no longer than `patience`.
     pub fn take(&self, patience: Duration) -> Work {
-        let waiting = lock(&self.waiting);
+        let mut waiting = lock(&self.waiting);
+        waiting.sleeps = true;
         let idle = |waiting: &mut Waiting| {
             let word = waiting.checkpointed.is_some() || waiting.learned.is_some() || waiting.doubted;
             waiting.asked.is_empty() && !word && waiting.close.is_empty() && !waiting.stop
         };
         let (mut waiting, _) =
             self.woken.wait_timeout_while(waiting, patience, idle).unwrap_or_else(PoisonError::into_inner);
+        waiting.sleeps = false;
         let batch = batch_length(&waiting.asked);
         let rest = waiting.asked.split_off(batch);
         let asked = mem::replace(&mut waiting.asked, rest);
