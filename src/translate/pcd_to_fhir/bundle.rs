@@ -11,6 +11,9 @@ use crate::fhir::{
     fingerprint, systems, token_query, urn_uuid,
 };
 
+/// What an entry takes as a rule, so that a body need not be moved while it grows.
+const ENTRY_BYTES: usize = 2048;
+
 /// How the server shall take a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
@@ -240,8 +243,7 @@ impl<'a> Output<'a> {
         }
         self.origins.splice(0..0, trace.under(String::new()));
         let bundle = Bundle::transaction(identifier, timestamp, std::mem::take(&mut self.entries));
-        let size = bundle.entry.len() * 1024;
-        let mut body = Vec::with_capacity(size);
+        let mut body = Vec::with_capacity(bundle.entry.len() * ENTRY_BYTES);
         serde_json::to_writer(&mut body, &bundle).map_err(|_| {
             refuse("MSH", "the bundle could not be written as JSON; report this as a fault of the engine")
         })?;

@@ -145,6 +145,9 @@ struct Translation<'a> {
     event: Option<PumpEvent>,
     /// What the destination remembers.
     recall: &'a Recall<'a>,
+    /// Units and times as they were read, since rows repeat them.
+    units: unit::Read<'a>,
+    times: time::Read,
 }
 
 impl<'a> Translation<'a> {
@@ -180,6 +183,8 @@ impl<'a> Translation<'a> {
             offset,
             event,
             recall,
+            units: unit::Read::default(),
+            times: time::Read::default(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! When an observation was made. A zone is never assumed: it is the time's own, else MSH-7's, which HL7 makes the
 //! default of the whole message (v2.6 ch. 2.15.9.7), else the one configured for this destination.
 
+use std::cell::Cell;
+
 use super::{Trace, TranslateError, Translation, refuse};
 use crate::{
     fhir::Period,
@@ -20,6 +22,15 @@ pub(super) struct Effective {
     pub(super) of_message: bool,
     /// Milliseconds from start to end, where both are known.
     pub(super) length: Option<jiff::SignedDuration>,
+}
+
+/// The time read last: most rows of a message are of one.
+pub(super) type Read = Cell<Option<Last>>;
+
+pub(super) struct Last {
+    raw: Vec<u8>,
+    date_time: String,
+    key: String,
 }
 
 impl Effective {
@@ -72,9 +83,17 @@ pub(super) fn offset(message: &Message, msh: Nth<'_>) -> Option<i16> {
 }
 
 fn at(translation: &Translation<'_>, stamp: Stamp<'_>) -> Result<Effective, TranslateError> {
-    let time = parse(translation, stamp.raw, stamp.place)?;
-    let date_time = Some(written(translation, &time, stamp.place)?);
-    let (key, place) = (key(translation, &time), stamp.place);
+    let last = translation.times.take().filter(|last| last.raw == stamp.raw);
+    let last = match last {
+        Some(last) => last,
+        None => {
+            let time = parse(translation, stamp.raw, stamp.place)?;
+            let date_time = written(translation, &time, stamp.place)?;
+            Last { raw: stamp.raw.to_vec(), date_time, key: key(translation, &time) }
+        }
+    };
+    let (date_time, key, place) = (Some(last.date_time.clone()), last.key.clone(), stamp.place);
+    translation.times.set(Some(last));
     Ok(Effective { date_time, period: None, key, place, end: None, of_message: false, length: None })
 }
 

@@ -1,5 +1,7 @@
 //! OBX-6 as UCUM. A unit is never guessed: one that no table knows is written in words, without a code.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use super::{Conversion, Output, PcdToFhir, TranslateError, Translation, Unmapped, concept::is_loinc, refuse};
 use crate::{
     fhir::{CodeableConcept, Coding, Decimal, Quantity, Text, systems},
@@ -16,6 +18,9 @@ pub(super) struct Unit<'a> {
     /// The unit is in OBX-6 by a table, not as UCUM.
     pub(super) by_table: bool,
 }
+
+/// Units by what OBX-6 says.
+pub(super) type Read<'a> = RefCell<HashMap<Vec<u8>, Unit<'a>>>;
 
 /// Quantity.unit that a profile fixes beside the code: those of sensor glucose (HL7/cgm 1.0.0, patternQuantity).
 const PROFILED_WORDS: [(&str, &str); 2] = [("99504-3", "mg/dl"), ("105272-9", "mmol/l")];
@@ -91,23 +96,35 @@ pub(super) fn of<'a>(
     row: &Row<'a>,
     output: &mut Output<'a>,
 ) -> Result<Unit<'a>, TranslateError> {
-    let coded = Coded::read(row.obx.field(6).first());
-    let tables = &translation.settings.nomenclature;
-    if names_two_units(tables, &coded, |raw| translation.text(raw).into_owned()) {
-        return Err(refuse(row.place_of(6), "names two different units; ask the sender which one is meant"));
-    }
-    let found = coded.triplets().find_map(|triplet| ucum(translation, triplet));
-    let words = words(translation, &coded);
-    let by_table = found.is_some() && !coded.triplets().any(|triplet| triplet.system == b"UCUM");
-    let words = found.clone().filter(|_| !said_in_ucum(&coded)).or(words).or_else(|| found.clone());
-    let mut unit = Unit { words, ucum: found, conversion: None, by_table };
+    let known = translation.units.borrow().get(row.obx.raw(6)).cloned();
+    let mut unit = match known {
+        Some(unit) => unit,
+        None => {
+            let unit = read(translation, row)?;
+            translation.units.borrow_mut().insert(row.obx.raw(6).to_vec(), unit.clone());
+            unit
+        }
+    };
     if is_insulin(row) {
         unit = unit.of_insulin(translation.settings);
     }
     if let (None, Some(_)) = (&unit.ucum, &unit.words) {
-        output.unmapped(unknown(translation, &coded));
+        output.unmapped(unknown(translation, &Coded::read(row.obx.field(6).first())));
     }
     Ok(unit.converted(translation.settings, row))
+}
+
+/// As OBX-6 says it, whatever the row is of.
+fn read<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Result<Unit<'a>, TranslateError> {
+    let coded = Coded::read(row.obx.field(6).first());
+    if names_two_units(&translation.settings.nomenclature, &coded, |raw| translation.text(raw).into_owned()) {
+        return Err(refuse(row.place_of(6), "names two different units; ask the sender which one is meant"));
+    }
+    let ucum = coded.triplets().find_map(|triplet| ucum(translation, triplet));
+    let by_table = ucum.is_some() && !coded.triplets().any(|triplet| triplet.system == b"UCUM");
+    let words = words(translation, &coded);
+    let words = ucum.clone().filter(|_| !said_in_ucum(&coded)).or(words).or_else(|| ucum.clone());
+    Ok(Unit { words, ucum, conversion: None, by_table })
 }
 
 /// Doses, rates and settings of insulin, and the doses a person entered.
