@@ -79,7 +79,7 @@ fn measured(reading: Reading<'_, '_>, values: &[&Row<'_>]) -> String {
 }
 
 fn value(reading: Reading<'_, '_>, row: &Row<'_>) -> String {
-    let value = reading.quantity(row).map_or_else(|| "no value".to_owned(), |quantity| quantity.text());
+    let value = reading.quantity(row).map_or_else(|| "no value".to_owned(), |quantity| quantity.told());
     let flags = in_brackets(&flags(reading, row));
     let own = if value.chars().count() > VALUE_CHARS_MAX { "a long value".to_owned() } else { value };
     let what = reading.what(row).words;
@@ -110,7 +110,7 @@ fn glucose_told(reading: Reading<'_, '_>, readings: &[&Row<'_>]) -> String {
     let Some(newest) = newest else { return String::new() };
     let time = at(newest).map(|at| format!(" at {}", at.text())).unwrap_or_default();
     let trend = reading.report.rows.iter().find(|row| row.is(8_418_008, b"MDC_CONC_GLU_TREND"));
-    let trend = trend.and_then(|row| reading.quantity(row)).map(|trend| format!(", trend {}", trend.text()));
+    let trend = trend.and_then(|row| reading.quantity(row)).map(|trend| format!(", trend {}", trend.told()));
     let more = match readings.len() - 1 {
         0 => String::new(),
         more => format!(", {more} other reading{}", if more == 1 { "" } else { "s" }),
