@@ -92,6 +92,28 @@ async fn what_is_known_of_devices_survives_a_restart_and_a_repeat_is_told_and_no
     assert!(!metrics.contains("0A00A1FFFE10"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_heard_in_the_minute_before_a_kill_keep_their_ids_and_what_they_showed() {
+    let mut site = Site::new(&[("pumps", channel())]);
+    site.start();
+    send(&site, (1..=12).map(|number| (7, number))).await;
+    assert_eq!(tokio::task::block_in_place(|| site.terminate()), 0);
+    site.start();
+    send(&site, [(7, 13), (8, 1), (9, 1)]).await;
+    let before = site.json("/api/devices");
+    site.kill();
+    site.start();
+    let after = site.json("/api/devices");
+    assert_eq!(ids(&after), [1, 2, 3]);
+    for (before, after) in before["items"].as_array().unwrap().iter().zip(after["items"].as_array().unwrap()) {
+        for key in ["id", "device", "messages", "first_seen", "last_seen", "state"] {
+            assert_eq!(before[key], after[key], "{key}");
+        }
+    }
+    send(&site, [(10, 1)]).await;
+    assert_eq!(ids(&site.json("/api/devices")), [1, 2, 3, 4], "no id is given again");
+}
+
 #[test]
 fn a_damaged_file_of_devices_keeps_no_engine_from_starting() {
     let mut site = Site::new(&[("pumps", channel())]);
