@@ -78,7 +78,7 @@ impl Devices {
         let Some(channel) = channels.iter().find(|channel| channel.name == kept.summary.channel) else { return false };
         let Ok(message) = channel.mended(kept.message.clone()) else { return false };
         let message = channel.view(&message);
-        let Some(device) = channel.device.identification.device_keys(&message).into_iter().next() else { return false };
+        let Some(device) = channel.device.identification.device_of(&message) else { return false };
         let device = named(&device);
         let at = kept.summary.received_at.as_millisecond();
         let mark = mark(&device, at, message.msh().field(10).raw());

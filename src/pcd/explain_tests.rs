@@ -126,6 +126,20 @@ fn what_a_message_says_against_itself_is_in_its_first_sentences() {
 }
 
 #[test]
+fn a_merge_says_which_patient_goes_into_which() {
+    let said = |event: &str, mrg: &str| {
+        explained(&format!(
+            "MSH|^~\\&|ADT|H|||20260301||ADT^{event}|1|P|2.6\nEVN||20260301\nPID|||4711^^^H^MR\n{mrg}PV1||I|ICU^12^1\n"
+        ))
+        .headline
+    };
+    let merged = "Patients merged (ADT^A40): patient 4711, ICU, room 12, bed 1; before that patient 4712 (MRG-1).";
+    assert_eq!(said("A40", "MRG|4712^^^H^MR\n"), merged);
+    assert!(said("A47", "MRG|\n").contains("MRG-1 does not say"), "{}", said("A47", "MRG|\n"));
+    assert!(!said("A08", "").contains("MRG"));
+}
+
+#[test]
 fn an_alert_sent_late_says_so() {
     let late = explained(&ALERT.replacen("20260301081510+0000", "20260301091510+0000", 1)).headline;
     assert!(late.ends_with("Sent 1 h 0 min after it happened."), "{late}");

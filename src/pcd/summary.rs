@@ -14,7 +14,8 @@ pub(super) fn of(reading: Reading<'_, '_>, transaction: Transaction) -> String {
     let message_type = [part(1), part(2)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("^");
     if transaction == Transaction::Patient {
         let what = ADMINISTRATION.iter().find(|(event, _)| *event == part(2)).map_or("Patient message", |row| row.1);
-        return format!("{what}{}: {}.", in_brackets(&message_type), whereabouts(reading));
+        let prior = prior_patient(reading, &part(2)).unwrap_or_default();
+        return format!("{what}{}: {}{prior}.", in_brackets(&message_type), whereabouts(reading));
     }
     // Managing a device is about the device itself: its battery, its software.
     let is_value =
@@ -34,6 +35,19 @@ pub(super) fn of(reading: Reading<'_, '_>, transaction: Transaction) -> String {
     match glucose.as_slice() {
         [] => format!("{subject}: {}, {}.", measured(reading, &values), whereabouts(reading)),
         readings => format!("{subject}: {}, {}.", glucose_told(reading, readings), whereabouts(reading)),
+    }
+}
+
+/// MRG-1 of what merges patients or changes an identifier: whom the patient was known as.
+fn prior_patient(reading: Reading<'_, '_>, event: &str) -> Option<String> {
+    let mrg = reading.message().segment("MRG");
+    let ids = mrg.map(|mrg| mrg.field(1).repetitions().map(|one| reading.text(one.component(1).raw())).collect());
+    let ids: Vec<String> = ids.unwrap_or_default();
+    let ids: Vec<String> = ids.into_iter().filter(|id| !id.is_empty()).collect();
+    match (ids.is_empty(), event) {
+        (false, _) => Some(format!("; before that patient {} (MRG-1)", ids.join(", "))),
+        (true, "A40" | "A47") => Some("; MRG-1 does not say as whom the patient was known before".to_owned()),
+        (true, _) => None,
     }
 }
 

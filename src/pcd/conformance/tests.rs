@@ -308,6 +308,14 @@ const CASES: &[Case] = &[
     Case(ORDER, "|250|", "|-250|", &["E01"], "RXG^1^5"),
     Case(ORDER, "|10|", "|-0.10|", &["E01"], "RXG^1^15"),
     Case(EVENT, "197288^MDC_EVT_PUMP_DELIV_START", "197292^MDC_EVT_PUMP_DELIV_START", &["E02"], "OBX^2^5"),
+    Case(ORDER, "250||263762^MDC_DIM_MILLI_L^", "250||263762^MDC_DIM_X_L^", &["E01"], "RXG^1^7"),
+    Case(
+        REPORT,
+        "264864^MDC_DIM_BEAT_PER_MIN^MDC^{beat}/min^{beat}/min^UCUM",
+        "264864^MDC_DIM_MILLI_L^MDC",
+        &["A26", "E02"],
+        "OBX^5^6",
+    ),
     Case(EVENT, "265266^MDC_DIM_MILLI_L_PER_HR^MDC^mL/h^mL/h^", "mL/h^L/h^", &["E02"], "OBX^7^6"),
     Case(EVENT, "^pump-status-infusing", "^pump-status-not-infusing", &["C05", "E03"], "OBX^2^5"),
     Case(
