@@ -64,6 +64,7 @@ impl Devices {
         }
         self.caught_up(last - saved_at, whole);
         match whole {
+            true if heard == 0 => {}
             true => info!(messages = heard, "devices are known up to the last message"),
             false => warn!(
                 messages = heard,

@@ -140,6 +140,22 @@ fn a_merge_says_which_patient_goes_into_which() {
 }
 
 #[test]
+fn the_flow_of_a_whole_pump_is_not_counted_as_that_of_one_of_two_active_sources() {
+    let codes = Nomenclature::built_in();
+    let is_sure = |text: &str| {
+        let message = Message::parse(text.replace('\n', "\r").into_bytes()).unwrap();
+        PumpEvent::of(&Report::read(&message, &codes), &codes).unwrap().infusion.flow.unwrap().is_sure
+    };
+    let started = include_str!("../../channels/bedside-pumps/03-delivery-started.in.hl7");
+    assert!(is_sure(started));
+    let two = started.replace("|^pump-source-info-primary|", "|^pump-source-info-primary~^pump-source-info-secondary|");
+    assert!(!is_sure(&two));
+    let own = two
+        .replace("158014^MDC_FLOW_FLUID_PUMP_CURRENT^MDC|1.1.1.2|", "158014^MDC_FLOW_FLUID_PUMP_CURRENT^MDC|1.1.2.9|");
+    assert!(is_sure(&own), "told under the source itself");
+}
+
+#[test]
 fn an_alert_sent_late_says_so() {
     let late = explained(&ALERT.replacen("20260301081510+0000", "20260301091510+0000", 1)).headline;
     assert!(late.ends_with("Sent 1 h 0 min after it happened."), "{late}");

@@ -56,9 +56,13 @@ pub(super) fn event(reading: &Reading<'_>, told: &mut Told<'_>) {
     let Some((event, obx)) = pump_event(reading) else { return };
     let infusion = &event.infusion;
     let says = |word: &Option<String>, wanted: &str| word.as_deref() == Some(wanted);
+    let statuses = [&infusion.mode, &infusion.delivery, &infusion.infusing].into_iter().flatten();
+    // After its completion a pump may keep the vein open.
+    let keeps_open =
+        statuses.map(|word| squeezed(word)).any(|word| word.contains("kvo") || word.contains("keepveinopen"));
     // The pump's status is the source's where there is no other.
-    let goes_on =
-        || says(&infusion.delivery, "delivering") || says(&infusion.infusing, "infusing") && event.sources < 2;
+    let infuses = says(&infusion.infusing, "infusing") && event.sources < 2;
+    let goes_on = !keeps_open && (says(&infusion.delivery, "delivering") || infuses);
     match event.event {
         PumpEventKind::DeliveryStart if says(&infusion.delivery, "not delivering") => {
             told.warning(obx, 5, 103, "the event is a start, and its source is said not to deliver");
@@ -66,7 +70,7 @@ pub(super) fn event(reading: &Reading<'_>, told: &mut Told<'_>) {
         PumpEventKind::DeliveryStart if says(&infusion.infusing, "not infusing") => {
             told.warning(obx, 5, 103, "the event is a start, and the pump is said not to infuse");
         }
-        PumpEventKind::DeliveryComplete if goes_on() => {
+        PumpEventKind::DeliveryComplete if goes_on => {
             told.warning(obx, 5, 103, "the event is a completion, and the infusion is said to go on");
         }
         _ => {}

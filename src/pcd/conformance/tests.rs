@@ -363,6 +363,7 @@ fn a_completion_while_the_infusion_goes_on_contradicts_itself_unless_it_is_anoth
     assert!(breaks(&complete));
     let idle = complete.replace("^pump-delivery-status-delivering", "^pump-delivery-status-delivery-complete");
     assert!(breaks(&idle), "its one source still infuses");
+    assert!(!breaks(&idle.replace("delivery-mode-continuous", "delivery-mode-kvo")), "it keeps the vein open");
     let beside = "OBX|99||70072^MDC_DEV_PUMP_INFUSATE_SOURCE_SECONDARY^MDC|1.1.3.0|||||||X\r";
     assert!(!breaks(&format!("{idle}{beside}")), "the other source infuses");
     assert!(!breaks(&idle.replace("^pump-status-infusing", "^pump-status-not-infusing")));
