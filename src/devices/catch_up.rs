@@ -169,6 +169,23 @@ mod tests {
         assert_eq!(ward.one(C).0.id, b.id + 1, "no id is given again");
     }
 
+    #[test]
+    fn the_file_is_written_each_minute_and_sooner_after_so_many_messages_as_a_start_can_hear_again() {
+        let ward = ward();
+        let is_written = || std::fs::remove_file(ward.file()).is_ok();
+        (0..19_999).for_each(|number| ward.say(A, "R01", number, 0));
+        ward.save_if_due();
+        assert!(!is_written());
+        ward.say(A, "R01", 19_999, 0);
+        ward.save_if_due();
+        assert!(is_written());
+        ward.save_if_due();
+        assert!(!is_written());
+        ward.pass(60);
+        ward.save_if_due();
+        assert!(is_written());
+    }
+
     #[tokio::test]
     async fn all_is_heard_again_where_nothing_was_written_yet() {
         let ward = ward();

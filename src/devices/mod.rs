@@ -45,6 +45,8 @@ const COUNTERS_MAX: usize = 16_384;
 const CLOCK_SET: i64 = 10_000;
 /// Between two writes of the file. Milliseconds.
 const SAVE_EVERY: i64 = 60_000;
+/// Messages after which the file is written before that: so many can be heard again in the time a start has for it.
+const SAVE_AFTER: u32 = 20_000;
 
 /// The devices heard; shared by all intakes.
 pub struct Devices {
@@ -59,6 +61,8 @@ struct Watched {
     /// Wall clock minus time passed.
     own_clock: i64,
     saved: i64,
+    /// Messages heard since.
+    unsaved: u32,
     save_failed: bool,
     /// The series of the gauge.
     counted: BTreeMap<(Arc<str>, DeviceState), i64>,
@@ -117,6 +121,7 @@ impl Devices {
             known,
             own_clock: clock.now().as_millisecond() - passed,
             saved: passed,
+            unsaved: 0,
             save_failed: false,
             counted: BTreeMap::new(),
             notices: Notices::default(),
@@ -129,7 +134,8 @@ impl Devices {
         let device = named(device);
         let now = Now { at: at.as_millisecond(), passed: millis_passed(&self.clock) };
         let mut watched = self.watched();
-        let Watched { known, own_clock, .. } = &mut *watched;
+        let Watched { known, own_clock, unsaved, .. } = &mut *watched;
+        *unsaved = unsaved.saturating_add(1);
         known.note_lately(catch_up::mark(&device, now.at, message.msh().field(10).raw()));
         let set_by = now.at - now.passed - *own_clock;
         if set_by.abs() > CLOCK_SET {
@@ -195,13 +201,13 @@ impl Devices {
     pub fn save(&self, at_stop: bool, place: impl FnOnce() -> u64) {
         let passed = millis_passed(&self.clock);
         let Some(file) = &self.file else { return };
-        if !at_stop && passed - self.watched().saved < SAVE_EVERY {
+        if !at_stop && !self.watched().is_save_due(passed) {
             return;
         }
         let place = place();
         let bytes = {
             let mut watched = self.watched();
-            watched.saved = passed;
+            (watched.saved, watched.unsaved) = (passed, 0);
             let now = self.clock.now().as_millisecond();
             (watched.known.passed, watched.known.saved_at, watched.known.heard_to) = (passed, now, Some(place));
             DevicesFile::encode(&watched.known)
@@ -311,6 +317,12 @@ impl Devices {
         for ((channel, state), count) in counted.iter() {
             gauge.with_label_values(&[channel, state.as_str()]).set(*count);
         }
+    }
+}
+
+impl Watched {
+    fn is_save_due(&self, passed: i64) -> bool {
+        passed - self.saved >= SAVE_EVERY || self.unsaved >= SAVE_AFTER
     }
 }
 

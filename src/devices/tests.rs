@@ -66,6 +66,14 @@ impl Ward {
         ward
     }
 
+    pub(super) fn save_if_due(&self) {
+        self.devices.save(false, || 0);
+    }
+
+    pub(super) fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join("devices.bin")
+    }
+
     pub(super) async fn close_store(&self) {
         self.store.close().await.unwrap();
     }
@@ -86,7 +94,7 @@ impl Ward {
     }
 
     /// A message observed `behind` seconds ago.
-    fn say(&self, device: &str, event: &str, number: u64, behind: i64) {
+    pub(super) fn say(&self, device: &str, event: &str, number: u64, behind: i64) {
         let time = |seconds| crate::hl7::Time::format(Timestamp::from_second(seconds).unwrap());
         let (sent, observed) = (time(self.now()), time(self.now() - behind));
         let text = format!(
