@@ -168,12 +168,20 @@ fn reads_as_segment(message: &Message, at: usize) -> bool {
     match fields[0] {
         // MSH-1 is the first separator itself, and no text stands from MSH-12 on.
         _ if structure[start..].starts_with(b"MSH") => before + 1 >= 12 && (2..fields.len()).any(filled),
-        b"OBX" => filled(3) && fields.get(2).is_some_and(|kind| is_value_type(kind)),
+        b"OBX" => {
+            filled(3) && fields.get(2).is_some_and(|kind| is_value_type(kind))
+                || composed(3) && fields.get(4).is_some_and(|place| is_place(place))
+        }
         b"PID" => composed(3) || composed(5),
         b"PV1" => composed(3) || fields.get(2).is_some_and(|class| class.len() == 1) && (filled(3) || !follows_letter),
         b"NTE" | b"PRT" => !follows_letter && before >= 5 && (2..fields.len()).any(filled),
         _ => (2..=5).any(composed),
     }
+}
+
+/// As OBX-4 of a device is written, which has no value: `1.1.0.0`.
+fn is_place(place: &[u8]) -> bool {
+    place.contains(&b'.') && place.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 /// As OBX-2 is written: two or three letters of table 0125.
@@ -257,6 +265,7 @@ mod tests {
             "\rOBX|1|NM|158^A^MDC||80|||||F|||20260314||||P1^^00^EUI-64OBX||CWE|159^B^MDC",
             "\rOBX|1|NM|158^A^MDC||80|||||F|||20260314NTE|||moved",
             "\rNTE|1||moved|PID|||42^^^H^MR",
+            "\rOBX|1||69965^A^MDC|1.0.0.0|||||||X|||||||P1^^00^EUI-64OBX|||69854^B^MDC|1.1.0.0|||||||X",
         ] {
             assert!(is_glued(glued), "{glued}");
         }

@@ -89,7 +89,7 @@ pub(super) fn drug(reading: &Reading<'_>, told: &mut Told<'_>) {
             obx,
             5,
             103,
-            "the drug's label on the pump (184514) reads otherwise than OBR-4: are both one drug?",
+            "the drug's label on the pump (184514) reads otherwise than OBR-4: find out whether both are one drug",
         );
     }
 }
