@@ -118,7 +118,7 @@ impl App {
             error,
         })?;
         let watch = tokio::spawn(parts.clone().reload_on_change(watches));
-        let look = tokio::spawn(look_after(parts.devices.clone()));
+        let look = tokio::spawn(look_after(parts.devices.clone(), parts.store.clone()));
         let unmapped = tokio::spawn(parts.unmapped_file().keep_up(parts.delivery.clone()));
         Ok(App { parts, admin, watch, look, unmapped })
     }
@@ -166,8 +166,9 @@ impl App {
         let drains = listeners.into_values().map(|listening| listening.server.drain(left(cut_at)));
         tokio::join!(futures_util::future::join_all(drains), self.parts.delivery.drain(left(cut_at)));
         let _ = timeout(left(deadline), self.parts.keep_ways()).await;
-        let devices = self.parts.devices.clone();
-        let _ = timeout(left(deadline), tokio::task::spawn_blocking(move || devices.save(true))).await;
+        let (devices, store) = (self.parts.devices.clone(), self.parts.store.clone());
+        let saved = tokio::task::spawn_blocking(move || devices.save(true, || store.stats().next_sequence));
+        let _ = timeout(left(deadline), saved).await;
         let _ = timeout(left(deadline), self.parts.unmapped_file().keep(&self.parts.delivery)).await;
         self.admin.stop(left(deadline).min(Duration::from_secs(1))).await;
         let closed = timeout(left(deadline).max(CLOSE), self.parts.store.close()).await;
@@ -182,15 +183,15 @@ impl App {
 }
 
 /// Looks for silent devices, and keeps what is known of all.
-async fn look_after(devices: Arc<Devices>) {
+async fn look_after(devices: Arc<Devices>, store: Arc<dyn Store>) {
     let mut due = tokio::time::interval(LOOK_EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
         devices.look();
-        let devices = devices.clone();
+        let (devices, store) = (devices.clone(), store.clone());
         // A panic in it was reported when it happened.
-        let _ = tokio::task::spawn_blocking(move || devices.save(false)).await;
+        let _ = tokio::task::spawn_blocking(move || devices.save(false, || store.stats().next_sequence)).await;
     }
 }
 
@@ -279,6 +280,7 @@ impl Parts {
         let devices =
             tokio::task::spawn_blocking(move || Arc::new(Devices::open(Some(&at), devices_clock, devices_metrics)));
         let devices = devices.await?;
+        devices.catch_up(&*store, &config.channels).await;
         delivery.unmapped().restore(UnmappedFile::in_store(&config.store.path).read());
         let nomenclature = Arc::new(ArcSwap::new(config.nomenclature.clone()));
         let parts = Parts {

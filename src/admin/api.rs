@@ -168,8 +168,21 @@ pub(super) struct MessageQuery {
     device: Option<String>,
     destination: Option<String>,
     state: Option<store::State>,
+    /// Each message with the device it is of, for which it is read.
+    #[serde(default)]
+    devices: bool,
     limit: Option<usize>,
     cursor: Option<u64>,
+}
+
+/// A message in a list.
+#[derive(Serialize)]
+pub(super) struct Listed {
+    #[serde(flatten)]
+    summary: Summary,
+    /// The device it is of, by its channel's rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
 }
 
 impl MessageQuery {
@@ -209,16 +222,29 @@ pub(super) fn asked<T>(query: Asked<T>) -> Answer<T> {
     query.map(|Query(query)| query).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
-pub(super) async fn messages(State(engine): Shared, query: Asked<MessageQuery>) -> Answer<Json<Page<Summary>>> {
+pub(super) async fn messages(State(engine): Shared, query: Asked<MessageQuery>) -> Answer<Json<Page<Listed>>> {
     let query = asked(query)?;
+    let with_devices = query.devices;
     known(&engine, query.channel.as_deref(), query.destination.as_deref())?;
     let limit = query.page();
     if query.patient.is_some() || query.device.is_some() {
         // Whom was asked for is not written down: the log holds no patients.
         audited(&engine, "messages.search", "by patient or device").await?;
     }
-    let found = engine.store.find(query.query(limit)).await?;
-    Ok(Page::new(found, limit, |summary| summary.id.as_u64()))
+    let mut listed = Vec::new();
+    for summary in engine.store.find(query.query(limit)).await? {
+        let device = if with_devices { device_of(&engine, &summary).await } else { None };
+        listed.push(Listed { summary, device });
+    }
+    Ok(Page::new(listed, limit, |listed| listed.summary.id.as_u64()))
+}
+
+/// None where no device is named, the channel is gone or the message is not kept.
+async fn device_of(engine: &Engine, summary: &Summary) -> Option<String> {
+    let channels = engine.channels.load_full();
+    let channel = channels.iter().find(|channel| channel.name == summary.channel)?;
+    let message = channel.read(engine.store.read(summary.id).await.ok()?.message).ok()?;
+    channel.device.identification.device_of(&message)
 }
 
 #[derive(Serialize)]

@@ -21,7 +21,7 @@ use asking::{answerable, answerable_as_received};
 
 use crate::{
     destination,
-    hl7::{Charset, Message, ParseError, Path},
+    hl7::{self, Charset, Message, ParseError, Path},
     mllp::server::Limits,
     pcd::{
         self, Explanation, FhirElement, FhirElements,
@@ -283,6 +283,7 @@ impl Channel {
             Plan::Unchanged if view.is_repaired() => answerable_as_received(&view)?,
             _ => answerable(translated.body)?,
         };
+        let body = if translated.format == Format::Hl7 { hl7::from_msh(body) } else { body };
         Ok(Some(Translated { body, ..translated }))
     }
 

@@ -291,3 +291,16 @@ proptest! {
         prop_assert_eq!(used.len(), usize::from(lanes));
     }
 }
+
+#[test]
+fn what_stands_before_msh_is_no_part_of_the_message_that_goes_out() {
+    let channel = channel(Filter::default(), vec![destination("legacy", Filter::default(), Order::Strict, 1)]);
+    let usual = PUMP.replace('\n', "\r");
+    for before in ["\u{FEFF}", "\r\n ", "\u{FEFF}\r"] {
+        let message = message(&format!("{before}{PUMP}"));
+        let context = Context { id: 1, received_at: jiff::Timestamp::UNIX_EPOCH, origins: false };
+        let sent = channel.translate("legacy", &message, context, &nothing_remembered).unwrap().unwrap();
+        assert_eq!(sent.body, usual.as_bytes(), "{before:?}");
+        assert!(message.received().len() > usual.len(), "it is kept as received");
+    }
+}

@@ -30,6 +30,9 @@ pub(super) struct Selection {
     /// waiting, delivered, dead, discarded or unrouted
     #[arg(long)]
     state: Option<String>,
+    /// Of this device, as devices lists it (audited)
+    #[arg(long)]
+    device: Option<String>,
     /// At most this many
     #[arg(long, default_value_t = 100)]
     limit: usize,
@@ -132,7 +135,9 @@ pub(super) fn messages(common: &Common, action: MessagesAction) -> Outcome {
     block_on(async {
         match action {
             MessagesAction::List(selection) => {
-                let page = api.list("/api/messages", selection.pairs(), selection.limit).await?;
+                let mut pairs = selection.pairs();
+                pairs.push(("devices", true.to_string()));
+                let page = api.list("/api/messages", pairs, selection.limit).await?;
                 api.print(&page, message_line);
             }
             MessagesAction::Show { id, raw: true } => {
@@ -222,6 +227,7 @@ impl Selection {
             ("control_id", self.control_id.clone()),
             ("destination", self.destination.clone()),
             ("state", self.state.clone()),
+            ("device", self.device.clone()),
         ];
         text.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
     }
@@ -236,7 +242,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn of(common: &Common) -> Result<Api, Failure> {
-        let base = format!("http://{}", common.load()?.admin);
+        let base = format!("http://{}", common.load_engine()?.admin);
         Ok(Api { client: Client::builder().no_proxy().build()?, base, json: common.json })
     }
 
@@ -349,7 +355,8 @@ fn message_line(message: &Value) -> String {
         .map(|d| format!("{}:{}", d["destination"].as_str().unwrap_or("-"), d["state"].as_str().unwrap_or("-")))
         .collect();
     let id = message["id"].to_string();
-    format!("{id:>12}  {at}  {channel}  {} bytes  {state}  {}", message["bytes"], to.join(" "))
+    let device = message["device"].as_str().map(|device| format!("  {device}")).unwrap_or_default();
+    format!("{id:>12}  {at}  {channel}{device}  {} bytes  {state}  {}", message["bytes"], to.join(" "))
 }
 
 fn message_history(message: &Value) -> String {

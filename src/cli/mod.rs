@@ -29,7 +29,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, EngineConfig},
     sabotage,
 };
 
@@ -120,7 +120,7 @@ enum Command {
     CgmSummary(cgm_summary::CgmSummaryArgs),
     /// List the codes that no table has, or print them as rows of a table to fill in
     #[command(
-        after_help = "Example: cannula unmapped\n         cannula unmapped --table mdc-to-flowsheet.csv --csv > rows.csv"
+        after_help = "Example: cannula unmapped\n         cannula unmapped --table mdc-to-flowsheet.csv --csv --output rows.csv"
     )]
     Unmapped(unmapped::UnmappedArgs),
     /// Write the whole mapping in force for review: codes, units, statuses, systems, choices
@@ -244,6 +244,11 @@ fn dispatch(common: &Common, command: Command) -> Outcome {
 impl Common {
     fn load(&self) -> Result<Config, Failure> {
         config::load(self.config.as_deref()).map_err(Failure::Configuration)
+    }
+
+    /// cannula.toml alone: what is asked of the running engine or its store needs no channel to be sound.
+    fn load_engine(&self) -> Result<EngineConfig, Failure> {
+        config::load_engine(self.config.as_deref()).map_err(Failure::Configuration)
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Common, Failure, Outcome, api, block_on, count};
 use crate::{
     admin,
     clock::Clock,
-    config::Config,
+    config::EngineConfig,
     metrics::Metrics,
     store::{DiskStore, Stats, Store},
 };
@@ -45,7 +45,7 @@ pub(super) enum AuditAction {
 }
 
 pub(super) fn store(common: &Common, action: &StoreAction) -> Outcome {
-    let config = common.load()?;
+    let config = common.load_engine()?;
     match action {
         StoreAction::Stats => stats(common, &config),
         StoreAction::Verify => verify(common, &config.store.path),
@@ -66,7 +66,7 @@ pub(super) fn store(common: &Common, action: &StoreAction) -> Outcome {
     }
 }
 
-fn backup(common: &Common, config: &Config, directory: &Path) -> Outcome {
+fn backup(common: &Common, config: &EngineConfig, directory: &Path) -> Outcome {
     let made = match api::running_stats(common)? {
         Some(_) => api::running_backup(common, directory)?,
         None => {
@@ -94,7 +94,7 @@ fn tell(common: &Common, backup: &Value) {
     backup["damage"].as_array().into_iter().flatten().for_each(|damage| println!("damaged in the store: {damage}"));
 }
 
-fn stats(common: &Common, config: &Config) -> Outcome {
+fn stats(common: &Common, config: &EngineConfig) -> Outcome {
     let stats = match api::running_stats(common)? {
         Some(running) => running,
         None => serde_json::to_value(stopped_stats(config)?)?,
@@ -108,7 +108,7 @@ fn stats(common: &Common, config: &Config) -> Outcome {
     Ok(())
 }
 
-fn stopped_stats(config: &Config) -> Result<Stats, Failure> {
+fn stopped_stats(config: &EngineConfig) -> Result<Stats, Failure> {
     let path = &config.store.path;
     existing(path)?;
     let metrics = Arc::new(Metrics::new()?);
@@ -151,7 +151,7 @@ fn verify(common: &Common, path: &Path) -> Outcome {
 
 pub(super) fn audit(common: &Common, action: &AuditAction) -> Outcome {
     let AuditAction::Verify = action;
-    let path = common.load()?.store.audit_log();
+    let path = common.load_engine()?.store.audit_log();
     let lines = admin::verify_audit(&path)?;
     if common.json {
         println!("{}", json!({ "lines": lines, "chain": "holds" }));

@@ -1,5 +1,7 @@
 //! `unmapped`: the codes that no table has, and as CSV to fill in and put back beside the table.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde_json::Value;
 
@@ -20,6 +22,9 @@ pub(super) struct UnmappedArgs {
     /// Print them as rows of the table: fill in the empty cells, save as NAME+more.csv beside NAME.csv
     #[arg(long)]
     csv: bool,
+    /// Write them to this file instead, once they are had: a shell's `>` empties a file first, which the running engine may read
+    #[arg(long, requires = "csv", value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 pub(super) fn unmapped(common: &Common, args: &UnmappedArgs) -> Outcome {
@@ -29,10 +34,26 @@ pub(super) fn unmapped(common: &Common, args: &UnmappedArgs) -> Outcome {
     let list = block_on(api.asked("/api/unmapped", pairs))?;
     if args.csv {
         let list: UnmappedList = serde_json::from_value(list)?;
-        print!("{}", csv(&list.items)?);
-        return Ok(());
+        let rows = csv(&list.items)?;
+        return match &args.output {
+            Some(file) => write(file, &rows),
+            None => {
+                print!("{rows}");
+                Ok(())
+            }
+        };
     }
     api.print_one(&list, shown);
+    Ok(())
+}
+
+fn write(file: &Path, rows: &str) -> Outcome {
+    let unwritten = |error| Failure::Failed(format!("{} cannot be written: {error}", file.display()));
+    std::fs::write(file, rows).map_err(unwritten)?;
+    // Behind the comments a line names the columns.
+    let lines = rows.lines().filter(|line| !line.starts_with('#')).count();
+    let count = super::count(lines.saturating_sub(1), "row");
+    println!("{count} to fill in written to {}", file.display());
     Ok(())
 }
 

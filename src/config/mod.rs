@@ -163,17 +163,43 @@ pub enum LogFormat {
     Json,
 }
 
+/// What cannula.toml alone says, for those who ask the running engine or look after its store: a faulty channel or table must
+/// not keep them from that.
+pub struct EngineConfig {
+    /// The store.
+    pub store: StoreConfig,
+    /// Address of the console, API, metrics and health.
+    pub admin: SocketAddr,
+}
+
+/// Reads `file` alone, as [`load`] does.
+pub fn load_engine(file: Option<&Path>) -> Result<EngineConfig, Vec<Fault>> {
+    let (source, base) = engine_file(file)?;
+    let (_, engine) = engine::read(&source, &base);
+    match (engine, source.into_faults()) {
+        (Some(Engine { store, admin, .. }), faults) if faults.is_empty() => Ok(EngineConfig { store, admin }),
+        (_, faults) => Err(faults),
+    }
+}
+
+/// cannula.toml and its folder.
+fn engine_file(file: Option<&Path>) -> Result<(Source, PathBuf), Vec<Fault>> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
+    let base = path.parent().unwrap_or(Path::new("")).to_owned();
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => {
+            Ok((Source::new(&path, String::new()), base))
+        }
+        Err(error) => Err(vec![unreadable(&path, &error)]),
+        Ok(text) => Ok((Source::new(&path, text), base)),
+    }
+}
+
 /// Reads `file` (built-in defaults where none is named and there is no ./cannula.toml), its channels and tables. Every
 /// relative path starts at the file's folder. All faults, never only the first.
 pub fn load(file: Option<&Path>) -> Result<Config, Vec<Fault>> {
-    let path = file.unwrap_or(Path::new(DEFAULT_FILE)).to_owned();
-    let base = path.parent().unwrap_or(Path::new("")).to_owned();
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => String::new(),
-        Err(error) => return Err(vec![unreadable(&path, &error)]),
-        Ok(text) => text,
-    };
-    let source = Source::new(&path, text);
+    let (source, base) = engine_file(file)?;
+    let path = source.path.clone();
     let (folders, engine) = engine::read(&source, &base);
     let tables = Tables::open(&folders.tables);
     let around = Surroundings { base: &base, tables: &tables, secret_files: RefCell::default() };

@@ -30,6 +30,8 @@ pub(super) struct Board {
 struct Lanes {
     /// Lanes that are not simply running.
     troubled: BTreeMap<u16, Trouble>,
+    /// The message that such a lane stands at.
+    heads: BTreeMap<u16, u64>,
     in_flight: u32,
     last_error: Option<String>,
 }
@@ -50,7 +52,11 @@ pub(super) struct Seen {
     pub(super) state: &'static str,
     pub(super) in_flight: u32,
     pub(super) last_error: Option<String>,
+    pub(super) stands_at: Vec<Sequence>,
 }
+
+/// Lanes of which it is told at what message they stand.
+const STANDING_MAX: usize = 16;
 
 /// One message outstanding, until dropped.
 pub(super) struct InFlight<'b>(&'b Board);
@@ -97,7 +103,8 @@ impl Board {
             Some(Trouble::Held) => "held",
             Some(Trouble::Ended) => "failed",
         };
-        Seen { state, in_flight: lanes.in_flight, last_error: lanes.last_error.clone() }
+        let (in_flight, last_error) = (lanes.in_flight, lanes.last_error.clone());
+        Seen { state, in_flight, last_error, stands_at: lanes.stand_at() }
     }
 
     pub(super) fn sending(&self) -> InFlight<'_> {
@@ -132,7 +139,7 @@ impl Board {
     pub(super) fn reached(&self, lane: u16) {
         let mut lanes = self.lanes();
         let was_down = lanes.is_down();
-        lanes.troubled.remove(&lane);
+        lanes.is_past(lane);
         let is_down = lanes.is_down();
         if lanes.troubled.is_empty() {
             lanes.last_error = None;
@@ -145,25 +152,27 @@ impl Board {
     }
 
     /// The lane's last attempt got none.
-    pub(super) fn unreached(&self, lane: u16, reason: &str) {
+    pub(super) fn unreached(&self, lane: u16, id: u64, reason: &str) {
         let mut lanes = self.lanes();
         let was_down = lanes.is_down();
+        lanes.heads.insert(lane, id);
         lanes.troubled.insert(lane, Trouble::Unreached);
         lanes.last_error = Some(reason.to_owned());
         drop(lanes);
         self.set_up(false);
         if !was_down {
-            warn!(channel = %self.key.0, destination = %self.key.1, lane, reason, "destination unavailable");
+            warn!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "destination unavailable");
         }
     }
 
     /// The receiver refused the lane's message, which is sent to it again.
-    pub(super) fn refused(&self, lane: u16, reason: &str) {
+    pub(super) fn refused(&self, lane: u16, id: u64, reason: &str) {
         let mut lanes = self.lanes();
+        lanes.heads.insert(lane, id);
         lanes.last_error = Some(reason.to_owned());
         lanes.troubled.insert(lane, Trouble::Refused);
         drop(lanes);
-        debug!(channel = %self.key.0, destination = %self.key.1, lane, reason, "message refused, to be sent again");
+        debug!(channel = %self.key.0, destination = %self.key.1, lane, id, reason, "message refused, to be sent again");
     }
 
     /// The receiver has answered lane's message, and the store has no space to record that.
@@ -194,6 +203,7 @@ impl Board {
     pub(super) fn held(&self, lane: u16, id: u64, reason: &str) {
         let mut lanes = self.lanes();
         lanes.troubled.insert(lane, Trouble::Held);
+        lanes.heads.insert(lane, id);
         lanes.last_error = Some(reason.to_owned());
         self.set_held(&lanes);
         let is_down = lanes.is_down();
@@ -206,7 +216,7 @@ impl Board {
     /// read. That says nothing of the receiver; where no lane misses it, it counts as up again.
     pub(super) fn released(&self, lane: u16) {
         let mut lanes = self.lanes();
-        lanes.troubled.remove(&lane);
+        lanes.is_past(lane);
         let is_down = lanes.is_down();
         self.set_held(&lanes);
         drop(lanes);
@@ -254,6 +264,19 @@ impl Board {
 }
 
 impl Lanes {
+    /// The lane simply runs.
+    fn is_past(&mut self, lane: u16) {
+        self.troubled.remove(&lane);
+        self.heads.remove(&lane);
+    }
+
+    /// The messages that lanes stand at, held ones first.
+    fn stand_at(&self) -> Vec<Sequence> {
+        let mut standing: Vec<_> = self.heads.iter().collect();
+        standing.sort_by_key(|(lane, id)| (std::cmp::Reverse(self.troubled.get(lane)), **id));
+        standing.into_iter().take(STANDING_MAX).map(|(_, id)| Sequence::from_u64(*id)).collect()
+    }
+
     fn is_down(&self) -> bool {
         self.troubled.values().any(|trouble| *trouble == Trouble::Unreached)
     }

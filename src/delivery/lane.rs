@@ -329,7 +329,7 @@ impl Lane {
                 }
                 self.head.refusals += 1;
                 if self.head.refusals <= service.retry_refused {
-                    self.board.refused(lane, &reason);
+                    self.board.refused(lane, waiting.id.as_u64(), &reason);
                     return Next::Wait(None, Some(Stuck::at(waiting, reason)));
                 }
                 self.reject(service, waiting, reason).await
@@ -351,14 +351,14 @@ impl Lane {
 
     pub(super) fn unavailable(&mut self, head: &Waiting, reason: String, retry_after: Option<Duration>) -> Next {
         self.board.attempted("unavailable");
-        self.board.unreached(self.id.lane, &reason);
+        self.board.unreached(self.id.lane, head.id.as_u64(), &reason);
         self.note(head.entry, "unavailable", &reason);
         Next::Wait(retry_after, Some(Stuck::at(head, reason)))
     }
 
     pub(super) fn ambiguous(&mut self, head: &Waiting, reason: String) -> Next {
         self.board.attempted("ambiguous");
-        self.board.unreached(self.id.lane, &reason);
+        self.board.unreached(self.id.lane, head.id.as_u64(), &reason);
         self.head.ambiguous = true;
         self.note(head.entry, "ambiguous", &reason);
         Next::Wait(None, Some(Stuck::at(head, reason)))

@@ -198,6 +198,11 @@ impl Device {
         self.counter.iter_mut().for_each(|counter| counter.resume(now));
     }
 
+    /// Its numbers are learned anew.
+    pub(super) fn forget_counter(&mut self) {
+        (self.counter, self.counts_by_sender, self.shares_counter) = (None, false, false);
+    }
+
     pub(super) fn state(&self) -> DeviceState {
         match (self.rhythm.silent, self.rhythm.interval()) {
             (true, _) => DeviceState::Silent,

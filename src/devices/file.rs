@@ -16,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::store::replace_file;
 
-const MAGIC: &[u8; 8] = b"CANDEV02";
+const MAGIC: &[u8; 8] = b"CANDEV03";
 const HEAD: usize = MAGIC.len() + 4;
 
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! switched off); memory that grows with what devices call themselves; a device's name in a metric. What is kept here is
 //! for watching: no message waits for it or is refused by it.
 
+mod catch_up;
 mod device;
 mod file;
 mod missing;
@@ -16,7 +17,7 @@ mod timing;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -44,6 +45,8 @@ const COUNTERS_MAX: usize = 16_384;
 const CLOCK_SET: i64 = 10_000;
 /// Between two writes of the file. Milliseconds.
 const SAVE_EVERY: i64 = 60_000;
+/// Messages after which the file is written before that: so many can be heard again in the time a start has for it.
+const SAVE_AFTER: u32 = 20_000;
 
 /// The devices heard; shared by all intakes.
 pub struct Devices {
@@ -58,6 +61,8 @@ struct Watched {
     /// Wall clock minus time passed.
     own_clock: i64,
     saved: i64,
+    /// Messages heard since.
+    unsaved: u32,
     save_failed: bool,
     /// The series of the gauge.
     counted: BTreeMap<(Arc<str>, DeviceState), i64>,
@@ -73,6 +78,21 @@ struct Known {
     next_id: u64,
     /// Time passed when this was written.
     passed: i64,
+    /// The time of day then, milliseconds.
+    saved_at: i64,
+    /// What the store took before this place in it has been heard; `None` where that is not known.
+    heard_to: Option<u64>,
+    /// Marks of the last messages heard.
+    lately: VecDeque<u64>,
+}
+
+/// What a message changed, for log and metrics.
+struct ToTell {
+    id: u64,
+    step: Step,
+    changed: Changed,
+    quiet: i64,
+    skew: Option<i64>,
 }
 
 /// Which devices are asked for.
@@ -101,6 +121,7 @@ impl Devices {
             known,
             own_clock: clock.now().as_millisecond() - passed,
             saved: passed,
+            unsaved: 0,
             save_failed: false,
             counted: BTreeMap::new(),
             notices: Notices::default(),
@@ -110,25 +131,43 @@ impl Devices {
 
     /// Notes a message of `device`, received at `at`.
     pub fn heard(&self, device: &str, channel: &Channel, message: &Message, at: Timestamp) {
-        let (device, reading) = (named(device), Reading::of(message));
+        let device = named(device);
         let now = Now { at: at.as_millisecond(), passed: millis_passed(&self.clock) };
         let mut watched = self.watched();
-        let Watched { known, own_clock, notices, .. } = &mut *watched;
+        let Watched { known, own_clock, unsaved, .. } = &mut *watched;
+        *unsaved = unsaved.saturating_add(1);
+        known.note_lately(catch_up::mark(&device, now.at, message.msh().field(10).raw()));
         let set_by = now.at - now.passed - *own_clock;
         if set_by.abs() > CLOCK_SET {
             *own_clock += set_by;
             known.devices.values_mut().for_each(|device| device.timing.own_clock_set(set_by));
         }
-        self.make_room(known, &device, &channel.name);
-        let name = known.add(&device, &channel.name, now);
+        let Some((told, gaps)) = self.take(&mut watched, &device, channel, message, now) else { return };
+        let Watched { known, notices, .. } = &mut *watched;
+        notices.tell(told.id, &channel.name, told.changed, told.quiet, now.passed);
+        self.measure(&channel.name, told.step, told.changed, told.skew);
+        self.tell_gaps(known, gaps, now.at);
+    }
+
+    /// What a message says of its device is kept; what is to be told of that is answered.
+    fn take(
+        &self,
+        watched: &mut Watched,
+        device: &str,
+        channel: &Channel,
+        message: &Message,
+        now: Now,
+    ) -> Option<(ToTell, Vec<Gap>)> {
+        let (known, reading) = (&mut watched.known, Reading::of(message));
+        self.make_room(known, device, &channel.name);
+        let name = known.add(device, &channel.name, now);
         let (step, gaps) = known.count(&name, &reading, now);
-        let Some(entry) = known.devices.get_mut(&name) else { return };
+        let entry = known.devices.get_mut(&name)?;
         entry.message(channel, now);
         entry.step(step, now);
         let changed = if reading.is_observation { entry.observation(&reading, now) } else { Changed::default() };
-        notices.tell(entry.id, &channel.name, changed, entry.rhythm.quiet(now.passed), now.passed);
-        self.measure(&channel.name, step, changed, entry.skew().filter(|_| changed.told.timely));
-        self.tell_gaps(known, gaps, now.at);
+        let (quiet, skew) = (entry.rhythm.quiet(now.passed), entry.skew().filter(|_| changed.told.timely));
+        Some((ToTell { id: entry.id, step, changed, quiet, skew }, gaps))
     }
 
     /// Looks for devices that fell silent and numbers that did not come, and brings the gauge up to date. Due every second.
@@ -156,17 +195,21 @@ impl Devices {
         self.watched().known.devices.retain(|_, device| is_there(&device.channel));
     }
 
-    /// Writes the file if that is due, or at a stop. A failure is logged once until it is over.
-    pub fn save(&self, at_stop: bool) {
+    /// Writes the file if that is due, or at a stop. `place` tells the sequence that the store gives next, which is asked
+    /// before the file is made: what comes between is heard again after a crash and known by its mark. A failure is logged once until
+    /// it is over.
+    pub fn save(&self, at_stop: bool, place: impl FnOnce() -> u64) {
         let passed = millis_passed(&self.clock);
         let Some(file) = &self.file else { return };
+        if !at_stop && !self.watched().is_save_due(passed) {
+            return;
+        }
+        let place = place();
         let bytes = {
             let mut watched = self.watched();
-            if !at_stop && passed - watched.saved < SAVE_EVERY {
-                return;
-            }
-            watched.saved = passed;
-            watched.known.passed = passed;
+            (watched.saved, watched.unsaved) = (passed, 0);
+            let now = self.clock.now().as_millisecond();
+            (watched.known.passed, watched.known.saved_at, watched.known.heard_to) = (passed, now, Some(place));
             DevicesFile::encode(&watched.known)
         };
         let written = bytes.and_then(|bytes| file.write(&bytes));
@@ -204,10 +247,16 @@ impl Devices {
 
     /// Forgets a device, as one that was taken out of use; false where there is none of that id. It comes back when heard.
     pub fn forget(&self, id: u64) -> bool {
-        let known = &mut self.watched().known;
+        let mut watched = self.watched();
+        let known = &mut watched.known;
         let before = known.devices.len();
         known.devices.retain(|_, device| device.id != id);
-        known.devices.len() < before
+        let forgot = known.devices.len() < before;
+        if forgot {
+            // Or what was heard of it would be heard again after a crash.
+            watched.saved = i64::MIN / 2;
+        }
+        forgot
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -245,11 +294,11 @@ impl Devices {
     }
 
     fn tell_gaps(&self, known: &mut Known, gaps: Vec<Gap>, at: i64) {
-        for Gap { device, missing, gaps } in gaps {
-            let Some(device) = known.devices.get_mut(&*device) else { continue };
-            device.gap(gaps, missing, at);
-            self.metrics.devices.gaps.with_label_values(&[&device.channel]).inc_by(gaps);
-            self.metrics.devices.missing.with_label_values(&[&device.channel]).inc_by(missing);
+        for gap in gaps {
+            known.note_gap(&gap, at);
+            let Some(device) = known.devices.get(&*gap.device) else { continue };
+            self.metrics.devices.gaps.with_label_values(&[&device.channel]).inc_by(gap.gaps);
+            self.metrics.devices.missing.with_label_values(&[&device.channel]).inc_by(gap.missing);
         }
     }
 
@@ -268,6 +317,12 @@ impl Devices {
         for ((channel, state), count) in counted.iter() {
             gauge.with_label_values(&[channel, state.as_str()]).set(*count);
         }
+    }
+}
+
+impl Watched {
+    fn is_save_due(&self, passed: i64) -> bool {
+        passed - self.saved >= SAVE_EVERY || self.unsaved >= SAVE_AFTER
     }
 }
 
@@ -309,6 +364,12 @@ impl Known {
         (if device.counts_by_sender { by_sender } else { by_device }, gaps)
     }
 
+    fn note_gap(&mut self, gap: &Gap, at: i64) {
+        if let Some(device) = self.devices.get_mut(&*gap.device) {
+            device.gap(gap.gaps, gap.missing, at);
+        }
+    }
+
     fn due_gaps(&mut self, passed: i64) -> Vec<Gap> {
         let own = self.devices.values_mut().filter(|device| !device.counts_by_sender);
         let own = own.filter_map(|device| device.counter.as_mut());
@@ -318,7 +379,9 @@ impl Known {
 }
 
 fn read(file: &DevicesFile) -> Known {
-    file.read().map(Option::unwrap_or_default).unwrap_or_else(|error| {
+    // Where nothing was written yet, all that the store has is still to be heard.
+    let first = || Known { heard_to: Some(0), ..Known::default() };
+    file.read().map(|read| read.unwrap_or_else(first)).unwrap_or_else(|error| {
         let file = file.path().display();
         warn!(%file, %error, "what was known of the devices is lost: they are learned anew");
         Known::default()

@@ -8,20 +8,26 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::channel::{Channel, DeviceRules, Filter, Listener, Repeat};
+use crate::{
+    channel::{Channel, DeviceRules, Filter, Listener, Repeat},
+    store::{MemoryStore, Received, SearchKeys, Store},
+};
 
 const MINUTE: i64 = 60;
 
 /// Devices under a clock that the test tells.
-struct Ward {
+pub(super) struct Ward {
     devices: Devices,
     metrics: Arc<Metrics>,
     channel: Channel,
     seconds: Arc<AtomicI64>,
     folder: TempDir,
+    store: Arc<MemoryStore>,
+    /// Heard and not given to the store yet.
+    said: Mutex<Vec<Received>>,
 }
 
-fn ward() -> Ward {
+pub(super) fn ward() -> Ward {
     Ward::in_folder(tempfile::tempdir().unwrap(), 1_800_000_000)
 }
 
@@ -31,44 +37,93 @@ impl Ward {
         let told = seconds.clone();
         let clock = Clock::of(move || Timestamp::from_second(told.load(Ordering::Relaxed)).unwrap());
         let devices = Devices::open(Some(folder.path()), clock, metrics.clone());
-        Ward { devices, metrics, channel: channel(), seconds, folder }
+        let store = Arc::new(MemoryStore::new(Clock::system()));
+        Ward { devices, metrics, channel: channel(), seconds, folder, store, said: Mutex::default() }
+    }
+
+    /// What was heard is stored, but for the last `left`.
+    pub(super) async fn store(&self, left: usize) {
+        let taken: Vec<Received> = {
+            let mut said = self.said.lock().unwrap();
+            let count = said.len() - left;
+            said.drain(..count).collect()
+        };
+        for received in taken {
+            self.store.append(received).await.unwrap();
+        }
+    }
+
+    pub(super) fn save(&self) {
+        self.devices.save(true, || self.store.stats().next_sequence);
+    }
+
+    /// Another run of the engine after one that could not write anything at its end.
+    pub(super) async fn killed(self, after: i64) -> Ward {
+        let second = self.now() + after;
+        let ward = Ward { store: self.store, ..Ward::in_folder(self.folder, second) };
+        let channels = [Arc::new(channel())];
+        ward.devices.catch_up(&*ward.store, &channels).await;
+        ward
+    }
+
+    pub(super) fn save_if_due(&self) {
+        self.devices.save(false, || 0);
+    }
+
+    pub(super) fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join("devices.bin")
+    }
+
+    pub(super) async fn close_store(&self) {
+        self.store.close().await.unwrap();
     }
 
     /// Another run of the engine, which begins so much later.
     fn restarted(self, after: i64) -> Ward {
-        self.devices.save(true);
+        self.save();
         let second = self.now() + after;
         Ward::in_folder(self.folder, second)
     }
 
-    fn now(&self) -> i64 {
+    pub(super) fn now(&self) -> i64 {
         self.seconds.load(Ordering::Relaxed)
     }
 
-    fn pass(&self, seconds: i64) {
+    pub(super) fn pass(&self, seconds: i64) {
         self.seconds.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// A message observed `behind` seconds ago.
-    fn say(&self, device: &str, event: &str, number: u64, behind: i64) {
+    pub(super) fn say(&self, device: &str, event: &str, number: u64, behind: i64) {
         let time = |seconds| crate::hl7::Time::format(Timestamp::from_second(seconds).unwrap());
         let (sent, observed) = (time(self.now()), time(self.now() - behind));
         let text = format!(
-            "MSH|^~\\&|GW||||{sent}||ORU^{event}|{device}-{number}|P|2.6\rOBR|1||F|1^X^MDC|||{observed}\rOBX|1|NM|1^X^MDC|1.1.1.1|1\r"
+            "MSH|^~\\&|GW||||{sent}||ORU^{event}|{device}-{number}|P|2.6\rOBR|1||F|1^X^MDC|||{observed}\rOBX|1|NM|1^X^MDC|1.1.1.1|1||||||R|||||||{device}^^{device}^EUI-64\r"
         );
         let message = Message::parse(text.into_bytes()).unwrap();
-        self.devices.heard(device, &self.channel, &message, Timestamp::from_second(self.now()).unwrap());
+        let at = Timestamp::from_second(self.now()).unwrap();
+        self.devices.heard(device, &self.channel, &message, at);
+        self.said.lock().unwrap().push(Received {
+            channel: self.channel.name.clone(),
+            at,
+            message: message.bytes(),
+            routes: vec![],
+            repeat: None,
+            ack: None,
+            keys: SearchKeys::default(),
+            findings: vec![],
+        });
     }
 
     /// Reports every minute, `count` times, numbered from `first`.
-    fn report(&self, device: &str, first: u64, count: u64) {
+    pub(super) fn report(&self, device: &str, first: u64, count: u64) {
         (first..first + count).for_each(|number| {
             self.pass(MINUTE);
             self.say(device, "R01", number, 0);
         });
     }
 
-    fn one(&self, device: &str) -> (DeviceStatus, Vec<Happening>) {
+    pub(super) fn one(&self, device: &str) -> (DeviceStatus, Vec<Happening>) {
         let (all, _) = self.devices.page(&DeviceQuery { limit: 100, ..DeviceQuery::default() });
         let id = all.iter().find(|status| &*status.device == device).unwrap().id;
         let (status, history) = self.devices.one(id).unwrap();
@@ -177,7 +232,7 @@ fn devices_behind_one_counter_share_its_gaps_and_have_none_of_their_own() {
     let mut say = |device: &str| {
         ward.pass(20);
         let text = format!(
-            "MSH|^~\\&|GW||||20270115080000+0000||ORU^R01|{number}|P|2.6\rOBR|1||F|1^X^MDC\rOBX|1|NM|1^X^MDC|1.1.1.1|1\r"
+            "MSH|^~\\&|GW||||20270115080000+0000||ORU^R01|{number}|P|2.6\rOBR|1||F|1^X^MDC\rOBX|1|NM|1^X^MDC|1.1.1.1|1||||||R|||||||{device}\r"
         );
         number += 1;
         let message = Message::parse(text.into_bytes()).unwrap();
@@ -215,7 +270,7 @@ fn what_is_known_survives_a_restart_and_the_time_between_is_no_silence() {
 fn a_file_that_is_damaged_is_not_believed_and_stops_nothing() {
     let ward = ward();
     ward.report("A", 1, 10);
-    ward.devices.save(true);
+    ward.save();
     let path = ward.folder.path().join("devices.bin");
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
@@ -238,7 +293,8 @@ fn our_own_clock_set_makes_no_device_wrong() {
     );
     let metrics = Arc::new(Metrics::new().unwrap());
     let devices = Devices::open(None, clock, metrics.clone());
-    let ward = Ward { devices, metrics, channel: channel(), seconds: told, folder };
+    let ward = Ward { devices, seconds: told, ..Ward::in_folder(folder, 0) };
+    let ward = Ward { metrics, ..ward };
     for number in 1..30 {
         ward.pass(MINUTE);
         passed.fetch_add(MINUTE, Ordering::Relaxed);

@@ -46,6 +46,11 @@ impl Code {
             .find(|code| code.as_str().as_bytes() == raw)
     }
 
+    /// The application's answer: AA, AE or AR.
+    pub fn is_application(self) -> bool {
+        matches!(self, Code::AA | Code::AE | Code::AR)
+    }
+
     /// The message was taken: CA or AA.
     pub fn is_positive(self) -> bool {
         matches!(self, Code::CA | Code::AA)
@@ -53,13 +58,16 @@ impl Code {
 }
 
 /// One ERR segment. Never carries a value from the message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fault {
     /// ERR-2 (ERL): segment, its number, field, repetition, component, subcomponent, as in `MSH^1^9`; always written here
     /// with `^`, whatever the sender's component separator. Empty where no place can be named.
     pub location: String,
     /// ERR-3.1, table 0357.
     pub code: u16,
+    /// ERR-5.1, the application's own number for it, such as a pump's reason (9001 to 9033, IHE PCD TF-2 3.3.4.4): one a
+    /// receiver told. Empty where none is known.
+    pub application_code: String,
     /// ERR-7 and ERR-8: what was wrong and what the sender must do; no field value.
     pub text: String,
 }
@@ -88,11 +96,11 @@ pub fn condition(code: u16) -> &'static str {
 }
 
 /// Builds an ACK for the message whose header is given, in that message's delimiters: MSH-3/4 and MSH-5/6 swapped, MSH-9
-/// `ACK^event^ACK`, the same MSH-11, MSH-12 and MSH-18 (`P` and `2.6` where the sender gave none), one ERR a fault. `at`
+/// `ACK^event^ACK` (the application's answer to RGV^O15 is RRG^O16, HL7 v2.6 ch. 4.14.2), the same MSH-11, MSH-12 and MSH-18 (`P` and `2.6` where the sender gave none), one ERR a fault. `at`
 /// is MSH-7, `own_control_id` is MSH-10 of the ACK; MSA-2 is MSH-10 of the message to the byte.
 pub fn build(header: &Header<'_>, code: Code, faults: &[Fault], at: Timestamp, own_control_id: &str) -> Bytes {
     let mut ack = Writer { bytes: Vec::with_capacity(256 + 160 * faults.len()), delimiters: header.delimiters };
-    ack.msh(header, at, own_control_id);
+    ack.msh(header, code, at, own_control_id);
     ack.segment("MSA");
     ack.field(code.as_str().as_bytes());
     ack.field(header.field(10));
@@ -112,13 +120,22 @@ pub struct Answer {
     pub control_id: Vec<u8>,
     /// ERR-3.1 of the first ERR; before v2.5, ERR-1.4.1 or MSA-6.1.
     pub error_code: Option<String>,
+    /// ERR-5.1 of the first ERR that has one.
+    pub application_code: Option<String>,
 }
 
 /// Reads MSA and ERR of a parsed answer; `None` where it has no MSA with a code of table 0008, so is no answer.
 pub fn read(message: &Message) -> Option<Answer> {
     let msa = message.segment("MSA")?;
     let code = Code::parse(msa.field(1).raw().trim_ascii())?;
-    Some(Answer { code, control_id: msa.field(2).raw().to_vec(), error_code: error_code(message) })
+    let mut errors = message.segments().filter(|segment| segment.id() == "ERR");
+    let application = errors.find_map(|err| Some(err.field(5).component(1).raw()).filter(|raw| !raw.is_empty()));
+    Some(Answer {
+        code,
+        control_id: msa.field(2).raw().to_vec(),
+        error_code: error_code(message),
+        application_code: application.map(|raw| message.text(raw).into_owned()),
+    })
 }
 
 fn error_code(message: &Message) -> Option<String> {
@@ -136,7 +153,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn msh(&mut self, header: &Header<'_>, at: Timestamp, own_control_id: &str) {
+    fn msh(&mut self, header: &Header<'_>, code: Code, at: Timestamp, own_control_id: &str) {
         self.segment("MSH");
         self.bytes.push(self.delimiters.field);
         self.bytes.extend(self.delimiters.encoding_characters());
@@ -145,16 +162,26 @@ impl Writer {
         }
         self.text(&Time::format(at));
         self.field(b"");
+        let answers_order = code.is_application() && is_order(header);
         match header.component(9, 2) {
+            _ if answers_order => self.components(&[b"RRG", b"O16", b"RRG_O16"]),
             event if is_code(event) => self.components(&[b"ACK", event, b"ACK"]),
             _ => self.field(b"ACK"),
         }
         self.text(own_control_id);
         self.echo(header.field(11), matches!(header.component(11, 1), b"P" | b"D" | b"T"), "P");
         self.echo(header.field(12), header.component(12, 1).starts_with(b"2."), "2.6");
-        if !header.field(18).is_empty() {
-            (13..18).for_each(|_| self.field(b""));
+        let profile: &[u8] = if answers_order && names_pcd_03(header) { ORDER_ANSWER } else { b"" };
+        if answers_order || !header.field(18).is_empty() {
+            (13..15).for_each(|_| self.field(b""));
+            // It is a message of its own: without this it would ask for an answer by original mode.
+            (15..17).for_each(|_| self.field(if answers_order { b"NE" } else { b"" }));
+            self.field(b"");
             self.field(header.field(18));
+        }
+        if !profile.is_empty() {
+            (19..21).for_each(|_| self.field(b""));
+            self.components(&[b"IHE_PCD_PIV_002", b"IHE PCD", profile, b"ISO"]);
         }
         self.end();
     }
@@ -166,7 +193,7 @@ impl Writer {
         self.components(&location);
         self.components(&[fault.code.to_string().as_bytes(), condition(fault.code).as_bytes(), b"HL70357"]);
         self.field(b"E");
-        self.field(b"");
+        self.text(&fault.application_code);
         self.field(b"");
         self.text(&fault.text);
         self.text(&fault.text);
@@ -207,6 +234,20 @@ impl Writer {
     }
 }
 
+fn is_order(header: &Header<'_>) -> bool {
+    header.component(9, 1) == b"RGV" && header.component(9, 2) == b"O15"
+}
+
+/// MSH-21 says IHE PCD-03 (TF-2 B.1).
+fn names_pcd_03(header: &Header<'_>) -> bool {
+    let profiles = header.field(21).split(|byte| *byte == header.delimiters.repetition);
+    let mut oids = profiles.map(|one| one.split(|byte| *byte == header.delimiters.component).nth(2));
+    oids.any(|oid| oid.is_some_and(|oid| oid.trim_ascii() == b"1.3.6.1.4.1.19376.1.6.1.3.1"))
+}
+
+/// The profile of RRG^O16 in PCD-03.
+const ORDER_ANSWER: &[u8] = b"1.3.6.1.4.1.19376.1.6.1.3.2";
+
 /// A trigger event as the standard forms them, and nothing else that could stand in MSH-9.2.
 fn is_code(raw: &[u8]) -> bool {
     (1..=8).contains(&raw.len()) && raw.iter().all(u8::is_ascii_alphanumeric)
@@ -242,8 +283,13 @@ mod tests {
     #[test]
     fn each_fault_is_an_err_with_its_place_and_its_words_in_the_table() {
         let faults = [
-            Fault { location: "MSH^1^9".into(), code: 200, text: "send ORU^R01 | nothing else".into() },
-            Fault { location: String::new(), code: 104, text: "too long".into() },
+            Fault {
+                location: "MSH^1^9".into(),
+                code: 200,
+                text: "send ORU^R01 | nothing else".into(),
+                ..Fault::default()
+            },
+            Fault { code: 104, text: "too long".into(), ..Fault::default() },
         ];
         let ack = ack_text(REPORT, Code::CR, &faults);
         let text = r"send ORU\S\R01 \F\ nothing else";
@@ -260,8 +306,24 @@ mod tests {
     }
 
     #[test]
+    fn an_order_is_answered_by_the_application_with_rrg_o16_and_accepted_with_an_ack() {
+        let order = "MSH|^~\\&|CPOE|H|GW|W|20260314||RGV^O15^RGV_O15|17|P|2.6|||AL|AL|||||PIV^IHE PCD^ 1.3.6.1.4.1.19376.1.6.1.3.1^ISO\r";
+        let fault = Fault { code: 207, application_code: "9010".into(), text: "refused".into(), ..Fault::default() };
+        assert_eq!(
+            ack_text(order, Code::AR, &[fault]),
+            "MSH|^~\\&|GW|W|CPOE|H|20260314092630+0000||RRG^O16^RRG_O16|C-1|P|2.6|||NE|NE|||||\
+             IHE_PCD_PIV_002^IHE PCD^1.3.6.1.4.1.19376.1.6.1.3.2^ISO\rMSA|AR|17\r\
+             ERR|||207^Application error^HL70357|E|9010||refused|refused\r"
+        );
+        assert!(ack_text(order, Code::CA, &[]).contains("||ACK^O15^ACK|C-1|P|2.6\r"));
+        let plain = "MSH|^~\\&|CPOE|H|GW|W|20260314||RGV^O15|17|P|2.6\r";
+        assert!(ack_text(plain, Code::AA, &[]).contains("||RRG^O16^RRG_O16|C-1|P|2.6|||NE|NE||\r"));
+    }
+
+    #[test]
     fn an_ack_speaks_in_the_senders_delimiters() {
-        let fault = Fault { location: "PID^1^3".into(), code: 101, text: "fill PID-3, 1$ a piece".into() };
+        let fault =
+            Fault { location: "PID^1^3".into(), code: 101, text: "fill PID-3, 1$ a piece".into(), ..Fault::default() };
         assert_eq!(
             ack_text("MSH$%*#@$A$B$C$D$$$ADT%A01$9$T$2.3.1\rPID$1", Code::AE, &[fault]),
             "MSH$%*#@$C$D$A$B$20260314092630+0000$$ACK%A01%ACK$C-1$T$2.3.1\rMSA$AE$9\r\
@@ -312,7 +374,7 @@ mod tests {
     #[test]
     fn every_ack_is_itself_a_message_that_reads_as_its_code() {
         for code in [Code::CA, Code::CE, Code::CR, Code::AA, Code::AE, Code::AR] {
-            let fault = Fault { location: "PID^1^5".into(), code: 102, text: "größer".into() };
+            let fault = Fault { location: "PID^1^5".into(), code: 102, text: "größer".into(), ..Fault::default() };
             let faults = if code.is_positive() { vec![] } else { vec![fault] };
             let answer = read(&Message::parse(ack(REPORT.as_bytes(), code, &faults)).unwrap()).unwrap();
             assert_eq!((answer.code, answer.control_id.as_slice()), (code, &b"17"[..]));
@@ -330,6 +392,8 @@ mod tests {
         );
         assert_eq!(answer("MSA|AR|17|refused|||207^internal").unwrap().error_code.as_deref(), Some("207"));
         assert_eq!(answer("MSA|AA|17|fine").unwrap().error_code, None);
+        let second = answer("MSA|AR|17\rERR|||207|E\rERR|||207|E|9010^No such drug^99PIV").unwrap();
+        assert_eq!(second.application_code.as_deref(), Some("9010"));
     }
 
     #[test]

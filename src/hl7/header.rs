@@ -3,6 +3,8 @@
 //!
 //! What must never happen: a message is answered in the name of another, so only MSH itself is read.
 
+use bytes::Bytes;
+
 use super::{Delimiters, ParseError, ParseErrorKind, charset::structure_of_msh};
 
 /// MSH as raw bytes. A field that was not sent is empty.
@@ -72,6 +74,14 @@ pub(super) fn delimiters(bytes: &[u8]) -> Result<(usize, Delimiters), ParseError
         },
         b"MSH" => fault(ParseErrorKind::HeaderTooShort, 3, 1),
         _ => fault(ParseErrorKind::NotMsh, 0, 1),
+    }
+}
+
+/// A message as it may be sent: without a byte order mark or blanks before MSH, which are no part of it.
+pub fn from_msh(message: Bytes) -> Bytes {
+    match delimiters(&message) {
+        Ok((start, _)) => message.slice(start..),
+        Err(_) => message,
     }
 }
 

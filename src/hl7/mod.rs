@@ -20,7 +20,7 @@ mod view;
 
 pub use charset::{Charset, CharsetError};
 pub use escape::{escape, unescape};
-pub use header::Header;
+pub use header::{Header, from_msh};
 pub use message::{Delimiters, Message, ParseError, ParseErrorKind};
 pub use path::{Path, PathError};
 pub use time::{Precision, Time, TimeError};

@@ -144,11 +144,49 @@ fn glued(message: &Message) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// Whether a segment surely begins in the middle of a line, since it has a set id there: what it tells is in no segment of
-/// its own.
+/// Whether a segment surely begins in the middle of a line, so that what it tells is in no segment of its own: it has a set
+/// id there, or what follows its empty one is that segment's and not that of the fields it stands in.
 pub fn is_surely_glued(message: &Message) -> bool {
-    let (structure, field) = (message.structure(), message.delimiters().field);
-    glued(message).any(|at| structure.get(at + 4).is_some_and(|next| *next != field && next.is_ascii_digit()))
+    glued(message).any(|at| {
+        let set_id = message.structure().get(at + 4);
+        set_id.is_some_and(u8::is_ascii_digit) || reads_as_segment(message, at)
+    })
+}
+
+/// Whether the rest of a line is the segment whose id stands at `at`. `LIPID||` and `seen for PID||` end a text and an empty
+/// field follows: behind a segment that holds text, only a field that no other segment has there is proof.
+fn reads_as_segment(message: &Message, at: usize) -> bool {
+    let (structure, delimiters) = (message.structure(), message.delimiters());
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let start = structure[..at].iter().rposition(is_end).map_or(0, |end| end + 1);
+    let end = structure[at..].iter().position(is_end).map_or(structure.len(), |end| at + end);
+    let before = structure[start..at].iter().filter(|byte| **byte == delimiters.field).count();
+    let fields: Vec<&[u8]> = structure[at..end].split(|byte| *byte == delimiters.field).collect();
+    let filled = |n: usize| fields.get(n).is_some_and(|field| !field.is_empty());
+    let composed = |n: usize| fields.get(n).is_some_and(|field| field.contains(&delimiters.component));
+    let follows_letter = structure[..at].last().is_some_and(u8::is_ascii_alphabetic);
+    match fields[0] {
+        // MSH-1 is the first separator itself, and no text stands from MSH-12 on.
+        _ if structure[start..].starts_with(b"MSH") => before + 1 >= 12 && (2..fields.len()).any(filled),
+        b"OBX" => {
+            filled(3) && fields.get(2).is_some_and(|kind| is_value_type(kind))
+                || composed(3) && fields.get(4).is_some_and(|place| is_place(place))
+        }
+        b"PID" => composed(3) || composed(5),
+        b"PV1" => composed(3) || fields.get(2).is_some_and(|class| class.len() == 1) && (filled(3) || !follows_letter),
+        b"NTE" | b"PRT" => !follows_letter && before >= 5 && (2..fields.len()).any(filled),
+        _ => (2..=5).any(composed),
+    }
+}
+
+/// As OBX-4 of a device is written, which has no value: `1.1.0.0`.
+fn is_place(place: &[u8]) -> bool {
+    place.contains(&b'.') && place.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
+/// As OBX-2 is written: two or three letters of table 0125.
+fn is_value_type(kind: &[u8]) -> bool {
+    matches!(kind.len(), 2 | 3) && kind.iter().all(u8::is_ascii_uppercase)
 }
 
 /// The id of a segment whose first field is a set id or empty, by which it is known in the middle of a line.
@@ -209,6 +247,37 @@ mod tests {
             "MSH|^~\\&|A||||||ORU|1|P|2.6\rNTE|1||a\\F\\b\\.br\\c\r",
         ] {
             assert_eq!(mended(frame.as_bytes()), None, "{frame}");
+        }
+    }
+
+    #[test]
+    fn a_segment_with_an_empty_set_id_is_known_by_what_follows_and_a_word_is_none() {
+        let is_glued = |body: &str| {
+            let frame = format!("MSH|^~\\&|RAPID||LIPID||20260314||ORU^R01|1|P|2.6{body}\r");
+            is_surely_glued(&Message::parse(frame.into_bytes()).unwrap())
+        };
+        for glued in [
+            "PID|||42",
+            "|||AL|NE|||||GW^^1.3.6.1.4.1.19376.1.6.1.1.1^ISOPID||||DOE",
+            "\rPID|||42^^^H^MRPV1||I|4W",
+            "\rPV1||I|4WOBR||7^GW||69985^MDC_DEV^MDC",
+            "\rOBX|1|NM|158^A^MDC||80OBX||NM|159^B^MDC||81",
+            "\rOBX|1|NM|158^A^MDC||80|||||F|||20260314||||P1^^00^EUI-64OBX||CWE|159^B^MDC",
+            "\rOBX|1|NM|158^A^MDC||80|||||F|||20260314NTE|||moved",
+            "\rNTE|1||moved|PID|||42^^^H^MR",
+            "\rOBX|1||69965^A^MDC|1.0.0.0|||||||X|||||||P1^^00^EUI-64OBX|||69854^B^MDC|1.1.0.0|||||||X",
+        ] {
+            assert!(is_glued(glued), "{glued}");
+        }
+        for whole in [
+            "\rOBX|1|ST|158^A^L||LIPID|||H|||F|||20260314",
+            "\rOBX|1|ST|158^A^L||seen for PID||4-5|H~A|||F|||20260314||9^MONTE",
+            "\rOBX|1|ST|158^A^L||PACIENTE|||H|||F",
+            "\rOBX|1|ST|158^A^L||80|||||F|||20260314||5^AVICENTE|||20260314",
+            "\rNTE|1||see OBX|||",
+            "\rPV1||I|4W||||7^RAPID||||PID",
+        ] {
+            assert!(!is_glued(whole), "{whole}");
         }
     }
 

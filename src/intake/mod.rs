@@ -353,7 +353,8 @@ impl Shared {
         })?;
         let devices = channel.device.identification.device_keys(&message);
         // Before anything refuses the message: a device that is refused is not silent.
-        if let Some(device) = devices.first().filter(|_| first) {
+        let is_device = |device: &&String| first && channel.device.identification.is_device(&message, device);
+        if let Some(device) = devices.first().filter(is_device) {
             self.devices.heard(device, channel, &message, at);
         }
         let findings = self.conformance(channel, &message, at, first)?;

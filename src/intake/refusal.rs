@@ -36,7 +36,7 @@ impl Refusal {
     }
 
     fn new(severity: Severity, reason: &'static str, code: u16, location: impl Into<String>, text: &str) -> Refusal {
-        let fault = Fault { location: location.into(), code, text: text.to_owned() };
+        let fault = Fault { location: location.into(), code, text: text.to_owned(), ..Fault::default() };
         Refusal { severity, reason, fault, quirk: None }
     }
 

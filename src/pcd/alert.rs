@@ -195,6 +195,12 @@ pub struct Alert {
     /// When it was raised or changed: OBX-14 of the event, else OBR-7.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Moment>,
+    /// Seconds from then to the making of the message (MSH-7): what was kept is sent late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_after_seconds: Option<i64>,
+    /// Withdrawn, deleted or not available by the status of a row that describes it, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
     /// Index of its group in the report.
     #[serde(skip)]
     pub group: usize,
@@ -249,6 +255,10 @@ impl Alert {
         let ((priority, priority_at), (kind, kind_at), (at, at_place)) = (priority.unzip(), kind.unzip(), at.unzip());
         let (inactivation, inactivation_at) = inactivation(reading, rows).into_iter().unzip();
         let (flags, flags_at) = told.flags.into_iter().unzip();
+        let describes = |row: &Row<'_>| DESCRIBING.iter().any(|attribute| attribute.is(row));
+        let describing = rows.iter().copied().filter(|row| describes(row));
+        let status = event_row.into_iter().chain(describing).find_map(|row| reading.status(row));
+        let sent_after = at.as_ref().zip(reading.made_at()).and_then(|(at, made)| at.seconds_until(&made));
         let source = find(&SOURCE).and_then(|row| Some((reading.named(row.obx.field(5))?, row.place_of(5))));
         let (source, source_at) = source.unzip();
         Alert {
@@ -282,6 +292,8 @@ impl Alert {
             confirm_within: find(&CONFIRM_TIMEOUT).and_then(|row| reading.quantity(row)),
             location: super::headline::location(reading, group),
             at,
+            sent_after_seconds: sent_after,
+            status,
             group,
         }
     }

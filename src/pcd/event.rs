@@ -32,6 +32,9 @@ pub struct Quantity {
     /// UCUM where it is known, else as sent; empty where none was sent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub unit: String,
+    /// Withdrawn, deleted or not available by its status, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
     /// OBX-8 and OBX-11 say nothing against it.
     #[serde(skip)]
     pub is_sure: bool,
@@ -42,6 +45,12 @@ impl Quantity {
     pub fn text(&self) -> String {
         let unit = self.unit.replace("mm[Hg]", "mmHg").replace(['{', '}'], "");
         if unit.is_empty() { self.value.clone() } else { format!("{} {unit}", self.value) }
+    }
+
+    /// The same, and that it is not in force where its status says so.
+    pub fn told(&self) -> String {
+        let status = self.status.map(|status| format!(" ({status})")).unwrap_or_default();
+        format!("{}{status}", self.text())
     }
 }
 
@@ -204,7 +213,18 @@ impl<'r, 'm> Reading<'r, 'm> {
         let value = self.value(row.obx);
         let waveform = row.obx.raw(2) == b"NA";
         let unit = || if waveform { String::new() } else { self.unit(row.obx.field(6)) };
-        (!value.is_empty()).then(|| Quantity { unit: unit(), value, is_sure: self.is_number(row) && self.is_sure(row) })
+        let is_sure = || self.is_number(row) && self.is_sure(row);
+        (!value.is_empty()).then(|| Quantity { unit: unit(), value, status: self.status(row), is_sure: is_sure() })
+    }
+
+    /// What OBX-11 says of a row that is no result in force (table 0085).
+    pub fn status(&self, row: &Row<'_>) -> Option<&'static str> {
+        match row.obx.field(11).component(1).raw().trim_ascii() {
+            b"W" => Some("withdrawn, status W"),
+            b"D" => Some("deleted, status D"),
+            b"X" => Some("said not to be available, status X"),
+            _ => None,
+        }
     }
 
     /// A number by its type, in one unit.

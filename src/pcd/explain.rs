@@ -158,7 +158,6 @@ pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     let recognised = recognise(message, nomenclature);
     let reading = Reading { report: &report, codes: nomenclature };
     let typed = TypedReport::read(reading, recognised.transaction);
-    let headline = headline::of(reading, recognised.transaction, typed.as_ref());
     let mut rows = report.rows.iter();
     let mut counts = std::collections::HashMap::new();
     let segments = message.segments().map(|segment| {
@@ -171,6 +170,9 @@ pub fn explain(message: &Message, nomenclature: &Nomenclature) -> Explanation {
     let message_type = message.text(message.msh().field(9).raw()).into_owned();
     let kind = recognised.transaction.title().to_owned();
     let findings = conformance::check(message, nomenclature);
+    let against_itself = findings.iter().filter(|finding| finding.rule.is_contradiction());
+    let against_itself: String = against_itself.map(|finding| format!(" CAUTION: {}.", finding.text)).collect();
+    let headline = headline::of(reading, recognised.transaction, typed.as_ref()) + against_itself.as_str();
     let quirks = tolerance::Rules::default().notes(message);
     let fhir = Vec::new();
     Explanation { headline, recognised, report: typed, kind, message_type, segments, findings, quirks, fhir }

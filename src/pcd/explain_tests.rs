@@ -95,6 +95,74 @@ fn an_order_that_is_to_be_cancelled_does_not_read_like_one_to_be_given() {
 }
 
 #[test]
+fn what_is_withdrawn_or_not_available_is_not_told_as_good() {
+    let withdrawn = explained(&STOPPED.replace("DELIV_STOP^MDC||||||R", "DELIV_STOP^MDC||||||W")).headline;
+    assert!(withdrawn.starts_with("Pump event (withdrawn, status W): infusion stopped"), "{withdrawn}");
+    let flow = explained(&STOPPED.replace("|3.50|263762^MDC_DIM_MILLI_L^MDC^mL^mL^UCUM|||||R", "|3.50|mL^^UCUM|||||X"));
+    assert!(
+        flow.headline.contains("3.50 mL (said not to be available, status X) since the start"),
+        "{}",
+        flow.headline
+    );
+    let alert = explained(&ALERT.replace("|PH|||PL~SA|||F", "|PH|||PL~SA|||X")).headline;
+    assert!(alert.starts_with("Alert (said not to be available, status X) (high priority"), "{alert}");
+    let measured = explained(&ALERT.replace("|90-100|L|||R", "|90-100|L|||W")).headline;
+    assert!(measured.contains("84 % (withdrawn, status W)"), "{measured}");
+    let monitor = include_str!("../../tests/golden/pcd-to-fhir/01-monitor.in.hl7");
+    let told = explained(&monitor.replacen("|H~ALACT|||R", "|H~ALACT|||W", 1)).headline;
+    assert!(told.contains("(withdrawn, status W)"), "{told}");
+}
+
+#[test]
+fn what_a_message_says_against_itself_is_in_its_first_sentences() {
+    let order = include_str!("../../tests/golden/explain/01-infusion-order.in.hl7");
+    let two = explained(&order.replacen("^mL^mL^UCUM", "^L^L^UCUM", 1)).headline;
+    assert!(two.contains(" CAUTION: an amount of the order is in two different units"), "{two}");
+    let negative = explained(&order.replacen("|0.10|", "|-0.10|", 1)).headline;
+    assert!(negative.contains(" CAUTION: an amount of the order is below zero"), "{negative}");
+    let begun = explained(&STOPPED.replace("0^MDC_EVT_PUMP_DELIV_STOP", "0^MDC_EVT_PUMP_DELIV_START")).headline;
+    assert!(begun.contains(" CAUTION: the event is a start, and its source is said not to deliver."), "{begun}");
+    assert!(!explained(STOPPED).headline.contains("CAUTION"));
+}
+
+#[test]
+fn a_merge_says_which_patient_goes_into_which() {
+    let said = |event: &str, mrg: &str| {
+        explained(&format!(
+            "MSH|^~\\&|ADT|H|||20260301||ADT^{event}|1|P|2.6\nEVN||20260301\nPID|||4711^^^H^MR\n{mrg}PV1||I|ICU^12^1\n"
+        ))
+        .headline
+    };
+    let merged = "Patients merged (ADT^A40): patient 4711, ICU, room 12, bed 1; before that patient 4712 (MRG-1).";
+    assert_eq!(said("A40", "MRG|4712^^^H^MR\n"), merged);
+    assert!(said("A47", "MRG|\n").contains("MRG-1 does not say"), "{}", said("A47", "MRG|\n"));
+    assert!(!said("A08", "").contains("MRG"));
+}
+
+#[test]
+fn the_flow_of_a_whole_pump_is_not_counted_as_that_of_one_of_two_active_sources() {
+    let codes = Nomenclature::built_in();
+    let is_sure = |text: &str| {
+        let message = Message::parse(text.replace('\n', "\r").into_bytes()).unwrap();
+        PumpEvent::of(&Report::read(&message, &codes), &codes).unwrap().infusion.flow.unwrap().is_sure
+    };
+    let started = include_str!("../../channels/bedside-pumps/03-delivery-started.in.hl7");
+    assert!(is_sure(started));
+    let two = started.replace("|^pump-source-info-primary|", "|^pump-source-info-primary~^pump-source-info-secondary|");
+    assert!(!is_sure(&two));
+    let own = two
+        .replace("158014^MDC_FLOW_FLUID_PUMP_CURRENT^MDC|1.1.1.2|", "158014^MDC_FLOW_FLUID_PUMP_CURRENT^MDC|1.1.2.9|");
+    assert!(is_sure(&own), "told under the source itself");
+}
+
+#[test]
+fn an_alert_sent_late_says_so() {
+    let late = explained(&ALERT.replacen("20260301081510+0000", "20260301091510+0000", 1)).headline;
+    assert!(late.ends_with("Sent 1 h 0 min after it happened."), "{late}");
+    assert!(!explained(ALERT).headline.contains("after it happened"));
+}
+
+#[test]
 fn an_event_kept_while_the_pump_was_offline_says_how_late_it_is() {
     let late = explained(STOPPED).headline;
     assert!(late.ends_with("Sent 3 h 12 min after it happened."), "{late}");

@@ -41,12 +41,14 @@ fn alert(alert: &Alert) -> Vec<Fact> {
     ];
     facts.extend(alert.observed.iter().map(|one| {
         let limits = if one.limits.is_empty() { String::new() } else { format!(", limits {}", one.limits) };
-        ("observed", format!("{}: {}{limits}", named(Some(&one.what)), one.value.text()))
+        ("observed", format!("{}: {}{limits}", named(Some(&one.what)), one.value.told()))
     }));
     facts.extend([
         ("confirm within", quantity(alert.confirm_within.as_ref())),
         ("location", alert.location.clone().unwrap_or_default()),
         ("at", moment(alert.at.as_ref())),
+        ("sent after", alert.sent_after_seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default()),
+        ("status", alert.status.unwrap_or_default().to_owned()),
         ("alert id", if instance.is_empty() { String::new() } else { format!("{instance}{from}") }),
         ("this message's id", alert.report.as_ref().map(entity).unwrap_or_default()),
     ]);
@@ -81,6 +83,7 @@ fn pump_event(event: &PumpEvent) -> Vec<Fact> {
         ("order", event.order.as_ref().map(entity).unwrap_or_default()),
         ("at", moment(event.at.as_ref())),
         ("sent after", event.sent_after_seconds.map(|seconds| format!("{seconds} s")).unwrap_or_default()),
+        ("status", event.status.unwrap_or_default().to_owned()),
         ("further events", event.further.iter().map(|one| named(Some(one))).collect::<Vec<_>>().join("; ")),
     ]
 }
@@ -108,7 +111,7 @@ fn infusion_order(order: &InfusionOrder) -> Vec<Fact> {
         ]);
     }
     let parameters = order.parameters.iter();
-    facts.extend(parameters.map(|one| ("parameter", format!("{}: {}", named(Some(&one.what)), one.value.text()))));
+    facts.extend(parameters.map(|one| ("parameter", format!("{}: {}", named(Some(&one.what)), one.value.told()))));
     facts
 }
 
@@ -120,7 +123,7 @@ fn reply(reply: &Reply) -> Vec<Fact> {
         ("alert id", reply.alert.as_ref().map(entity).unwrap_or_default()),
     ];
     facts.extend(
-        reply.statuses.iter().map(|one| ("status", format!("{}: {}", named(Some(&one.what)), one.value.text()))),
+        reply.statuses.iter().map(|one| ("status", format!("{}: {}", named(Some(&one.what)), one.value.told()))),
     );
     facts.extend(reply.recipients.iter().map(|to| ("recipient", to.clone())));
     for error in &reply.errors {
@@ -142,7 +145,7 @@ fn named(named: Option<&Named>) -> String {
 }
 
 fn quantity(quantity: Option<&Quantity>) -> String {
-    quantity.map(Quantity::text).unwrap_or_default()
+    quantity.map(Quantity::told).unwrap_or_default()
 }
 
 fn moment(moment: Option<&Moment>) -> String {

@@ -11,7 +11,7 @@ use super::{
     event::Reading,
     identity::{equipment_of, identity_of, label_of, sender},
     infusion_order::{InfusionOrder, InfusionStep, Reply},
-    pump_event::{Infusion, PumpEvent, PumpEventKind},
+    pump_event::{Infusion, LATE_AFTER_SECONDS, PumpEvent, PumpEventKind},
     summary,
 };
 
@@ -38,7 +38,7 @@ fn alert_told(reading: Reading<'_, '_>, alert: &Alert) -> String {
     if let Some(timeout) = &alert.confirm_within {
         return format!(
             "Alert watchdog: a test of the way to the receiver, to be acknowledged within {}{}.",
-            timeout.text(),
+            timeout.told(),
             after(", from ", &alerting_device(reading, alert))
         );
     }
@@ -59,14 +59,16 @@ fn alert_told(reading: Reading<'_, '_>, alert: &Alert) -> String {
     let mut parts = vec![what];
     parts.extend(alert.observed.iter().take(VALUES_MAX).map(|one| {
         let limits = if one.limits.is_empty() { String::new() } else { format!(" (limits {})", one.limits) };
-        format!("{} {}{limits}", one.what.words, one.value.text())
+        format!("{} {}{limits}", one.what.words, one.value.told())
     }));
     parts.extend(state_words(alert));
     parts.push(alerting_device(reading, alert));
     parts.extend(alert.location.clone());
     parts.push(patient(reading, alert.group));
     parts.retain(|part| !part.is_empty());
-    format!("Alert{about} {}: {}.", phase_words(alert.phase.as_ref()), parts.join(", "))
+    let late = late(alert.sent_after_seconds);
+    let status = in_brackets(alert.status.unwrap_or_default());
+    format!("Alert{status}{about} {}: {}.{late}", phase_words(alert.phase.as_ref()), parts.join(", "))
 }
 
 /// An alert often names its device by the source alone, without a row for it.
@@ -148,13 +150,13 @@ fn pump_event(reading: Reading<'_, '_>, event: &PumpEvent) -> String {
     let mut parts = infusion(&event.infusion);
     parts.extend(location(reading, event.group));
     parts.push(patient(reading, event.group));
-    let late = event.sent_after_seconds.filter(|_| event.is_late());
-    let late = late.map(|seconds| format!(" Sent {} after it happened.", span(seconds))).unwrap_or_default();
+    let late = late(event.sent_after_seconds);
+    let status = in_brackets(event.status.unwrap_or_default());
     let further = match event.further.len() {
         0 => String::new(),
         count => format!(" {count} further event{} in the same message.", if count == 1 { "" } else { "s" }),
     };
-    format!("Pump event: {}{place}: {}.{late}{further}", event_words(event), parts.join(", "))
+    format!("Pump event{status}: {}{place}: {}.{late}{further}", event_words(event), parts.join(", "))
 }
 
 pub(super) fn event_words(event: &PumpEvent) -> String {
@@ -178,7 +180,7 @@ pub(super) fn event_words(event: &PumpEvent) -> String {
 
 /// An infusion, most important first.
 pub(super) fn infusion(infusion: &Infusion) -> Vec<String> {
-    let quantity = |of: &Option<super::event::Quantity>| of.as_ref().map(super::event::Quantity::text);
+    let quantity = |of: &Option<super::event::Quantity>| of.as_ref().map(super::event::Quantity::told);
     let status = |of: &Option<String>, not: &[&str]| of.clone().filter(|status| !not.contains(&status.as_str()));
     let parts = [
         infusion.drug.as_ref().map(|drug| drug.words.clone()),
@@ -206,7 +208,7 @@ fn infusion_order(reading: Reading<'_, '_>, order: &InfusionOrder) -> String {
         }
     };
     let parameters = order.parameters.iter().take(VALUES_MAX);
-    let parameters = parameters.map(|one| format!(", {} {}", one.what.words, one.value.text())).collect::<String>();
+    let parameters = parameters.map(|one| format!(", {} {}", one.what.words, one.value.told())).collect::<String>();
     let patient = patient(reading, 0);
     format!("{}{id}{pump}: {steps}{parameters}, {patient}.", asked(&order.control))
 }
@@ -227,7 +229,7 @@ fn asked(control: &str) -> Cow<'static, str> {
 }
 
 fn step(step: &InfusionStep) -> String {
-    let text = |of: &Option<super::event::Quantity>| of.as_ref().map(super::event::Quantity::text);
+    let text = |of: &Option<super::event::Quantity>| of.as_ref().map(super::event::Quantity::told);
     let parts = [
         step.drug.as_ref().map(|drug| drug.words.clone()),
         text(&step.rate),
@@ -256,7 +258,7 @@ fn reply_told(transaction: Transaction, reply: &Reply) -> String {
         (Transaction::Pcd03Answer, _) => format!("Infusion order{}", in_brackets(&message)),
         _ => format!("Message{}", after(" ", &reply.answers)),
     };
-    let mut parts: Vec<String> = reply.statuses.iter().take(VALUES_MAX).map(|one| one.value.text()).collect();
+    let mut parts: Vec<String> = reply.statuses.iter().take(VALUES_MAX).map(|one| one.value.told()).collect();
     parts.extend(reply.recipients.first().map(|to| format!("by or for {to}")));
     parts.extend(reply.errors.iter().flat_map(|error| {
         let named = error.application.as_ref().or(error.code.as_ref());
@@ -329,6 +331,12 @@ pub(super) fn after(words: &str, text: &str) -> String {
 
 pub(super) fn in_brackets(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(" ({text})") }
+}
+
+/// What was kept so long that it is sent late.
+fn late(after_seconds: Option<i64>) -> String {
+    let late = after_seconds.filter(|seconds| *seconds >= LATE_AFTER_SECONDS);
+    late.map(|seconds| format!(" Sent {} after it happened.", span(seconds))).unwrap_or_default()
 }
 
 /// `3 h 12 min`.

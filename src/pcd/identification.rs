@@ -4,7 +4,7 @@
 //! gateways name a device in one kind of message otherwise than in the next, and only who runs them knows.
 
 use super::{
-    Report, Row,
+    Coded, Report, Row,
     identity::{Authority, Identity, RULES, Rule, identity_at, keys_by, scoped, sender},
 };
 use crate::hl7::Message;
@@ -51,6 +51,17 @@ impl Identification {
         keys_by(self.of(message), message)
     }
 
+    /// The device that a message is of. Who sent it is that only where a rule says so or the codes are those of devices:
+    /// else it is a laboratory or another system.
+    pub fn device_of(&self, message: &Message) -> Option<String> {
+        self.device_keys(message).into_iter().next().filter(|key| self.is_device(message, key))
+    }
+
+    /// Whether the best of a message's keys names a device.
+    pub fn is_device(&self, message: &Message, key: &str) -> bool {
+        key != sender(message) || self.of(message).places.contains(&Rule::Sender) || speaks_mdc(message)
+    }
+
     /// The identity a device row carries itself, by the first place that has one. What it inherits is not looked for, and
     /// what names the whole message (OBR-3, MSH-3) is that of a device in no other.
     pub fn identity_of(&self, report: &Report<'_>, device: usize) -> Option<Identity> {
@@ -78,6 +89,18 @@ impl IdentityRules {
         Identity { value: rest.unwrap_or(identity.value), authority: identity.authority }
     }
 }
+
+/// A code of devices (ISO/IEEE 11073-10101) among the first rows.
+fn speaks_mdc(message: &Message) -> bool {
+    let coded = message.segments().filter(|segment| matches!(segment.id(), "OBR" | "OBX"));
+    coded.take(ROWS_MAX).any(|segment| {
+        let field = segment.field(if segment.id() == "OBR" { 4 } else { 3 });
+        Coded::read(field.first()).mdc_or_alike().is_some()
+    })
+}
+
+/// Rows looked at for a code of devices.
+const ROWS_MAX: usize = 64;
 
 /// Places as they are configured, and their rules.
 pub const PLACES: &[(&str, Rule)] = &[

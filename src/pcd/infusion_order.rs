@@ -137,7 +137,12 @@ fn steps(reading: Reading<'_, '_>) -> Vec<InfusionStep> {
 fn given(reading: Reading<'_, '_>, rxg: Segment<'_>) -> InfusionStep {
     let quantity = |value: usize, unit: usize| {
         let value = reading.text(rxg.field(value).component(1).raw());
-        (!value.is_empty()).then(|| Quantity { value, unit: reading.unit(rxg.field(unit)), is_sure: true })
+        (!value.is_empty()).then(|| Quantity {
+            value,
+            unit: reading.unit(rxg.field(unit)),
+            status: None,
+            is_sure: true,
+        })
     };
     InfusionStep {
         drug: reading.named(rxg.field(4)),

@@ -98,6 +98,12 @@ pub struct Infusion {
     /// Time until it is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_remaining: Option<Quantity>,
+    /// The label of the drug, where OBR-4 tells the drug.
+    #[serde(skip)]
+    pub drug_label: Option<String>,
+    /// The flow is that of a pump several of whose sources deliver: what flows from this one is not known.
+    #[serde(skip)]
+    pub is_flow_shared: bool,
     /// Where it was told.
     #[serde(skip)]
     pub places: InfusionPlaces,
@@ -152,6 +158,12 @@ pub struct PumpEvent {
     /// Index of its group in the report.
     #[serde(skip)]
     pub group: usize,
+    /// Withdrawn, deleted or not available by its status, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
+    /// How many sources the pump is described with.
+    #[serde(skip)]
+    pub sources: usize,
     /// OBX-5 of the event.
     #[serde(skip)]
     pub place: Place,
@@ -190,15 +202,12 @@ impl PumpEvent {
             sent_after_seconds: sent_after,
             further: rows.filter_map(|row| reading.named(row.obx.field(5))).collect(),
             doubt: doubt(reading, row),
+            status: reading.status(row),
+            sources: reading.rows(row.group).filter(|row| is_source(reading, row)).count(),
             group: row.group,
             place: row.place_of(5),
             at_place,
         })
-    }
-
-    /// It was told so long after it happened that the pump must have kept it.
-    pub fn is_late(&self) -> bool {
-        self.sent_after_seconds.is_some_and(|seconds| seconds >= LATE_AFTER_SECONDS)
     }
 }
 
@@ -220,6 +229,9 @@ impl Infusion {
         let request = reading.report.groups[group].request.filter(|_| ordered.is_some());
         let (infusing, delivery, mode) = (scope.once(&INFUSING), scope.own(&DELIVERY), scope.own(&MODE));
         let (reason, flow) = (scope.own(&REASON), scope.once(&CURRENT_FLOW).or_else(|| scope.once(&FLOW)));
+        let active_sources = scope.once(&ACTIVE_SOURCES).map(|row| scope.words(row)).unwrap_or_default();
+        let of_source = |row: &Row<'_>| source.is_none_or(|source| is_within(row, source));
+        let is_flow_shared = active_sources.len() > 1 && flow.is_some_and(|row| !of_source(row));
         Infusion {
             places: InfusionPlaces {
                 drug: request.map(|obr| obr.place(4)).or_else(|| place(label)),
@@ -230,13 +242,17 @@ impl Infusion {
                 volume_segment: place(scope.own(&SEGMENT)),
                 volume_cumulative: place(scope.own(&CUMULATIVE)),
             },
+            drug_label: labelled().filter(|_| ordered.is_some()).map(|label| label.words),
             drug: ordered.or_else(labelled),
             infusing: scope.word(infusing),
             delivery: scope.word(delivery),
             not_delivering_reason: scope.word(reason),
             mode: scope.word(mode),
-            active_sources: scope.once(&ACTIVE_SOURCES).map(|row| scope.words(row)).unwrap_or_default(),
-            flow: flow.and_then(|row| reading.quantity(row)),
+            active_sources,
+            flow: flow
+                .and_then(|row| reading.quantity(row))
+                .map(|flow| Quantity { is_sure: flow.is_sure && !is_flow_shared, ..flow }),
+            is_flow_shared,
             dose_rate: segment_or(&DOSE_RATE),
             concentration: segment_or(&CONCENTRATION),
             volume_segment: segment_or(&SEGMENT),
@@ -326,6 +342,10 @@ fn source(reading: Reading<'_, '_>, group: usize) -> Option<(PumpSource, Option<
     let label = reading.rows(group).find(|row| LABEL.is(row) && is_within(row, key));
     let label = label.map(|row| reading.text(row.obx.raw(5))).filter(|label| !label.is_empty());
     Some((PumpSource { place, what, label }, Some(key)))
+}
+
+fn is_source(reading: Reading<'_, '_>, row: &Row<'_>) -> bool {
+    matches!(row.role, Role::Device(_)) && reading.what(row).name.contains("SOURCE")
 }
 
 /// OBR-4, which an infusion has its drug in; not where it names a device or a service.

@@ -14,7 +14,8 @@ pub(super) fn of(reading: Reading<'_, '_>, transaction: Transaction) -> String {
     let message_type = [part(1), part(2)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("^");
     if transaction == Transaction::Patient {
         let what = ADMINISTRATION.iter().find(|(event, _)| *event == part(2)).map_or("Patient message", |row| row.1);
-        return format!("{what}{}: {}.", in_brackets(&message_type), whereabouts(reading));
+        let prior = prior_patient(reading, &part(2)).unwrap_or_default();
+        return format!("{what}{}: {}{prior}.", in_brackets(&message_type), whereabouts(reading));
     }
     // Managing a device is about the device itself: its battery, its software.
     let is_value =
@@ -34,6 +35,19 @@ pub(super) fn of(reading: Reading<'_, '_>, transaction: Transaction) -> String {
     match glucose.as_slice() {
         [] => format!("{subject}: {}, {}.", measured(reading, &values), whereabouts(reading)),
         readings => format!("{subject}: {}, {}.", glucose_told(reading, readings), whereabouts(reading)),
+    }
+}
+
+/// MRG-1 of what merges patients or changes an identifier: whom the patient was known as.
+fn prior_patient(reading: Reading<'_, '_>, event: &str) -> Option<String> {
+    let mrg = reading.message().segment("MRG");
+    let ids = mrg.map(|mrg| mrg.field(1).repetitions().map(|one| reading.text(one.component(1).raw())).collect());
+    let ids: Vec<String> = ids.unwrap_or_default();
+    let ids: Vec<String> = ids.into_iter().filter(|id| !id.is_empty()).collect();
+    match (ids.is_empty(), event) {
+        (false, _) => Some(format!("; before that patient {} (MRG-1)", ids.join(", "))),
+        (true, "A40" | "A47") => Some("; MRG-1 does not say as whom the patient was known before".to_owned()),
+        (true, _) => None,
     }
 }
 
@@ -79,7 +93,7 @@ fn measured(reading: Reading<'_, '_>, values: &[&Row<'_>]) -> String {
 }
 
 fn value(reading: Reading<'_, '_>, row: &Row<'_>) -> String {
-    let value = reading.quantity(row).map_or_else(|| "no value".to_owned(), |quantity| quantity.text());
+    let value = reading.quantity(row).map_or_else(|| "no value".to_owned(), |quantity| quantity.told());
     let flags = in_brackets(&flags(reading, row));
     let own = if value.chars().count() > VALUE_CHARS_MAX { "a long value".to_owned() } else { value };
     let what = reading.what(row).words;
@@ -110,7 +124,7 @@ fn glucose_told(reading: Reading<'_, '_>, readings: &[&Row<'_>]) -> String {
     let Some(newest) = newest else { return String::new() };
     let time = at(newest).map(|at| format!(" at {}", at.text())).unwrap_or_default();
     let trend = reading.report.rows.iter().find(|row| row.is(8_418_008, b"MDC_CONC_GLU_TREND"));
-    let trend = trend.and_then(|row| reading.quantity(row)).map(|trend| format!(", trend {}", trend.text()));
+    let trend = trend.and_then(|row| reading.quantity(row)).map(|trend| format!(", trend {}", trend.told()));
     let more = match readings.len() - 1 {
         0 => String::new(),
         more => format!(", {more} other reading{}", if more == 1 { "" } else { "s" }),

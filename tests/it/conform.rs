@@ -20,25 +20,27 @@ fn changes() -> u64 {
     std::env::var("CANNULA_CONFORM_CHANGES").ok().and_then(|count| count.parse().ok()).unwrap_or(60)
 }
 
-/// Rules found broken, each with where and why it was first.
-type Broken = BTreeMap<&'static str, String>;
+/// Rules found broken, each with whether any breach is an error, and where and why it was first.
+type Broken = BTreeMap<&'static str, (bool, String)>;
 
 /// `None` where the engine cannot read the message.
 fn by_engine(message: &[u8]) -> Option<Broken> {
     let message = Message::parse(message.to_vec()).ok()?;
     let mut broken = Broken::new();
     for finding in conformance::check(&message, &Nomenclature::built_in()) {
-        broken.entry(finding.rule.id).or_insert_with(|| format!("{}: {}", finding.place, finding.text));
+        let first = || (false, format!("{}: {}", finding.place, finding.text));
+        broken.entry(finding.rule.id).or_insert_with(first).0 |= finding.severity == conformance::Severity::Error;
     }
-    // H is of the base standard, which the witness leaves to its table of bad inputs.
-    broken.retain(|id, _| !id.starts_with('H'));
+    // H is of the base standard, which the witness leaves to its table of bad inputs; E is the engine's own.
+    broken.retain(|id, _| !id.starts_with(['H', 'E']));
     Some(broken)
 }
 
 fn by_witness(message: &[u8]) -> Broken {
     let mut broken = Broken::new();
     for finding in conform::check(message).map(|verdict| verdict.findings).unwrap_or_default() {
-        broken.entry(finding.rule).or_insert_with(|| finding.to_string());
+        let first = || (false, finding.to_string());
+        broken.entry(finding.rule).or_insert_with(first).0 |= finding.severity == conform::Severity::Error;
     }
     broken
 }
@@ -168,8 +170,15 @@ impl Differences {
         let Some(engine) = by_engine(message) else { return };
         let witness = by_witness(message);
         for (side, broken, other) in [("engine", &engine, &witness), ("witness", &witness, &engine)] {
-            for (rule, why) in broken.iter().filter(|(rule, _)| !other.contains_key(*rule)) {
-                self.0.entry((rule, side)).or_default().push(format!("{name}, {why}"));
+            for (rule, (is_error, why)) in broken {
+                match other.get(rule) {
+                    None => self.0.entry((rule, side)).or_default().push(format!("{name}, {why}")),
+                    // Told once, by the side to which it is an error.
+                    Some((other, _)) if is_error > other => {
+                        self.0.entry((rule, "error to one")).or_default().push(format!("{name}, {side}, {why}"));
+                    }
+                    Some(_) => {}
+                }
             }
         }
     }

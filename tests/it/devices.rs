@@ -92,6 +92,54 @@ async fn what_is_known_of_devices_survives_a_restart_and_a_repeat_is_told_and_no
     assert!(!metrics.contains("0A00A1FFFE10"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_listed_with_their_device_and_a_laboratory_is_none_also_while_a_channel_is_faulty() {
+    let mut site = Site::new(&[("pumps", channel())]);
+    site.start();
+    send(&site, [(1, 1)]).await;
+    let lab = format!(
+        "MSH|^~\\&|LIS|H|||20260105101112+0000||ORU^R01^ORU_R01|L1|P|2.6|||AL|NE\rPID|||{CANARY}^^^H^MR\rOBR|1||1|24323-8^Metabolic panel^LN|||20260105101112+0000\rOBX|1|NM|2823-3^Potassium^LN||4.1|mmol/L^^UCUM|||||F\r"
+    );
+    let mut client = Client::connect(&site.listener.to_string(), PATIENCE).await.unwrap();
+    assert!(client.send(lab.as_bytes()).await.unwrap().is_positive());
+    // What only asks the engine or looks at its store needs no sound channel.
+    site.write_channel("broken", "nonsense = 1\n");
+    assert_eq!(site.command(&["check"]).0, 64);
+    let (code, table, fault) = site.command(&["devices"]);
+    assert!(code == 0 && table.lines().count() == 2 && table.contains("0A00A1FFFE100001"), "{table}{fault}");
+    let (code, list, fault) = site.command(&["messages", "list"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(code == 0 && lines.len() == 2 && !list.contains(CANARY), "{list}{fault}");
+    assert!(!lines[0].contains("LIS") && lines[1].contains("pumps  0A00A1FFFE100001  "), "{list}");
+    assert!(site.json("/api/messages")["items"][0].get("device").is_none(), "unless it is asked for");
+    assert_eq!(site.command(&["messages", "list", "--device", "0A00A1FFFE100001"]).1.lines().count(), 1);
+    for command in [&["dead", "list"][..], &["store", "stats"], &["audit", "verify"]] {
+        assert_eq!(site.command(command).0, 0, "{command:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_heard_in_the_minute_before_a_kill_keep_their_ids_and_what_they_showed() {
+    let mut site = Site::new(&[("pumps", channel())]);
+    site.start();
+    send(&site, (1..=12).map(|number| (7, number))).await;
+    assert_eq!(tokio::task::block_in_place(|| site.terminate()), 0);
+    site.start();
+    send(&site, [(7, 13), (8, 1), (9, 1)]).await;
+    let before = site.json("/api/devices");
+    site.kill();
+    site.start();
+    let after = site.json("/api/devices");
+    assert_eq!(ids(&after), [1, 2, 3]);
+    for (before, after) in before["items"].as_array().unwrap().iter().zip(after["items"].as_array().unwrap()) {
+        for key in ["id", "device", "messages", "first_seen", "last_seen", "state"] {
+            assert_eq!(before[key], after[key], "{key}");
+        }
+    }
+    send(&site, [(10, 1)]).await;
+    assert_eq!(ids(&site.json("/api/devices")), [1, 2, 3, 4], "no id is given again");
+}
+
 #[test]
 fn a_damaged_file_of_devices_keeps_no_engine_from_starting() {
     let mut site = Site::new(&[("pumps", channel())]);

@@ -292,3 +292,36 @@ async fn an_owed_ack_can_be_given_up_and_a_delivery_that_is_given_up_is_told() {
     let ack = gateway.ack();
     assert_eq!((told(&ack), ack.error.as_deref()), (("AE", "2"), Some("207")));
 }
+
+/// An infusion order (IHE PCD-03) that asks for both answers.
+fn order(id: &str) -> String {
+    format!(
+        "MSH|^~\\&|CPOE|H|PUMPS|H|20260314101500+0000||RGV^O15^RGV_O15|{id}|P|2.6|||AL|AL|||||PIV^IHE PCD^1.3.6.1.4.1.19376.1.6.1.3.1^ISO\r\
+         PID|||7^^^H||A^ANN\rORC|RE|1^CPOE\rRXG|1|||1^Dopamine|250||mL^^UCUM\r"
+    )
+}
+
+#[test]
+fn the_reason_a_pump_gives_against_an_order_reaches_who_ordered_as_rrg_o16() {
+    let pump = TcpListener::bind("127.0.0.1:0").unwrap();
+    let channel = format!(
+        "[listener]\naddress = \"LISTENER\"\nack = \"delivered\"\n[[destination]]\nname = \"pumps\"\ntype = \"mllp\"\naddress = \"{}\"\nanswer = \"application\"\n",
+        pump.local_addr().unwrap()
+    );
+    let mut site = Site::new(&[("orders", &channel)]);
+    site.start();
+    let mut portal = Gateway::connect(site.listener);
+    portal.send(&order("O1"));
+    assert_eq!(told(&portal.ack()), ("CA", "O1"));
+    let mut gateway = Gateway::of(pump.accept().unwrap().0);
+    assert!(gateway.frame().unwrap().contains("RGV^O15"));
+    gateway.send("MSH|^~\\&|PUMPS|H|CPOE|H|20260314||ACK^O15^ACK|K1|P|2.6\rMSA|CA|O1\r");
+    gateway.send(
+        "MSH|^~\\&|PUMPS|H|CPOE|H|20260314||RRG^O16^RRG_O16|R1|P|2.6|||AL|NE\rMSA|AR|O1\r\
+         ERR|||207^Application error^HL70357|E|9010^Drug of A^ANN unknown^99PIV||for A^ANN\r",
+    );
+    let answer = portal.frame().unwrap();
+    assert!(answer.contains("||RRG^O16^RRG_O16|") && answer.contains("^1.3.6.1.4.1.19376.1.6.1.3.2^ISO\r"), "{answer}");
+    assert!(answer.contains("MSA|AR|O1\rERR|||207^Application error^HL70357|E|9010||"), "{answer}");
+    assert!(!answer.contains("ANN"), "what the pump wrote in words may name the patient: {answer}");
+}

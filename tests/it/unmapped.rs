@@ -70,7 +70,14 @@ async fn codes_without_a_row_are_listed_filled_in_put_back_and_mapped_and_no_pat
         status == 1 && fault.contains("colums.csv is no table") && fault.contains("mdc-units, obx-8, rows.csv"),
         "{fault}"
     );
-    fs::write(site.path("channels/tables/rows+more.csv"), &csv).unwrap();
+    // A shell empties the file before the command runs.
+    fs::write(site.path("channels/tables/rows+more.csv"), "").unwrap();
+    assert_eq!(site.command(&["check"]).0, 64);
+    assert_eq!(site.command(&["unmapped", "--table", "rows", "--csv"]).1, csv);
+    let output = ["unmapped", "--table", "rows", "--csv", "--output", "channels/tables/rows+more.csv"];
+    let (status, told, fault) = site.command(&output);
+    assert_eq!((status, told.as_str()), (0, "1 row to fill in written to channels/tables/rows+more.csv\n"), "{fault}");
+    assert_eq!(fs::read_to_string(site.path("channels/tables/rows+more.csv")).unwrap(), csv);
     let (refused, _, fault) = site.command(&["check"]);
     assert!(refused == 64 && fault.contains("rows+more.csv"), "a row that is not filled in is told: {fault}");
     let filled = csv.replace("CURRENT\",\"\",\"\",\"\"", "CURRENT\",\"7072\",\"Rate now\",\"L\"");

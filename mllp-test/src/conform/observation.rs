@@ -66,7 +66,8 @@ fn term(obx: &Segment, notes: &mut Notes) {
         Ok(code) if code < 1 << 16 => notes.breach("A21", obx, 3, "the code has no partition"),
         Ok(code) => match terms::term(code, refid.trim()) {
             Known::Agree => {}
-            Known::Differ => notes.warn("A21", obx, 3, "code and identifier are of two terms"),
+            Known::Differ => notes.breach("A21", obx, 3, "code and identifier are of two terms"),
+            Known::Renamed => notes.warn("A21", obx, 3, "the code has another identifier in the table"),
             Known::Unknown => notes.warn("A21", obx, 3, "the code is in no table"),
         },
     }
@@ -146,7 +147,7 @@ fn unit(obx: &Segment, notes: &mut Notes) {
     let refid = mdc.map_or("", |at| obx.part(6, at + 1));
     match code.map(|code| (code, terms::unit(code, refid))) {
         Err(_) => notes.warn("A26", obx, 6, "the code of the unit is no number"),
-        Ok((_, Known::Differ)) => notes.warn("A26", obx, 6, "code and identifier are of two units"),
+        Ok((_, Known::Differ | Known::Renamed)) => notes.warn("A26", obx, 6, "code and identifier are of two units"),
         Ok((_, Known::Unknown)) => notes.warn("A26", obx, 6, "the unit is in no table"),
         Ok((code, Known::Agree)) => {
             let ucum = ucum.map(|at| obx.part(6, at));

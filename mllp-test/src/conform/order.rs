@@ -5,8 +5,11 @@ use super::{Notes, message::Message, message::Segment, values::dtm};
 pub(super) fn check(message: &Message, notes: &mut Notes) {
     for obr in message.all("OBR") {
         identifiers(obr, notes);
-        if [1, 2, 3].iter().any(|&component| obr.part(4, component).is_empty()) && obr.part(4, 1) != "999999" {
-            notes.breach("A17", obr, 4, "code, text or coding system of the service is empty");
+        let [code, text, system] = [1, 2, 3].map(|component| obr.part(4, component));
+        if code.is_empty() && text.is_empty() {
+            notes.breach("A17", obr, 4, "the service is empty");
+        } else if (code.is_empty() || text.is_empty() || system.is_empty()) && code != "999999" {
+            notes.warn("A17", obr, 4, "code, text or coding system of the service is empty");
         }
         interval(message, obr, notes);
     }

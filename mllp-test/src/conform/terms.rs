@@ -25,8 +25,10 @@ static UCUM: LazyLock<HashMap<u32, HashSet<&'static str>>> = LazyLock::new(|| {
 pub enum Known {
     /// They are a row of the table.
     Agree,
-    /// The table gives the code another identifier, or the identifier another code.
+    /// The identifier is another code's.
     Differ,
+    /// The table gives the code another identifier, and has not this one.
+    Renamed,
     /// The table has neither.
     Unknown,
 }
@@ -56,8 +58,9 @@ impl Table {
     fn known(&self, code: u32, refid: &str) -> Known {
         match (self.by_code.get(&code), self.by_refid.get(refid)) {
             (Some(refids), _) if refids.contains(refid) => Known::Agree,
+            (_, Some(_)) => Known::Differ,
+            (Some(_), None) => Known::Renamed,
             (None, None) => Known::Unknown,
-            _ => Known::Differ,
         }
     }
 }

@@ -412,3 +412,8 @@ pub(super) async fn until_state(delivery: &Delivery, state: &str) {
     };
     timeout(BOUND, reached).await.unwrap_or_else(|_| panic!("{state}, not {}", status(delivery).state));
 }
+
+/// Ids of the messages that the one destination's lanes stand at.
+pub(super) fn stands_at(delivery: &Delivery) -> Vec<u64> {
+    status(delivery).stands_at.iter().map(|id| id.as_u64()).collect()
+}

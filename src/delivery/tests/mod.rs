@@ -68,6 +68,7 @@ async fn an_outage_keeps_order_and_makes_no_dead_letter() {
     }
     until_state(&delivery, "retrying").await;
     assert_eq!(status(&delivery).last_error.as_deref(), Some("down"));
+    assert_eq!(stands_at(&delivery), [1]);
     assert_eq!(status(&delivery).waiting, 2);
     assert_eq!(status(&delivery).oldest_age_seconds, Some(90.0));
     let up = delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]);
@@ -77,6 +78,7 @@ async fn an_outage_keeps_order_and_makes_no_dead_letter() {
     shelf.until_settled(2).await;
     assert_eq!(shelf.outcomes(), [(1, "accepted AA 501".into()), (2, "accepted AA 1".into())]);
     assert_eq!((status(&delivery).state.as_str(), status(&delivery).last_error, up.get()), ("running", None, 1));
+    assert_eq!(stands_at(&delivery), [0; 0]);
     shelf.with(|contents| assert_eq!(contents.attempts.len(), 1, "one reason is noted once"));
     let attempts = |outcome| delivery.metrics.attempts.with_label_values(&["pumps", "ehr", outcome]).get();
     assert_eq!((attempts("unavailable"), attempts("accepted"), attempts("rejected")), (500, 2, 0));
@@ -129,6 +131,7 @@ async fn a_held_lane_stands_until_retried_or_parked_and_stops_no_other() {
     other.accept();
     shelf.until_settled(1).await;
     assert_eq!(status(&delivery).state, "held");
+    assert_eq!(stands_at(&delivery), [1], "and names the message that holds it");
 
     delivery.retry("pumps", "ehr").await.unwrap();
     let again = calls.next().await;

@@ -7,6 +7,7 @@
 //! |--------|---------|-------------|---------|
 //! | AA, CA | any     | Accepted    | A commit accept settles: the receiver has taken charge of the message, and sending it again for want of an application ACK would make a repeat. |
 //! | AR, CR | 207     | Unavailable | The receiver cannot take messages now (HL7's "reject for reasons unrelated to content"). |
+//! | any but AA, CA | 207 with ERR-5.1 of 9001 to 9033 | Rejected | A pump's reason against an order (IHE PCD TF-2 3.3.4.4): it stays. |
 //! | AR, CR | other   | Rejected    | Type, event, version or processing id not taken: the same bytes would be refused again. |
 //! | AE, CE | 206,207 | Unavailable, the [`FAULTS_MAX`]th time Rejected | A locked record or an internal fault may pass, but a fault over one message must not stop the lane for ever. |
 //! | AE, CE | other   | Rejected    | An error in the content. |
@@ -152,20 +153,30 @@ fn unsendable(outgoing: &Outgoing) -> Option<&'static str> {
 /// The table above.
 fn verdict(answer: &Answer, id: u64, refusals: &mut Refusals) -> Verdict {
     let code = answer.code.as_str();
-    let error = answer.error_code.as_deref().filter(|code| is_code(code));
-    let reason = match error {
-        Some(error) => format!("answered {code} with ERR-3 {error}"),
-        None => format!("answered {code}"),
+    let [error, application] = [&answer.error_code, &answer.application_code].map(|told| {
+        let code = told.as_deref();
+        code.filter(|code| is_code(code))
+    });
+    let named = [("ERR-3", error), ("ERR-5", application)];
+    let named = named.iter().filter_map(|(field, code)| Some(format!("{field} {}", (*code)?)));
+    let reason = match named.collect::<Vec<_>>().join(" and ") {
+        none if none.is_empty() => format!("answered {code}"),
+        named => format!("answered {code} with {named}"),
     };
     match (answer.code, error) {
         (Code::AA | Code::CA, _) => Verdict::Accepted { answer: code.to_owned() },
+        _ if application.is_some_and(is_pumps_reason) => Verdict::Rejected { reason },
         (Code::AR | Code::CR, Some("207")) => Verdict::unavailable(reason),
         (Code::AE | Code::CE, Some("206" | "207")) => refusals.another(id, FAULTS_MAX, reason),
         (Code::AR | Code::CR | Code::AE | Code::CE, _) => Verdict::Rejected { reason },
     }
 }
 
-/// ERR-3.1 is shown only where it is a code: some receivers put free text there, and free text may quote the message.
+fn is_pumps_reason(code: &str) -> bool {
+    code.parse().is_ok_and(|code: u32| (9001..=9033).contains(&code))
+}
+
+/// ERR-3.1 and ERR-5.1 are shown only where they are codes: some receivers put free text there, and free text may quote the message.
 fn is_code(code: &str) -> bool {
     (1..=8).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_digit())
 }

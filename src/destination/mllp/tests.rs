@@ -62,7 +62,8 @@ fn every_answer_has_the_verdict_of_the_table() {
     use Code::*;
     let of = |code, error: &str| {
         let error_code = (!error.is_empty()).then(|| error.to_owned());
-        verdict(&Answer { code, control_id: vec![], error_code }, 1, &mut Refusals::default())
+        let application_code = None;
+        verdict(&Answer { code, control_id: vec![], error_code, application_code }, 1, &mut Refusals::default())
     };
     for code in [AA, CA] {
         assert!(matches!(of(code, ""), Verdict::Accepted { .. }));
@@ -84,8 +85,24 @@ fn every_answer_has_the_verdict_of_the_table() {
 }
 
 #[test]
+fn a_pumps_reason_is_told_and_is_no_fault_that_passes() {
+    let of = |application: &str| {
+        let (error_code, application_code) = (Some("207".to_owned()), Some(application.to_owned()));
+        let answer = Answer { code: Code::AR, control_id: vec![], error_code, application_code };
+        verdict(&answer, 1, &mut Refusals::default())
+    };
+    assert_eq!(of("9010"), Verdict::rejected("answered AR with ERR-3 207 and ERR-5 9010"));
+    assert_eq!(of("77"), Verdict::unavailable("answered AR with ERR-3 207 and ERR-5 77"));
+    assert_eq!(
+        of("no drug for ROSE^MARY"),
+        Verdict::unavailable("answered AR with ERR-3 207"),
+        "it may quote the message"
+    );
+}
+
+#[test]
 fn a_receivers_fault_over_one_message_ends_as_a_dead_letter_and_over_others_does_not() {
-    let fault = Answer { code: Code::AE, control_id: vec![], error_code: Some("207".into()) };
+    let fault = Answer { code: Code::AE, control_id: vec![], error_code: Some("207".into()), application_code: None };
     let mut refusals = Refusals::default();
     for id in [1, 2, 1, 2, 2, 2, 2] {
         assert!(matches!(verdict(&fault, id, &mut refusals), Verdict::Unavailable { .. }));

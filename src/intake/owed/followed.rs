@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Fields of MSH kept of a message whose ACK is owed: all that an ACK repeats.
-const HEADER_FIELDS: usize = 18;
+const HEADER_FIELDS: usize = 21;
 
 /// One message whose deliveries have not all ended, or whose ACK was not sent.
 pub(super) struct Followed {
@@ -142,16 +142,20 @@ impl Followed {
     }
 }
 
-/// What a refusal by a destination is to the message's sender: its own code where it named one of table 0357.
+/// What a refusal by a destination is to the message's sender: its own code where it named one of table 0357, and the
+/// number that its application gave.
 fn refusal(destination: &str, reason: &str) -> Refusal {
-    let code = reason.split("ERR-3 ").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-    let code = code.and_then(|code| code.parse().ok()).filter(|code| !crate::hl7::ack::condition(*code).is_empty());
+    let told =
+        |field: &str| reason.split(field).nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    let code =
+        told("ERR-3 ").and_then(|code| code.parse().ok()).filter(|code| !crate::hl7::ack::condition(*code).is_empty());
     let severity = match ["answered AR", "answered CR"].iter().any(|said| reason.contains(said)) {
         true => Severity::Reject,
         false => Severity::Error,
     };
     let text = format!("destination {destination}: {reason}");
-    let refusal = Refusal::error("destination", code.filter(|code| *code > 0).unwrap_or(207), "", &text);
+    let mut refusal = Refusal::error("destination", code.filter(|code| *code > 0).unwrap_or(207), "", &text);
+    refusal.fault.application_code = told("ERR-5 ").unwrap_or_default().to_owned();
     Refusal { severity, ..refusal }
 }
 

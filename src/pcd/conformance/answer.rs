@@ -5,6 +5,7 @@
 
 use super::{
     Reading, Told,
+    contradiction::AMOUNTS,
     reading::{part, raw},
 };
 use crate::{
@@ -67,9 +68,6 @@ pub(super) fn alert_status(reading: &Reading<'_>, told: &mut Told<'_>) {
         told.warning(msa, n, 102, "MSA-7 and MSA-8 are not used; leave them empty");
     }
 }
-
-/// Amounts of RXG, each with its unit.
-const AMOUNTS: [(usize, usize); 4] = [(5, 7), (15, 16), (17, 18), (23, 24)];
 
 pub(super) fn order(reading: &Reading<'_>, told: &mut Told<'_>) {
     match reading.segments("ORC").next() {

@@ -7,6 +7,7 @@
 mod alert;
 mod answer;
 mod base;
+mod contradiction;
 mod event;
 mod header;
 mod observation;
@@ -65,6 +66,11 @@ impl Rule {
     /// What makes a message unreadable or impossible to attribute, whatever its transaction.
     pub fn is_base(&self) -> bool {
         self.id.starts_with('H')
+    }
+
+    /// What a message says against itself, which a person who reads it must be told first.
+    pub fn is_contradiction(&self) -> bool {
+        self.id.starts_with('E')
     }
 
     /// The transactions it is for, such as `PCD-01, PCD-10`.

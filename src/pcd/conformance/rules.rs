@@ -1,15 +1,15 @@
 //! The table of rules: what each asks, of which transactions, with what weight and by which section.
 //!
 //! A, B, C and D are IHE PCD's (TF-2 revision 9 and later change proposals), H the base standard's: what a message breaks
-//! of H cannot be read or attributed. An id is never used again for another rule.
+//! of H cannot be read or attributed. E is ours: what a message says against itself. An id is never used again for another rule.
 
 use super::{
-    Reading, Rule, Severity, Told, alert, answer, base, event, header, observation, patient, reading::On, request,
-    tree, value,
+    Reading, Rule, Severity, Told, alert, answer, base, contradiction, event, header, observation, patient,
+    reading::On, request, tree, value,
 };
 
 /// Every rule, in the order they are checked.
-pub static RULES: [Rule; 57] = [
+pub static RULES: [Rule; 62] = [
     row(
         "H01",
         On::ANY,
@@ -367,6 +367,46 @@ pub static RULES: [Rule; 57] = [
         "TF-2 3.3.4.4, CP-159",
         "an order has drug, amount, rate with units, who ordered when, route, and the pump",
         answer::order,
+    ),
+    row(
+        "E01",
+        On::PCD_03,
+        Severity::Error,
+        "TF-2 3.3.4.4",
+        "each amount of an order is in one unit and not below zero",
+        contradiction::order,
+    ),
+    row(
+        "E02",
+        On::REPORTS,
+        Severity::Error,
+        "TF-2 A.1, B.8",
+        "number, identifier and text of OBX-5 name one term, those of OBX-6 one unit",
+        contradiction::codes,
+    ),
+    row(
+        "E03",
+        On::PCD_10,
+        Severity::Warning,
+        "TF-2 M.1.2",
+        "a start delivers, and a completion does not",
+        contradiction::event,
+    ),
+    row(
+        "E04",
+        On::PCD_10,
+        Severity::Warning,
+        "TF-2 M.1.2, B.7",
+        "the drug on the source's label is that of OBR-4",
+        contradiction::drug,
+    ),
+    row(
+        "E05",
+        On::PCD_10,
+        Severity::Warning,
+        "TF-2 M.1.2",
+        "the flow of an event is that of its source",
+        contradiction::flow,
     ),
 ];
 

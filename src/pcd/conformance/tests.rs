@@ -193,7 +193,7 @@ const CASES: &[Case] = &[
         &["A25"],
         "OBX^5^5",
     ),
-    Case(REPORT, "^{beat}/min^{beat}/min^UCUM", "^mL^mL^UCUM", &["A26"], "OBX^5^6"),
+    Case(REPORT, "^{beat}/min^{beat}/min^UCUM", "^mL^mL^UCUM", &["A26", "E02"], "OBX^5^6"),
     Case(REPORT, "^{beat}/min^{beat}/min^UCUM", "^pulses^pulses^UCUM", &["A26"], "OBX^5^6"),
     Case(REPORT, "264864^MDC_DIM_BEAT_PER_MIN^MDC^{beat}/min^{beat}/min^UCUM", "bpm", &["A26"], "OBX^5^6"),
     Case(
@@ -281,7 +281,13 @@ const CASES: &[Case] = &[
     Case(EVENT, "|1.0.0.3|1.1.2.0|", "|1.0.0.3|1.1.9.0|", &["C02"], "OBX^3^5"),
     Case(EVENT, "68488^MDC_ATTR_EVT_SOURCE^MDC", "68546^MDC_ATTR_ALERT_TEXT^MDC", &["C02"], "OBX^1"),
     Case(EVENT, "158012^MDC_DEV_PUMP_SOURCE_CHANNEL_LABEL^MDC", "68546^MDC_ATTR_ALERT_TEXT^MDC", &["C03"], "OBX^2"),
-    Case(EVENT, "^pump-delivery-status-delivering", "^pump-delivery-status-not-delivering", &["C03"], "OBX^10^5"),
+    Case(
+        EVENT,
+        "^pump-delivery-status-delivering",
+        "^pump-delivery-status-not-delivering",
+        &["C03", "E03"],
+        "OBX^10^5",
+    ),
     Case(EVENT, "|15.4|", "|0.0|", &["C05"], "OBX^7^5"),
     Case(EVENT, "^pump-status-infusing", "^pump-status-standby", &["C05"], "OBX^6^5"),
     Case(ANSWER, "MSA|CE|C1\r", "", &["D01"], "MSA^1"),
@@ -297,6 +303,35 @@ const CASES: &[Case] = &[
     Case(ORDER, "|265619^MDC_DIM_MICRO_G_PER_KG_PER_MIN^MDC\r", "\r", &["D02"], "RXG^1^16"),
     Case(ORDER, "RXR|IV|||IV", "RXR|IV||IVP", &["D02"], "RXR^1^4"),
     Case(ORDER, "|^^ACDE480000000003^EUI-64\r", "|\r", &["D02"], "OBX^1^18"),
+    Case(ORDER, "|263762^MDC_DIM_MILLI_L^MDC|", "|263762^MDC_DIM_MILLI_L^MDC^L^L^UCUM|", &["E01"], "RXG^1^7"),
+    Case(ORDER, "|265619^MDC_DIM_MICRO_G_PER_KG_PER_MIN^MDC\r", "|ug/kg/min^mg/kg/min^UCUM\r", &["E01"], "RXG^1^16"),
+    Case(ORDER, "|250|", "|-250|", &["E01"], "RXG^1^5"),
+    Case(ORDER, "|10|", "|-0.10|", &["E01"], "RXG^1^15"),
+    Case(EVENT, "197288^MDC_EVT_PUMP_DELIV_START", "197292^MDC_EVT_PUMP_DELIV_START", &["E02"], "OBX^2^5"),
+    Case(ORDER, "250||263762^MDC_DIM_MILLI_L^", "250||263762^MDC_DIM_X_L^", &["E01"], "RXG^1^7"),
+    Case(
+        REPORT,
+        "264864^MDC_DIM_BEAT_PER_MIN^MDC^{beat}/min^{beat}/min^UCUM",
+        "264864^MDC_DIM_MILLI_L^MDC",
+        &["A26", "E02"],
+        "OBX^5^6",
+    ),
+    Case(EVENT, "265266^MDC_DIM_MILLI_L_PER_HR^MDC^mL/h^mL/h^", "mL/h^L/h^", &["E02"], "OBX^7^6"),
+    Case(EVENT, "^pump-status-infusing", "^pump-status-not-infusing", &["C05", "E03"], "OBX^2^5"),
+    Case(
+        EVENT,
+        "|999999^Medication Unknown^L|||20260301115900+0100\r",
+        "|3616^Dopamine^L|||20260301115900+0100\rOBX|1|ST|184514^MDC_DRUG_NAME_LABEL^MDC|1.1.2.9|Insulin||||||R\r",
+        &["A19", "A22", "A23", "E04"],
+        "OBX^3^5",
+    ),
+    Case(
+        EVENT,
+        "|^pump-source-info-primary|",
+        "|^pump-source-info-primary~^pump-source-info-secondary|",
+        &["E05"],
+        "OBX^2^5",
+    ),
 ];
 
 #[test]
@@ -319,6 +354,19 @@ fn each_fault_breaks_its_rules_and_no_other() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_completion_while_the_infusion_goes_on_contradicts_itself_unless_it_is_another_sources() {
+    let complete = EVENT.replace("197288^MDC_EVT_PUMP_DELIV_START", "197292^MDC_EVT_PUMP_DELIV_COMP");
+    let breaks = |text: &str| ids(&findings(text)).contains(&"E03");
+    assert!(breaks(&complete));
+    let idle = complete.replace("^pump-delivery-status-delivering", "^pump-delivery-status-delivery-complete");
+    assert!(breaks(&idle), "its one source still infuses");
+    assert!(!breaks(&idle.replace("delivery-mode-continuous", "delivery-mode-kvo")), "it keeps the vein open");
+    let beside = "OBX|99||70072^MDC_DEV_PUMP_INFUSATE_SOURCE_SECONDARY^MDC|1.1.3.0|||||||X\r";
+    assert!(!breaks(&format!("{idle}{beside}")), "the other source infuses");
+    assert!(!breaks(&idle.replace("^pump-status-infusing", "^pump-status-not-infusing")));
 }
 
 #[test]

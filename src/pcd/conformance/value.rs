@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     hl7::Repetition,
-    pcd::{Coded, Triplet, same_but_annotation},
+    pcd::{Coded, Triplet, same_but_annotation, units::same_unit},
 };
 
 pub(super) fn typed(reading: &Reading<'_>, told: &mut Told<'_>) {
@@ -71,12 +71,22 @@ fn named_unit(reading: &Reading<'_>, row: &Row<'_>, unit: Coded<'_>, told: &mut 
     match (mdc.map(meant), ucum.map(|ucum| ascii(ucum.code))) {
         (None, None) => told.warning(row.obx, 6, 103, "OBX-6 is neither an MDC nor a UCUM unit"),
         (_, Some(ucum)) if !names.is_ucum(ucum) => told.error(row.obx, 6, 103, "the UCUM unit of OBX-6 is not one"),
+        _ if mdc.is_some_and(|mdc| differs(reading, mdc)) => {
+            told.warning(row.obx, 6, 103, "number and identifier of OBX-6 are of two different units");
+        }
         (Some(None), _) => told.warning(row.obx, 6, 103, "the MDC unit of OBX-6 is in no table here"),
         (Some(Some(mdc)), Some(ucum)) if !same_but_annotation(mdc, ucum) => {
             told.error(row.obx, 6, 103, "the MDC and the UCUM unit of OBX-6 are two different units");
         }
         _ => {}
     }
+}
+
+/// Number and identifier are each of a unit, and not of the same.
+fn differs(reading: &Reading<'_>, mdc: Triplet<'_>) -> bool {
+    let unit = |code, text| reading.nomenclature.unit(code, text);
+    let both = unit(ascii(mdc.code), "").zip(unit("", ascii(mdc.text)));
+    both.is_some_and(|(number, name)| !same_unit(number, name))
 }
 
 /// Codes of OBX-8: abnormality, measurement status, no value, alert priority, alert type.

@@ -50,6 +50,8 @@ fn what_is_glued_to_another_segment_is_not_left_out() {
     let whole = event(0, START, &[&flow("10"), &volume("0")]);
     for glue in ["", "|", "||", "|AMEAS^auto^MDC"] {
         assert!(refused(&whole.replace("\nOBX|9|", &format!("{glue}OBX|9|"))).contains("glued_segments"), "{glue}");
+        let unnumbered = whole.replace("\nOBX|9|", &format!("{glue}OBX||"));
+        assert!(refused(&unnumbered).contains("glued_segments"), "{glue}, no set id");
     }
     let words = whole.replace("|R\nOBX|9|", "|R|RAPID||\nOBX|9|");
     assert!(super::apply(&settings(), &parse(&words), context()).is_ok());
