@@ -59,6 +59,8 @@ pub struct Metrics {
     pub broken_rules: IntCounterVec,
     /// `{channel,quirk}`: messages with a quirk of their sender.
     pub quirks: IntCounterVec,
+    /// `{channel,outcome}`: summaries by a schedule, a patient each: made, made_before, too_few, ambiguous.
+    pub summaries: IntCounterVec,
     /// `{channel,limit}`: a limit that bit, such as connections or frame_timeout.
     pub limits_hit: IntCounterVec,
     /// `{channel}`: open inbound connections.
@@ -135,6 +137,7 @@ impl Metrics {
             nonconforming: of_both("nonconforming_total", "condition", NONCONFORMING)?,
             broken_rules: of_both("broken_rules_total", "rule", "Messages that break a conformance rule.")?,
             quirks: of_both("quirks_total", "quirk", "Messages with a quirk of their sender.")?,
+            summaries: of_both("summaries_total", "outcome", "Summaries due by a schedule, a patient each.")?,
             limits_hit: of_both("limits_hit_total", "limit", "Limits that bit.")?,
             connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,
             waiting: gauges(&r, "waiting", "Messages waiting for delivery.", to)?,

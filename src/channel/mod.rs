@@ -8,6 +8,7 @@ mod asking;
 mod expression;
 mod filter;
 mod literal;
+mod summary;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use expression::{ARRAY_MAX, DEPTH_MAX, Expression, ExpressionError, OPERATIONS_MAX, TEXT_BYTES_MAX};
 pub use filter::{Condition, Filter};
+pub use summary::{Due, Summary};
 
 use asking::{answerable, answerable_as_received};
 
@@ -50,6 +52,8 @@ pub struct Channel {
     pub tolerance: Tolerance,
     /// In file order.
     pub destinations: Vec<Arc<Destination>>,
+    /// Summaries made of what it received.
+    pub summaries: Vec<Summary>,
     /// Hash of the channel's file and of every table it uses: tells under which configuration a message was sent.
     pub hash: u64,
 }
@@ -227,6 +231,13 @@ impl Channel {
             }
         }
         Ok(routes)
+    }
+
+    /// The way of a message of the engine's own to this destination, whatever its filter takes.
+    pub fn route_to(&self, destination: &str, message: &Message) -> Option<Route> {
+        let destination = self.destination(destination)?;
+        let devices = self.device.identification.device_keys(message);
+        Some(Route { destination: destination.name.clone(), lane: destination.lane(message, devices.first()) })
     }
 
     /// The repeat key's values, each behind its length; `None` where there is no rule or every value is empty.

@@ -83,6 +83,7 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
         device: DeviceRules::default(),
         tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations,
+        summaries: vec![],
         hash: 0,
     }
 }

@@ -80,7 +80,7 @@ impl Ward {
     }
 }
 
-fn channel() -> Channel {
+pub(crate) fn channel() -> Channel {
     Channel {
         name: "pumps".into(),
         description: String::new(),
@@ -110,6 +110,7 @@ fn channel() -> Channel {
         device: DeviceRules::default(),
         tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations: vec![],
+        summaries: vec![],
         hash: 0,
     }
 }

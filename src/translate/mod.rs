@@ -13,7 +13,7 @@ pub mod steps;
 pub mod table;
 mod unmapped;
 
-pub use cgm_summary::{PatientIdentifier, cgm_summary};
+pub use cgm_summary::{PatientIdentifier, SummaryHead, cgm_summary, is_cgm_summary, summary_message};
 pub use conversion::Conversion;
 pub use episode::{CHANGES_MAX, EpisodeChange, NOTE_BYTES_MAX, Recall, Remembered, nothing_remembered};
 pub use fhir_settings::{

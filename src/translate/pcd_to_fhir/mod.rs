@@ -12,6 +12,7 @@ mod administration;
 mod alert;
 mod attachment;
 mod bundle;
+mod cgm;
 mod compound;
 pub(super) mod concept;
 mod correction;
@@ -40,7 +41,7 @@ use std::fmt::Display;
 
 use super::{
     Alerts, Category, CodeKind, Context, Conversion, DeviceDetail, EncounterReference, EpisodeChange, Format,
-    PcdToFhir, Recall, Semantics, TranslateError, Translated, Unmapped,
+    PcdToFhir, Recall, Semantics, TranslateError, Translated, Unmapped, cgm_summary::is_cgm_summary,
 };
 use crate::{
     fhir::{self, Coding, Meta, Reference, Text, systems},
@@ -72,6 +73,9 @@ pub(super) fn apply(
     }
     if let Some(pid) = report.second_patient {
         return Err(refuse(pid.place(3), patient::TWO));
+    }
+    if is_cgm_summary(message) {
+        return cgm::apply(settings, &report, context, recall).map(Some);
     }
     if settings.semantics == Semantics::Device && report.is_alert() {
         return alert::apply(settings, &report, context, recall);
