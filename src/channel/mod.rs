@@ -265,14 +265,14 @@ impl Channel {
         Some(Content { parts: pcd::retransmitted_parts(message)?, drop })
     }
 
-    /// The body for a destination that remembers what `recall` answers; `None` where there is nothing to send.
+    /// The body for a destination that remembers what `recall` answers, or why there is nothing to send.
     pub fn translate(
         &self,
         destination: &str,
         message: &Message,
         context: Context,
         recall: &Recall<'_>,
-    ) -> Result<Option<Translated>, TranslateError> {
+    ) -> Result<Translated, TranslateError> {
         let Some(destination) = self.destination(destination) else {
             return Err(TranslateError::new(
                 format!("channel {}", self.name),
@@ -280,10 +280,10 @@ impl Channel {
             ));
         };
         let view = self.view(message);
-        let mut translated = match destination.plan.apply(&view, context, recall)? {
-            Some(translated) if translated.is_sent() => translated,
-            unsent => return Ok(unsent),
-        };
+        let mut translated = destination.plan.apply(&view, context, recall)?;
+        if !translated.is_sent() {
+            return Ok(translated);
+        }
         if context.origins {
             self.tell_repairs(message, &mut translated.origins);
         }
@@ -294,7 +294,7 @@ impl Channel {
             Plan::Unchanged if view.is_repaired() => answerable_as_received(&view)?,
             _ => answerable(translated.body)?,
         };
-        Ok(Some(Translated { body, ..translated }))
+        Ok(Translated { body, ..translated })
     }
 
     /// The destination of that name.
@@ -333,9 +333,10 @@ impl Channel {
         let elements = self.destinations.iter().filter(fhir).map(|to| {
             let translated = self.translate(&to.name, message, context, &nothing_remembered);
             let refused = translated.as_ref().err().map(ToString::to_string);
-            let origins = translated.ok().flatten().map(|translated| translated.origins).unwrap_or_default();
+            let (origins, unsent) = translated.map(|told| (told.origins, told.unsent)).unwrap_or_default();
             let elements = origins.into_iter().map(|(element, from)| FhirElement { element, from }).collect();
-            FhirElements { destination: to.name.to_string(), elements, refused }
+            let unsent = unsent.map(|why| why.to_string());
+            FhirElements { destination: to.name.to_string(), elements, unsent, refused }
         });
         explanation.fhir = elements.collect();
         explanation

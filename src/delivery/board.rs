@@ -14,7 +14,7 @@ use super::{Key, Told, UnmappedCodes};
 use crate::{
     metrics::Metrics,
     store::{LaneId, Sequence, Settlement},
-    translate::Unmapped,
+    translate::{Unmapped, Unsent},
 };
 
 /// Shared by a destination's lanes.
@@ -111,6 +111,15 @@ impl Board {
     }
 
     /// A possible repeat was sent, and the receiver may have it.
+    /// There was nothing to send. Where that is for a clock, a person must act.
+    pub(super) fn unsent(&self, why: Unsent, id: u64) {
+        let (channel, destination) = &self.key;
+        self.metrics.unsent.with_label_values(&[channel, destination, why.label()]).inc();
+        if why == Unsent::ClockAhead {
+            warn!(%channel, %destination, id, "an event is not told, since an earlier one had a time ahead of its receipt: have the device's clock set");
+        }
+    }
+
     pub(super) fn redelivered(&self) {
         self.metrics.redelivered.with_label_values(&[&*self.key.0, &*self.key.1]).inc();
     }

@@ -41,7 +41,7 @@ use crate::{
     translate::{EpisodeChange, Format, Translated, Unmapped},
 };
 
-/// The receipt's answer where a step dropped the message, or it has nothing for this destination.
+/// Begins the receipt's answer where the message has nothing for this destination.
 const NOT_SENT: &str = "nothing to send";
 /// In the timeline of a message sent again.
 const POSSIBLE_REPEAT: &str = "sent as a possible repeat: an earlier send of it may have been taken";
@@ -237,12 +237,12 @@ impl Lane {
         let (store, lane) = (&self.store, &self.id);
         let recall = |episode: &[u8]| store.recall(&lane.channel, &lane.destination, episode);
         let translated = match service.translated(&waiting, &recall) {
-            Ok(Some(translated)) if translated.is_sent() => translated,
-            Ok(unsent) => {
+            Ok(Translated { unsent: Some(why), episodes, .. }) => {
                 self.board.released(self.id.lane);
-                let episodes = unsent.map(|unsent| unsent.episodes).unwrap_or_default();
-                return self.accept(service, &waiting, &[], NOT_SENT.to_owned(), episodes).await;
+                self.board.unsent(why, waiting.id.as_u64());
+                return self.accept(service, &waiting, &[], format!("{NOT_SENT}: {why}"), episodes).await;
             }
+            Ok(translated) => translated,
             Err(Failure { reason, unmapped }) => {
                 self.board.attempted("failed");
                 self.count(&unmapped, waiting.id);

@@ -157,7 +157,7 @@ mod tests {
         let mut settings = PcdToFhir::new(Nomenclature::built_in());
         settings.identifier_systems.insert("H".into(), "urn:oid:2.999".into());
         let context = Context { id: 1, received_at: Timestamp::UNIX_EPOCH, origins: false };
-        let sent = Plan::PcdToFhir(settings).apply(&message(), context, &nothing_remembered).unwrap().unwrap();
+        let sent = Plan::PcdToFhir(settings).apply(&message(), context, &nothing_remembered).unwrap();
         let printed = cgm_summary(&summary(), ("urn:oid:2.999", "4711"), Timestamp::UNIX_EPOCH).unwrap();
         let (sent, printed) = (resources(&sent.body), resources(&printed));
         assert_eq!(printed.len(), 7);
