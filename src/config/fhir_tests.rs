@@ -151,6 +151,26 @@ fn a_profile_sets_what_the_file_does_not_say() {
 }
 
 #[test]
+fn choices_are_told_in_the_words_they_are_written_in() {
+    let written = |lines: &str| settings(&format!("[destination.fhir]\n{lines}")).write;
+    for lines in [
+        "",
+        "profile = \"epic\"",
+        "profile = \"hapi\"",
+        "profile = \"oracle-health\"",
+        "patient = \"conditional-create\"",
+    ] {
+        let write = written(lines);
+        let quoted = |(key, value): (&str, String)| match key {
+            "messages_per_bundle" => format!("{key} = {value}\n"),
+            _ => format!("{key} = \"{value}\"\n"),
+        };
+        let told: String = write.choices().into_iter().map(quoted).collect();
+        assert_eq!(written(&told), write, "{told}");
+    }
+}
+
+#[test]
 fn ways_of_writing_that_cannot_work_together_are_faults() {
     for (lines, told) in [
         ("bundle = \"single\"", "within transactions only"),

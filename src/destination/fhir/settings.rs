@@ -133,6 +133,38 @@ impl Default for WriteSettings {
     }
 }
 
+impl WriteSettings {
+    /// The keys of `[destination.fhir]` it is made of, as they would be written.
+    pub fn choices(&self) -> Vec<(&'static str, String)> {
+        let idempotency = match self.idempotency {
+            Idempotency::IfNoneExist => "if-none-exist",
+            Idempotency::PutId => "put-id",
+            Idempotency::None => "none",
+        };
+        let bundle = match self.bundle {
+            BundleMode::Transaction => "transaction",
+            BundleMode::Batch => "batch",
+            BundleMode::Single => "single",
+        };
+        let patient = match self.patient {
+            PatientMode::Reference => "reference",
+            PatientMode::Lookup => "lookup",
+            PatientMode::ConditionalCreate => "conditional-create",
+        };
+        let search = if self.search == SearchMethod::Post { "post" } else { "get" };
+        let repeat_search = if self.repeat_search == RepeatSearch::Identifier { "identifier" } else { "content" };
+        vec![
+            ("idempotency", idempotency.to_owned()),
+            ("bundle", bundle.to_owned()),
+            ("messages_per_bundle", self.messages_per_bundle.to_string()),
+            ("patient", patient.to_owned()),
+            ("search", search.to_owned()),
+            ("repeat_search", repeat_search.to_owned()),
+            ("cache", format!("{}s", self.cache_ttl.as_secs())),
+        ]
+    }
+}
+
 /// What makes a repeat harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Idempotency {

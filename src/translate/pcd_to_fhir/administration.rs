@@ -7,11 +7,13 @@
 
 mod origins;
 mod reading;
+mod review;
 mod source;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub(in crate::translate) use self::review::Reviewed;
 pub(super) use self::{reading::when, source::is_named};
 use self::{
     reading::{happened, read},
@@ -189,6 +191,11 @@ impl Names {
             clock: memory::name("clock", &[&source.whole]),
         }
     }
+}
+
+/// Event, how its infusion stood before, and the statuses it makes of it by these settings.
+pub(in crate::translate) fn event_rows(settings: &PcdToFhir) -> Vec<Reviewed> {
+    review::reviewed(rules(settings))
 }
 
 fn rules(settings: &PcdToFhir) -> Rules {

@@ -8,7 +8,7 @@
 //! What is told over several messages, a pump's infusion (`administration`) or an alert (`alert`), becomes resources that
 //! are updated in their place, by what the destination remembers of it.
 
-mod administration;
+pub(super) mod administration;
 mod alert;
 mod attachment;
 mod bundle;

@@ -26,6 +26,7 @@ fn settings() -> PcdToFhir {
         ("", "https://hospital.example/unnamed"),
         ("V", "https://hospital.example/visit"),
     ];
+    settings.infusions.written = true;
     settings.identifier_systems = systems.map(|(name, system)| (name.to_owned(), system.to_owned())).into();
     settings
 }
