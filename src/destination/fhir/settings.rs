@@ -117,6 +117,19 @@ pub struct WriteSettings {
     pub repeat_search: RepeatSearch,
     /// How long what a search found is believed.
     pub cache_ttl: Duration,
+    /// What is written beside observations.
+    pub beside: Vec<Beside>,
+}
+
+/// A kind of resource that is written beside observations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// Its name in FHIR.
+    pub kind: &'static str,
+    /// What is there is replaced.
+    pub updates: bool,
+    /// The setting under which none is written.
+    pub without: &'static str,
 }
 
 impl Default for WriteSettings {
@@ -129,6 +142,7 @@ impl Default for WriteSettings {
             search: SearchMethod::Post,
             repeat_search: RepeatSearch::Identifier,
             cache_ttl: Duration::from_secs(600),
+            beside: Vec::new(),
         }
     }
 }
