@@ -227,6 +227,8 @@ impl Infusion {
             return News::Older;
         }
         match event.at.at.cmp(&self.last) {
+            // Of the same second, which the pump told in parts before: what came later is later.
+            std::cmp::Ordering::Less if event.at.is_second_of(self.last) => News::New,
             std::cmp::Ordering::Less => News::Older,
             std::cmp::Ordering::Equal if self.seen.last() == Some(&digest) => News::Again,
             std::cmp::Ordering::Equal if self.seen.contains(&digest) => News::Known,
@@ -236,7 +238,8 @@ impl Infusion {
 
     /// Takes the event as the last one told.
     fn mark(&mut self, event: &Event) {
-        if (self.clock, self.last) != (event.clock, event.at.at) {
+        let at = if event.at.is_second_of(self.last) { self.last } else { event.at.at };
+        if (self.clock, self.last) != (event.clock, at) {
             self.seen.clear();
         }
         if self.seen.len() == SEEN_MAX {
@@ -244,7 +247,7 @@ impl Infusion {
         }
         self.seen.push(event.digest());
         self.note_past(event);
-        (self.clock, self.last) = (event.clock, event.at.at);
+        (self.clock, self.last) = (event.clock, at);
         self.filler_lasts |= event.filler.is_some() && event.filler == self.filler;
         if event.happened == Happened::Started {
             self.filler = event.filler;

@@ -55,3 +55,13 @@ fn what_a_clock_that_was_ahead_makes_old_is_told_of() {
     assert_eq!(why(&later(alert(0, "start", "active"))), None);
     assert_eq!(why(&alert(0, "end", "inactive")), Some(Unsent::ClockAhead));
 }
+
+#[test]
+fn a_stop_told_to_the_second_is_not_older_than_its_start_within_that_second() {
+    let mut pump = Pump::default();
+    let start = event(0, START, &[&flow("12.50")]).replace("20260301100000+0100", "20260301100000.250+0100");
+    assert!(start.contains(".250"), "{start}");
+    assert_eq!(pump.why(&start), None);
+    assert_eq!(pump.why(&event(0, STOP, &[])), None, "the stop is told");
+    assert_eq!(pump.why(&start), Some(Unsent::Known), "and the start does not come back");
+}
