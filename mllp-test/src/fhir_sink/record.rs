@@ -159,6 +159,12 @@ async fn answer(
         }
         return fhir(StatusCode::OK, &kept.search(kind, &String::from_utf8_lossy(&body)));
     }
+    if method == Method::GET && path.contains('/') {
+        return kept
+            .resources
+            .get(&path)
+            .map_or_else(|| refused(404, "not-found"), |found| fhir(StatusCode::OK, found));
+    }
     if method == Method::GET {
         return fhir(StatusCode::OK, &kept.search(&path, &query));
     }
