@@ -32,6 +32,8 @@ struct Lanes {
     troubled: BTreeMap<u16, Trouble>,
     in_flight: u32,
     last_error: Option<String>,
+    /// When each lane that waits tries again.
+    next_tries: BTreeMap<u16, Timestamp>,
 }
 
 /// Worst last.
@@ -50,6 +52,8 @@ pub(super) struct Seen {
     pub(super) state: &'static str,
     pub(super) in_flight: u32,
     pub(super) last_error: Option<String>,
+    /// When the first of the lanes that wait tries again.
+    pub(super) next_try: Option<Timestamp>,
 }
 
 /// One message outstanding, until dropped.
@@ -97,7 +101,8 @@ impl Board {
             Some(Trouble::Held) => "held",
             Some(Trouble::Ended) => "failed",
         };
-        Seen { state, in_flight: lanes.in_flight, last_error: lanes.last_error.clone() }
+        let next_try = lanes.next_tries.values().min().copied();
+        Seen { state, in_flight: lanes.in_flight, last_error: lanes.last_error.clone(), next_try }
     }
 
     pub(super) fn sending(&self) -> InFlight<'_> {
@@ -110,7 +115,15 @@ impl Board {
         self.metrics.attempts.with_label_values(&[&*self.key.0, &*self.key.1, outcome]).inc();
     }
 
-    /// A possible repeat was sent, and the receiver may have it.
+    /// The lane waits to try again then; `None`: it waits no longer.
+    pub(super) fn waits(&self, lane: u16, next_try: Option<Timestamp>) {
+        let mut lanes = self.lanes();
+        match next_try {
+            Some(at) => lanes.next_tries.insert(lane, at),
+            None => lanes.next_tries.remove(&lane),
+        };
+    }
+
     /// There was nothing to send. Where that is for a clock, a person must act.
     pub(super) fn unsent(&self, why: Unsent, id: u64) {
         let (channel, destination) = &self.key;
@@ -120,6 +133,7 @@ impl Board {
         }
     }
 
+    /// A possible repeat was sent, and the receiver may have it.
     pub(super) fn redelivered(&self) {
         self.metrics.redelivered.with_label_values(&[&*self.key.0, &*self.key.1]).inc();
     }

@@ -470,10 +470,15 @@ impl Lane {
             let tried = control.stopping || control.paused || control.retries != retries;
             tried || is_parked(control) || !control.serves(service)
         };
+        let next_try =
+            jiff::SignedDuration::try_from(wait).ok().and_then(|wait| self.clock.now().checked_add(wait).ok());
+        self.board.waits(self.id.lane, next_try);
         let parked = select! {
-            control = self.control.wait_for(is_over) => control.is_ok_and(|control| is_parked(&control)),
-            () = sleep(wait) => return Next::Go,
+            control = self.control.wait_for(is_over) => Some(control.is_ok_and(|control| is_parked(&control))),
+            () = sleep(wait) => None,
         };
+        self.board.waits(self.id.lane, None);
+        let Some(parked) = parked else { return Next::Go };
         self.backoff.reset();
         match stuck.filter(|_| parked) {
             Some(stuck) => self.park(stuck.by_a_person()).await,

@@ -118,6 +118,8 @@ pub struct DestinationStatus {
     pub in_flight: u32,
     /// Why the last attempt failed, until one succeeds. No message content.
     pub last_error: Option<String>,
+    /// When that is tried again.
+    pub next_try: Option<jiff::Timestamp>,
     /// Dead letters waiting for a person.
     pub dead: u64,
 }
@@ -492,6 +494,7 @@ impl Line {
             state: state.to_owned(),
             in_flight: seen.in_flight,
             last_error: seen.last_error,
+            next_try: seen.next_try,
             ..DestinationStatus::orphaned(key)
         }
     }
@@ -507,6 +510,7 @@ impl DestinationStatus {
             oldest_age_seconds: None,
             in_flight: 0,
             last_error: None,
+            next_try: None,
             dead: 0,
         }
     }

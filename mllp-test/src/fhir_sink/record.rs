@@ -389,6 +389,7 @@ impl Kept {
             } else if let Some((kind, query)) = reference.split_once('?') {
                 match self.find(kind, query).as_slice() {
                     [one] => one.clone(),
+                    [] => return Err((412, "not-found")),
                     _ => return Err((412, "multiple-matches")),
                 }
             } else {

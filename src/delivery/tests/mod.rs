@@ -68,6 +68,9 @@ async fn an_outage_keeps_order_and_makes_no_dead_letter() {
     }
     until_state(&delivery, "retrying").await;
     assert_eq!(status(&delivery).last_error.as_deref(), Some("down"));
+    at_rest().await;
+    let next_try = status(&delivery).next_try.unwrap().as_second();
+    assert!((91..=150).contains(&next_try), "by the clock that stands at 90: {next_try}");
     assert_eq!(status(&delivery).waiting, 2);
     assert_eq!(status(&delivery).oldest_age_seconds, Some(90.0));
     let up = delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]);
@@ -77,6 +80,7 @@ async fn an_outage_keeps_order_and_makes_no_dead_letter() {
     shelf.until_settled(2).await;
     assert_eq!(shelf.outcomes(), [(1, "accepted AA 501".into()), (2, "accepted AA 1".into())]);
     assert_eq!((status(&delivery).state.as_str(), status(&delivery).last_error, up.get()), ("running", None, 1));
+    assert_eq!(status(&delivery).next_try, None);
     shelf.with(|contents| assert_eq!(contents.attempts.len(), 1, "one reason is noted once"));
     let attempts = |outcome| delivery.metrics.attempts.with_label_values(&["pumps", "ehr", outcome]).get();
     assert_eq!((attempts("unavailable"), attempts("accepted"), attempts("rejected")), (500, 2, 0));
