@@ -157,7 +157,7 @@ async fn answer(
         if kept.config.refuses_post_search {
             return refused(405, "not-supported");
         }
-        return fhir(StatusCode::OK, &kept.search(kind, &String::from_utf8_lossy(&body)));
+        return kept.searched(kind, &String::from_utf8_lossy(&body));
     }
     if method == Method::GET && path.contains('/') {
         return kept
@@ -166,7 +166,7 @@ async fn answer(
             .map_or_else(|| refused(404, "not-found"), |found| fhir(StatusCode::OK, found));
     }
     if method == Method::GET {
-        return fhir(StatusCode::OK, &kept.search(&path, &query));
+        return kept.searched(&path, &query);
     }
     kept.writes += 1;
     let nth = kept.writes;
@@ -222,6 +222,20 @@ impl Kept {
             .collect();
         let fits = |resource: &Value| parameters.iter().all(|(name, value)| fits(resource, name, value));
         self.of(kind).filter(|(_, resource)| fits(resource)).map(|(reference, _)| reference.clone()).collect()
+    }
+
+    /// As by `Prefer: handling=strict`: what it cannot search by is refused, rather than everything or nothing found.
+    fn searched(&self, kind: &str, query: &str) -> Response {
+        let mut names = query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
+        match names.find(|name| !SEARCHED.contains(name)) {
+            Some(_) => outcome(
+                StatusCode::BAD_REQUEST,
+                "not-supported",
+                kind,
+                "the record does not search by such a parameter",
+            ),
+            None => fhir(StatusCode::OK, &self.search(kind, query)),
+        }
     }
 
     fn search(&self, kind: &str, query: &str) -> Value {
@@ -411,6 +425,9 @@ impl Kept {
                 "resource": resources }] })
     }
 }
+
+/// Parameters that are searched by.
+const SEARCHED: [&str; 5] = ["identifier", "_tag", "code", "patient", "date"];
 
 fn fits(resource: &Value, name: &str, value: &str) -> bool {
     let tokens = |list: &Value, code: &str| -> Vec<String> {
