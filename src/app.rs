@@ -37,6 +37,7 @@ use crate::{
     pcd::Nomenclature,
     sabotage::{self, CrashPoint},
     store::{DiskStore, OpenError, Store, StoreError},
+    summary::Summaries,
 };
 use unmapped_file::UnmappedFile;
 use ways::WaysFile;
@@ -100,6 +101,7 @@ pub struct App {
     watch: JoinHandle<()>,
     look: JoinHandle<()>,
     unmapped: JoinHandle<()>,
+    summaries: JoinHandle<()>,
 }
 
 impl App {
@@ -120,7 +122,8 @@ impl App {
         let watch = tokio::spawn(parts.clone().reload_on_change(watches));
         let look = tokio::spawn(look_after(parts.devices.clone(), parts.store.clone()));
         let unmapped = tokio::spawn(parts.unmapped_file().keep_up(parts.delivery.clone()));
-        Ok(App { parts, admin, watch, look, unmapped })
+        let summaries = tokio::spawn(parts.summaries.clone().keep_up());
+        Ok(App { parts, admin, watch, look, unmapped, summaries })
     }
 
     /// The admin address bound.
@@ -159,6 +162,7 @@ impl App {
         self.watch.abort();
         self.look.abort();
         self.unmapped.abort();
+        self.summaries.abort();
         // A reload that hangs is not waited for; what it still tries to put in force, delivery refuses.
         let _ = timeout_at(cut_at, async { *self.parts.stopping.lock().await = true }).await;
         self.parts.owed.stop();
@@ -222,6 +226,7 @@ struct Parts {
     delivery: Arc<Delivery>,
     devices: Arc<Devices>,
     owed: Arc<Owed>,
+    summaries: Arc<Summaries>,
     metrics: Arc<Metrics>,
     clock: Clock,
     nomenclature: Arc<ArcSwap<Nomenclature>>,
@@ -283,6 +288,8 @@ impl Parts {
         devices.catch_up(&*store, &config.channels).await;
         delivery.unmapped().restore(UnmappedFile::in_store(&config.store.path).read());
         let nomenclature = Arc::new(ArcSwap::new(config.nomenclature.clone()));
+        let summaries =
+            Summaries::open(&config.store.path, store.clone(), clock.clone(), metrics.clone(), nomenclature.clone());
         let parts = Parts {
             source,
             settings: Settings::of(config),
@@ -291,6 +298,7 @@ impl Parts {
             disk,
             devices,
             owed,
+            summaries: Arc::new(summaries),
             metrics,
             clock,
             conformity: Arc::new(Conformity::new(nomenclature.clone())),
@@ -331,6 +339,7 @@ impl Parts {
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         sabotage::crash_at(CrashPoint::DuringReload);
         self.owed.set_channels(&channels);
+        self.summaries.set_channels(&channels);
         self.devices.channels_changed(&channels);
         self.channels.store(Arc::new(channels));
         self.keep_ways().await;

@@ -31,4 +31,5 @@ pub mod mllp;
 pub mod pcd;
 pub mod sabotage;
 pub mod store;
+pub mod summary;
 pub mod translate;

@@ -22,6 +22,7 @@ const WRONG_PATIENT: &str = "Messages that withdraw observations of a wrong pati
 const RETRANSMISSIONS: &str = "Messages with the content of an earlier one under another control id.";
 const NONCONFORMING: &str = "Messages with a fault in their content, by table 0357.";
 const REDELIVERED: &str = "Sends of a possible repeat that may have reached the receiver.";
+const UNSENT: &str = "Messages with nothing to send, by why.";
 const HELD_LANES: &str = "Lanes that stand at a refused message until the operator acts.";
 const DESTINATION_UP: &str = "1 while the last attempt reached it, and before the first.";
 
@@ -59,6 +60,8 @@ pub struct Metrics {
     pub broken_rules: IntCounterVec,
     /// `{channel,quirk}`: messages with a quirk of their sender.
     pub quirks: IntCounterVec,
+    /// `{channel,outcome}`: summaries by a schedule, a patient each: made, made_before, too_few, ambiguous.
+    pub summaries: IntCounterVec,
     /// `{channel,limit}`: a limit that bit, such as connections or frame_timeout.
     pub limits_hit: IntCounterVec,
     /// `{channel}`: open inbound connections.
@@ -69,6 +72,8 @@ pub struct Metrics {
     pub oldest_waiting_seconds: IntGaugeVec,
     /// `{channel,destination,outcome}`: accepted, rejected, unavailable, ambiguous, failed.
     pub attempts: IntCounterVec,
+    /// `{channel,destination,reason}`: messages with nothing to send, by [`crate::translate::Unsent::label`].
+    pub unsent: IntCounterVec,
     /// `{channel,destination}`: sends of a possible repeat that may have reached the receiver.
     pub redelivered: IntCounterVec,
     /// `{channel,destination}`: lanes that stand at a refused message until the operator acts.
@@ -135,11 +140,13 @@ impl Metrics {
             nonconforming: of_both("nonconforming_total", "condition", NONCONFORMING)?,
             broken_rules: of_both("broken_rules_total", "rule", "Messages that break a conformance rule.")?,
             quirks: of_both("quirks_total", "quirk", "Messages with a quirk of their sender.")?,
+            summaries: of_both("summaries_total", "outcome", "Summaries due by a schedule, a patient each.")?,
             limits_hit: of_both("limits_hit_total", "limit", "Limits that bit.")?,
             connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,
             waiting: gauges(&r, "waiting", "Messages waiting for delivery.", to)?,
             oldest_waiting_seconds: gauges(&r, "oldest_waiting_seconds", "Age of the oldest waiting message.", to)?,
             attempts: counters(&r, "attempts_total", "Delivery attempts.", &["channel", "destination", "outcome"])?,
+            unsent: counters(&r, "unsent_total", UNSENT, &["channel", "destination", "reason"])?,
             redelivered: counters(&r, "redelivered_total", REDELIVERED, to)?,
             held_lanes: gauges(&r, "held_lanes", HELD_LANES, to)?,
             delivery_seconds: histograms(&r, "delivery_seconds", "Stored to accepted.", to)?,

@@ -3,7 +3,7 @@
 //! The patient is asked for in the body, never in a URL, and each asking is audited without naming them. Where the
 //! identifier was used by two assigning authorities, nothing is told before one of them is chosen.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -19,16 +19,14 @@ use super::{
     api::{Answer, PAGE_MAX, Shared, audited, known},
 };
 use crate::{
-    hl7::Message,
-    pcd::cgm::{self, CgmSummary, LeftOut, PatientNamed, Reading},
+    pcd::cgm::{CgmSummary, LeftOut, PatientNamed},
     store::Query,
+    summary::{Readings, received_from},
     translate,
 };
 
 /// Messages read for one summary: a reading a minute for ten weeks.
 const MESSAGES_MAX: usize = 100_000;
-/// How far a device's clock may be ahead of ours: its reading may have been received before the moment it tells.
-const CLOCK_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 const INTERVAL_MAX: u32 = 60;
 
 /// Body of the request.
@@ -68,7 +66,7 @@ pub(super) async fn summary(
     request.check()?;
     known(&engine, request.channel.as_deref(), None)?;
     audited(&engine, "cgm.summary", "by patient").await?;
-    let found = Found::of(&engine, &request).await?;
+    let found = found(&engine, &request).await?;
     let interval = request.interval_minutes.map(|minutes| SignedDuration::from_mins(i64::from(minutes)));
     let summary = CgmSummary::of(found.readings, (request.from, request.to), interval);
     let fhir = request.fhir_system.as_deref().map(|system| written(&summary, system, &request.patient, &engine));
@@ -96,45 +94,24 @@ impl SummaryRequest {
     }
 }
 
-/// The readings of the patient, in the order they were received.
-#[derive(Default)]
-struct Found {
-    readings: Vec<Reading>,
-    left_out: LeftOut,
-    messages: usize,
-}
-
-impl Found {
-    async fn of(engine: &Arc<Engine>, request: &SummaryRequest) -> Answer<Found> {
-        let mut ids = ids(engine, request).await?;
-        ids.sort_unstable();
-        let (mut found, mut authorities) = (Found::default(), BTreeSet::new());
-        let patient = PatientNamed { id: request.patient.trim(), authority: request.authority.as_deref() };
-        let (nomenclature, channels) = (engine.nomenclature.load_full(), engine.channels.load_full());
-        for id in ids {
-            // A message whose time to be kept ran out in the meantime is no longer there.
-            let Ok(kept) = engine.store.read(id).await else { continue };
-            let own = channels.iter().find(|channel| channel.name == kept.summary.channel);
-            let message =
-                own.map_or_else(|| Message::parse(kept.message.clone()), |own| own.read(kept.message.clone()));
-            let Ok(message) = message else { continue };
-            found.messages += 1;
-            let read = cgm::read(&message, &nomenclature, &patient, &mut authorities, &mut found.left_out);
-            found.readings.extend(read);
-        }
-        if authorities.len() > 1 {
-            let detail = "the identifier was given by several assigning authorities, which may mean several patients: give authority";
-            return Err(Problem::new(StatusCode::CONFLICT, detail));
-        }
-        Ok(found)
+async fn found(engine: &Arc<Engine>, request: &SummaryRequest) -> Answer<Readings> {
+    let mut ids = ids(engine, request).await?;
+    ids.sort_unstable();
+    let patient = PatientNamed { id: request.patient.trim(), authority: request.authority.as_deref() };
+    let (nomenclature, channels) = (engine.nomenclature.load_full(), engine.channels.load_full());
+    let found = Readings::read(&*engine.store, &channels, &nomenclature, ids.into_iter(), &patient).await?;
+    if found.authorities.len() > 1 {
+        let detail = "the identifier was given by several assigning authorities, which may mean several patients: give authority";
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
+    Ok(found)
 }
 
 /// Everything received of the patient from the period on: readings may come long after they were made.
 async fn ids(engine: &Engine, request: &SummaryRequest) -> Answer<Vec<crate::store::Sequence>> {
     let mut query = Query {
         channel: request.channel.clone(),
-        from: request.from.checked_sub(CLOCK_AHEAD_MAX).ok(),
+        from: received_from(request.from),
         patient: Some(request.patient.trim().as_bytes().to_vec()),
         limit: PAGE_MAX,
         ..Query::default()

@@ -8,6 +8,7 @@ mod asking;
 mod expression;
 mod filter;
 mod literal;
+mod summary;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 pub use expression::{ARRAY_MAX, DEPTH_MAX, Expression, ExpressionError, OPERATIONS_MAX, TEXT_BYTES_MAX};
 pub use filter::{Condition, Filter};
+pub use summary::{Due, Summary};
 
 use asking::{answerable, answerable_as_received};
 
@@ -50,6 +52,8 @@ pub struct Channel {
     pub tolerance: Tolerance,
     /// In file order.
     pub destinations: Vec<Arc<Destination>>,
+    /// Summaries made of what it received.
+    pub summaries: Vec<Summary>,
     /// Hash of the channel's file and of every table it uses: tells under which configuration a message was sent.
     pub hash: u64,
 }
@@ -229,6 +233,13 @@ impl Channel {
         Ok(routes)
     }
 
+    /// The way of a message of the engine's own to this destination, whatever its filter takes.
+    pub fn route_to(&self, destination: &str, message: &Message) -> Option<Route> {
+        let destination = self.destination(destination)?;
+        let devices = self.device.identification.device_keys(message);
+        Some(Route { destination: destination.name.clone(), lane: destination.lane(message, devices.first()) })
+    }
+
     /// The repeat key's values, each behind its length; `None` where there is no rule or every value is empty.
     pub fn repeat_check(&self, message: &Message) -> Option<RepeatCheck> {
         if self.repeat.key.is_empty() || self.repeat.window.is_zero() {
@@ -254,14 +265,14 @@ impl Channel {
         Some(Content { parts: pcd::retransmitted_parts(message)?, drop })
     }
 
-    /// The body for a destination that remembers what `recall` answers; `None` where there is nothing to send.
+    /// The body for a destination that remembers what `recall` answers, or why there is nothing to send.
     pub fn translate(
         &self,
         destination: &str,
         message: &Message,
         context: Context,
         recall: &Recall<'_>,
-    ) -> Result<Option<Translated>, TranslateError> {
+    ) -> Result<Translated, TranslateError> {
         let Some(destination) = self.destination(destination) else {
             return Err(TranslateError::new(
                 format!("channel {}", self.name),
@@ -269,10 +280,10 @@ impl Channel {
             ));
         };
         let view = self.view(message);
-        let mut translated = match destination.plan.apply(&view, context, recall)? {
-            Some(translated) if translated.is_sent() => translated,
-            unsent => return Ok(unsent),
-        };
+        let mut translated = destination.plan.apply(&view, context, recall)?;
+        if !translated.is_sent() {
+            return Ok(translated);
+        }
         if context.origins {
             self.tell_repairs(message, &mut translated.origins);
         }
@@ -284,7 +295,7 @@ impl Channel {
             _ => answerable(translated.body)?,
         };
         let body = if translated.format == Format::Hl7 { hl7::from_msh(body) } else { body };
-        Ok(Some(Translated { body, ..translated }))
+        Ok(Translated { body, ..translated })
     }
 
     /// The destination of that name.
@@ -323,9 +334,10 @@ impl Channel {
         let elements = self.destinations.iter().filter(fhir).map(|to| {
             let translated = self.translate(&to.name, message, context, &nothing_remembered);
             let refused = translated.as_ref().err().map(ToString::to_string);
-            let origins = translated.ok().flatten().map(|translated| translated.origins).unwrap_or_default();
+            let (origins, unsent) = translated.map(|told| (told.origins, told.unsent)).unwrap_or_default();
             let elements = origins.into_iter().map(|(element, from)| FhirElement { element, from }).collect();
-            FhirElements { destination: to.name.to_string(), elements, refused }
+            let unsent = unsent.map(|why| why.to_string());
+            FhirElements { destination: to.name.to_string(), elements, unsent, refused }
         });
         explanation.fhir = elements.collect();
         explanation

@@ -83,6 +83,7 @@ fn channel(accept: Filter, destinations: Vec<Arc<Destination>>) -> Channel {
         device: DeviceRules::default(),
         tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations,
+        summaries: vec![],
         hash: 0,
     }
 }
@@ -299,7 +300,7 @@ fn what_stands_before_msh_is_no_part_of_the_message_that_goes_out() {
     for before in ["\u{FEFF}", "\r\n ", "\u{FEFF}\r"] {
         let message = message(&format!("{before}{PUMP}"));
         let context = Context { id: 1, received_at: jiff::Timestamp::UNIX_EPOCH, origins: false };
-        let sent = channel.translate("legacy", &message, context, &nothing_remembered).unwrap().unwrap();
+        let sent = channel.translate("legacy", &message, context, &nothing_remembered).unwrap();
         assert_eq!(sent.body, usual.as_bytes(), "{before:?}");
         assert!(message.received().len() > usual.len(), "it is kept as received");
     }

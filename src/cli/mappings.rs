@@ -6,7 +6,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 
 use super::{Common, Failure, Outcome};
-use crate::translate::{MAPPING_COLUMNS, MappingRow};
+use crate::{
+    destination::Settings,
+    translate::{MAPPING_COLUMNS, MappingRow},
+};
 
 #[derive(Subcommand)]
 pub(super) enum MappingsAction {
@@ -70,7 +73,12 @@ fn rows(common: &Common, args: &ExportArgs) -> Result<Vec<MappingRow>, Failure> 
     let mut rows = MappingRow::of_nomenclature(&config.nomenclature);
     for channel in config.channels.iter().filter(|channel| wanted(&channel.name)) {
         for destination in &channel.destinations {
-            rows.extend(MappingRow::of_destination(&channel.name, &destination.name, &destination.plan));
+            let (channel, name) = (&*channel.name, &*destination.name);
+            rows.extend(MappingRow::of_destination(channel, name, &destination.plan));
+            if let Settings::Fhir(server) = &destination.settings {
+                let choices = server.write.choices().into_iter();
+                rows.extend(choices.map(|(key, value)| MappingRow::of_choice(channel, name, key, &value)));
+            }
         }
     }
     Ok(rows)

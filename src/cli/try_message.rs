@@ -96,7 +96,7 @@ struct Tried {
 /// What one destination would be sent; `None` where the message is not routed there.
 struct ForDestination {
     destination: String,
-    outcome: Option<Result<Option<Translated>, TranslateError>>,
+    outcome: Option<Result<Translated, TranslateError>>,
 }
 
 /// A channel's deliveries one after the other.
@@ -118,18 +118,13 @@ impl Delivering<'_> {
             let remembered = self.remembered.entry(destination.name.clone()).or_default();
             let recall = |episode: &[u8]| remembered.recall(episode);
             let outcome = routed.then(|| self.channel.translate(&destination.name, message, context, &recall));
-            if let Some(Ok(Some(translated))) = &outcome {
+            if let Some(Ok(translated)) = &outcome {
                 remembered.change(&translated.episodes);
             }
-            outcomes.push(ForDestination { destination: destination.name.to_string(), outcome: outcome.map(sent) });
+            outcomes.push(ForDestination { destination: destination.name.to_string(), outcome });
         }
         Ok(outcomes)
     }
-}
-
-/// What only changes what is remembered is not sent.
-fn sent(outcome: Result<Option<Translated>, TranslateError>) -> Result<Option<Translated>, TranslateError> {
-    outcome.map(|translated| translated.filter(Translated::is_sent))
 }
 
 impl Tried {
@@ -148,9 +143,9 @@ impl Tried {
         for ForDestination { destination, outcome } in &self.outcomes {
             text += &match outcome {
                 None => format!("-- {destination}: not routed here (its `where` or `when` does not hold)\n"),
-                Some(Ok(None)) => format!("-- {destination}: nothing to send\n"),
+                Some(Ok(Translated { unsent: Some(why), .. })) => format!("-- {destination}: nothing to send: {why}\n"),
                 Some(Err(error)) => format!("-- {destination}: would become a dead letter: {error}\n"),
-                Some(Ok(Some(translated))) => format!("-- {destination}:\n{}", translated_text(translated)),
+                Some(Ok(translated)) => format!("-- {destination}:\n{}", translated_text(translated)),
             };
         }
         self.notes.iter().for_each(|note| text += &format!("-- quirk {note}\n"));
@@ -167,9 +162,9 @@ impl Tried {
 fn print_body(outcomes: &[ForDestination]) -> Outcome {
     for ForDestination { destination, outcome } in outcomes {
         match outcome {
-            Some(Ok(Some(translated))) => terminal::write_bytes(&translated.body)?,
+            Some(Ok(translated)) if translated.is_sent() => terminal::write_bytes(&translated.body)?,
             Some(Err(error)) => return Err(Failure::Failed(format!("{destination}: {error}"))),
-            Some(Ok(None)) | None => return Err(Failure::Failed(format!("{destination}: nothing would be sent"))),
+            Some(Ok(_)) | None => return Err(Failure::Failed(format!("{destination}: nothing would be sent"))),
         }
     }
     Ok(())
@@ -197,9 +192,11 @@ fn translated_text(translated: &Translated) -> String {
 fn json_of(tried: &ForDestination) -> Value {
     match &tried.outcome {
         None => json!({ "routed": false }),
-        Some(Ok(None)) => json!({ "routed": true, "dropped": true }),
+        Some(Ok(Translated { unsent: Some(why), .. })) => {
+            json!({ "routed": true, "unsent": { "reason": why.label(), "why": why.to_string() } })
+        }
         Some(Err(error)) => json!({ "routed": true, "dead": error.to_string() }),
-        Some(Ok(Some(translated))) => {
+        Some(Ok(translated)) => {
             let text = || Value::String(String::from_utf8_lossy(&translated.body).into_owned());
             let body = match translated.format {
                 Format::Hl7 => text(),

@@ -13,6 +13,7 @@ use super::{
     keys,
     reader::{Reader, named_once, nearest},
     source::{Problem, Source},
+    summary_table,
     tables::Tables,
     tolerance_table, value,
 };
@@ -55,6 +56,8 @@ pub(super) struct Loaded {
     pub max_message_is_written: bool,
     /// Of each destination, its directory or the whole.
     pub destinations_at: Vec<usize>,
+    /// Of each summary, its days or the whole.
+    pub summaries_at: Vec<usize>,
 }
 
 /// Reads the channel `name` from its file.
@@ -80,6 +83,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     if let (Some(destinations), Some(device)) = (&mut destinations.read, &device) {
         name_devices(destinations, &device.identification);
     }
+    let (summaries, summaries_at) = summary_table::read_all(&root, destinations.read.as_deref());
     let takes_all = accept.as_ref().is_some_and(Filter::is_empty);
     let destinations_at = std::mem::take(&mut destinations.at);
     let listening = listening?;
@@ -94,6 +98,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
             device: device?,
             tolerance: tolerance?,
             destinations: destinations.read?,
+            summaries: summaries?,
             hash: hash(&hashed),
         })
     };
@@ -106,6 +111,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
         max_message_at: listening.place("max_message"),
         max_message_is_written: listening.is_written("max_message"),
         destinations_at,
+        summaries_at,
         channel: channel(),
     })
 }

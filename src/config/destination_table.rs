@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     channel::{Destination, OnReject, Order},
-    destination::{FileLayout, FileSettings, Idempotency, MllpSettings, Settings},
-    translate::{Alerts, Plan, Semantics},
+    destination::{Beside, FileLayout, FileSettings, Idempotency, MllpSettings, Settings},
+    translate::{Alerts, DeviceDetail, PcdToFhir, Plan, Semantics},
 };
 
 /// The destinations of a channel, and where in the file each has its directory or begins.
@@ -49,7 +49,7 @@ fn read(
     if let (Some(kind), Some(mapping)) = (kind, &mapping) {
         mapping.only_for("a destination", kind);
     }
-    let settings = kind.and_then(|kind| {
+    let mut settings = kind.and_then(|kind| {
         table.only_for("a destination", kind);
         match kind {
             "mllp" => mllp(table),
@@ -69,8 +69,9 @@ fn read(
         table.problem("lanes", Problem::new("strict order has one lane", remedy));
     }
     let mut plan = plan?;
-    if let (Plan::PcdToFhir(mapping), Some(Settings::Fhir(server))) = (&mut plan, &settings) {
+    if let (Plan::PcdToFhir(mapping), Some(Settings::Fhir(server))) = (&mut plan, &mut settings) {
         mapping.creates_overwrite = server.write.idempotency == Idempotency::PutId;
+        Arc::make_mut(&mut server.write).beside = beside(mapping);
     }
     check_episodes(table, &plan, &order, lanes);
     let (retry_first, retry_max, retry_refused) = retry?;
@@ -86,6 +87,21 @@ fn read(
         retry_refused,
         on_reject: on_reject?,
     })
+}
+
+/// What a mapping writes beside observations.
+fn beside(mapping: &PcdToFhir) -> Vec<Beside> {
+    let device = mapping.semantics == Semantics::Device && mapping.device_detail != DeviceDetail::IdentifierOnly;
+    let metric = device && mapping.device_detail == DeviceDetail::Metric;
+    let administered = mapping.semantics == Semantics::Device && mapping.infusions.written;
+    let kinds = [
+        (device, "Device", mapping.device_updates, "device_detail = \"identifier-only\""),
+        (metric, "DeviceMetric", false, "device_detail = \"device\""),
+        (administered, "MedicationAdministration", true, "pump_events = \"observations\""),
+        (mapping.diagnostic_report, "DiagnosticReport", true, "diagnostic_report = false"),
+    ];
+    let written = kinds.into_iter().filter(|(is_written, ..)| *is_written);
+    written.map(|(_, kind, updates, without)| Beside { kind, updates, without }).collect()
 }
 
 fn mllp(table: &Reader<'_>) -> Option<Settings> {

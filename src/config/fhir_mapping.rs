@@ -246,8 +246,8 @@ pub(super) static FHIR_MAPPING: Table = Table {
         key(
             "pump_events",
             Choice(&["administration", "observations"]),
-            Is("administration"),
-            "What becomes of pump events (PCD-10, ORU^R42): MedicationAdministrations that follow the infusion, or Observations of what the pump shows at the event.",
+            Is("observations"),
+            "What becomes of pump events (PCD-10, ORU^R42): MedicationAdministrations that follow the infusion, once a pharmacist has compared them, or Observations of what the pump shows at the event.",
         ),
         key(
             "rate_change",

@@ -87,6 +87,7 @@ fn write(table: &Reader<'_>) -> Option<WriteSettings> {
         search: search?,
         repeat_search: repeat_search?,
         cache_ttl: cache_ttl?,
+        beside: Vec::new(),
     })
 }
 

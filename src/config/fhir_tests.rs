@@ -137,8 +137,8 @@ fn keys_and_certificates_replaced_on_disk_are_seen() {
 #[test]
 fn a_profile_sets_what_the_file_does_not_say() {
     let written = |lines: &str| settings(&format!("[destination.fhir]\n{lines}"));
-    assert_eq!(*written("").write, WriteSettings::default());
-    assert_eq!(*written("profile = \"generic\"").write, WriteSettings::default());
+    assert_eq!(apart(&written("")), WriteSettings::default());
+    assert_eq!(apart(&written("profile = \"generic\"")), WriteSettings::default());
     let epic = written("profile = \"epic\"").write;
     assert_eq!((epic.idempotency, epic.bundle), (Idempotency::None, BundleMode::Single));
     assert_eq!((epic.patient, epic.repeat_search), (PatientMode::Lookup, RepeatSearch::Content));
@@ -148,6 +148,45 @@ fn a_profile_sets_what_the_file_does_not_say() {
     assert_eq!(written("profile = \"athenahealth\"").rate, Rate { per_second: Some(50), concurrent: None });
     assert_eq!(written("profile = \"oracle-health\"").write.search, SearchMethod::Get);
     assert_eq!(written("profile = \"hapi\"").write.idempotency, Idempotency::PutId);
+}
+
+#[test]
+fn a_server_is_asked_for_what_the_mapping_writes_beside_observations() {
+    let kinds = |lines: &str| {
+        let write = settings(&format!("[destination.fhir]\n{lines}")).write;
+        write.beside.iter().map(|beside| (beside.kind, beside.updates)).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(""), [("Device", false)]);
+    assert_eq!(kinds("device_detail = \"identifier-only\""), []);
+    let all = "device_detail = \"metric\"\ndevice_write = \"update\"\npump_events = \"administration\"\ndiagnostic_report = true";
+    let expected =
+        [("Device", true), ("DeviceMetric", false), ("MedicationAdministration", true), ("DiagnosticReport", true)];
+    assert_eq!(kinds(all), expected);
+}
+
+/// Apart from what the mapping adds.
+fn apart(settings: &FhirSettings) -> WriteSettings {
+    WriteSettings { beside: Vec::new(), ..(*settings.write).clone() }
+}
+
+#[test]
+fn choices_are_told_in_the_words_they_are_written_in() {
+    let written = |lines: &str| apart(&settings(&format!("[destination.fhir]\n{lines}")));
+    for lines in [
+        "",
+        "profile = \"epic\"",
+        "profile = \"hapi\"",
+        "profile = \"oracle-health\"",
+        "patient = \"conditional-create\"",
+    ] {
+        let write = written(lines);
+        let quoted = |(key, value): (&str, String)| match key {
+            "messages_per_bundle" => format!("{key} = {value}\n"),
+            _ => format!("{key} = \"{value}\"\n"),
+        };
+        let told: String = write.choices().into_iter().map(quoted).collect();
+        assert_eq!(written(&told), write, "{told}");
+    }
 }
 
 #[test]

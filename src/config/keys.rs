@@ -3,12 +3,14 @@
 //! The reader takes only keys described here, the JSON schema is made from this, and a test holds docs/CONFIG.md
 //! against it, so the three cannot come apart.
 
+mod summary;
 mod tolerance;
 
 pub(super) use tolerance::TOLERANCE;
 #[cfg(test)]
 pub(super) use tolerance::TOLERANCE_SENDER;
 
+use self::summary::SUMMARY;
 use super::fhir_keys::{AUTH, CLIENT_TLS};
 use Absent::{Is, Optional, Required};
 use Kind::{Choice, Count, Flag, Map, One, Text, Texts};
@@ -182,6 +184,12 @@ pub(super) static CHANNEL: Table = Table {
         ),
         key("tolerance", One(&TOLERANCE), Optional, "Which quirks of its senders are accepted and which refused."),
         key("destination", Kind::Many(&DESTINATION), Required, "Where messages go, one table each."),
+        key(
+            "summary",
+            Kind::Many(&SUMMARY),
+            Optional,
+            "Summaries of each patient's continuous glucose, made by a schedule, a table each.",
+        ),
     ],
 };
 

@@ -19,6 +19,7 @@ mod schema;
 mod secret;
 mod source;
 mod steps_table;
+mod summary_table;
 mod tables;
 mod tolerance_table;
 mod value;
@@ -303,6 +304,7 @@ fn check_together(engine_source: &Source, engine: Option<&Engine>, read: &[(Sour
             source.fault(this.address_at, "listener.address is the admin address", "listen on another port");
         }
         check_message_size(source, this, engine, engine_source);
+        check_summaries(source, this, engine);
     }
 }
 
@@ -322,6 +324,16 @@ fn check_message_size(source: &Source, this: &Loaded, engine: &Engine, engine_so
     let (in_flight, segment) = (engine.limits.in_flight_bytes, engine.store.segment_bytes as usize);
     over(in_flight, format!("limits.max_in_flight ({})", size(in_flight)), "max_in_flight");
     over(segment / 2, format!("half of store.segment_bytes ({})", size(segment)), "segment_bytes");
+}
+
+/// A summary of readings that are gone by the time it is made.
+fn check_summaries(source: &Source, this: &Loaded, engine: &Engine) {
+    let kept = engine.store.retain.as_secs() / 86_400;
+    let summaries = this.channel.iter().flat_map(|channel| &channel.summaries);
+    for (summary, at) in summaries.zip(&this.summaries_at).filter(|(summary, _)| u64::from(summary.days) >= kept) {
+        let what = format!("summary.days is {}, and messages are kept for {kept} days only", summary.days);
+        source.fault(*at, what, "make it shorter, or `store.retain` longer than it by a day at least");
+    }
 }
 
 /// An address that clashes with another channel's, or at which nothing is left for this channel.

@@ -157,11 +157,11 @@ impl<'c> Samples<'c> {
         let remembered = self.remembered.entry(destination.to_owned()).or_default();
         let recall = |episode: &[u8]| remembered.recall(episode);
         let sent = routed.map(|message| self.channel.translate(destination, message, context, &recall)).transpose();
-        if let Ok(Some(Some(sent))) = &sent {
+        if let Ok(Some(sent)) = &sent {
             remembered.change(&sent.episodes);
         }
         let sent = match sent {
-            Ok(sent) => sent.flatten().filter(Translated::is_sent),
+            Ok(sent) => sent.filter(Translated::is_sent),
             Err(error) => {
                 let what = format!("for destination {destination} it becomes a dead letter: {error}");
                 return self.fault(&format!("{name}{IN}"), 1, what, "mend the channel or the sample");

@@ -2,6 +2,7 @@
 
 mod described;
 mod episodes;
+mod summaries;
 
 use std::{fs, path::Path, time::Duration};
 

@@ -14,7 +14,7 @@ use super::{Key, Told, UnmappedCodes};
 use crate::{
     metrics::Metrics,
     store::{LaneId, Sequence, Settlement},
-    translate::Unmapped,
+    translate::{Unmapped, Unsent},
 };
 
 /// Shared by a destination's lanes.
@@ -34,6 +34,8 @@ struct Lanes {
     heads: BTreeMap<u16, u64>,
     in_flight: u32,
     last_error: Option<String>,
+    /// When each lane that waits tries again.
+    next_tries: BTreeMap<u16, Timestamp>,
 }
 
 /// Worst last.
@@ -53,6 +55,8 @@ pub(super) struct Seen {
     pub(super) in_flight: u32,
     pub(super) last_error: Option<String>,
     pub(super) stands_at: Vec<Sequence>,
+    /// When the first of the lanes that wait tries again.
+    pub(super) next_try: Option<Timestamp>,
 }
 
 /// Lanes of which it is told at what message they stand.
@@ -104,7 +108,8 @@ impl Board {
             Some(Trouble::Ended) => "failed",
         };
         let (in_flight, last_error) = (lanes.in_flight, lanes.last_error.clone());
-        Seen { state, in_flight, last_error, stands_at: lanes.stand_at() }
+        let next_try = lanes.next_tries.values().min().copied();
+        Seen { state, in_flight, last_error, stands_at: lanes.stand_at(), next_try }
     }
 
     pub(super) fn sending(&self) -> InFlight<'_> {
@@ -115,6 +120,24 @@ impl Board {
     /// Counts an attempt: accepted, rejected, unavailable, ambiguous, failed.
     pub(super) fn attempted(&self, outcome: &str) {
         self.metrics.attempts.with_label_values(&[&*self.key.0, &*self.key.1, outcome]).inc();
+    }
+
+    /// The lane waits to try again then; `None`: it waits no longer.
+    pub(super) fn waits(&self, lane: u16, next_try: Option<Timestamp>) {
+        let mut lanes = self.lanes();
+        match next_try {
+            Some(at) => lanes.next_tries.insert(lane, at),
+            None => lanes.next_tries.remove(&lane),
+        };
+    }
+
+    /// There was nothing to send. Where that is for a clock, a person must act.
+    pub(super) fn unsent(&self, why: Unsent, id: u64) {
+        let (channel, destination) = &self.key;
+        self.metrics.unsent.with_label_values(&[channel, destination, why.label()]).inc();
+        if why == Unsent::ClockAhead {
+            warn!(%channel, %destination, id, "an event is not told, since an earlier one had a time ahead of its receipt: have the device's clock set");
+        }
     }
 
     /// A possible repeat was sent, and the receiver may have it.

@@ -41,7 +41,7 @@ use crate::{
     translate::{EpisodeChange, Format, Translated, Unmapped},
 };
 
-/// The receipt's answer where a step dropped the message, or it has nothing for this destination.
+/// Begins the receipt's answer where the message has nothing for this destination.
 const NOT_SENT: &str = "nothing to send";
 /// In the timeline of a message sent again.
 const POSSIBLE_REPEAT: &str = "sent as a possible repeat: an earlier send of it may have been taken";
@@ -237,12 +237,12 @@ impl Lane {
         let (store, lane) = (&self.store, &self.id);
         let recall = |episode: &[u8]| store.recall(&lane.channel, &lane.destination, episode);
         let translated = match service.translated(&waiting, &recall) {
-            Ok(Some(translated)) if translated.is_sent() => translated,
-            Ok(unsent) => {
+            Ok(Translated { unsent: Some(why), episodes, .. }) => {
                 self.board.released(self.id.lane);
-                let episodes = unsent.map(|unsent| unsent.episodes).unwrap_or_default();
-                return self.accept(service, &waiting, &[], NOT_SENT.to_owned(), episodes).await;
+                self.board.unsent(why, waiting.id.as_u64());
+                return self.accept(service, &waiting, &[], format!("{NOT_SENT}: {why}"), episodes).await;
             }
+            Ok(translated) => translated,
             Err(Failure { reason, unmapped }) => {
                 self.board.attempted("failed");
                 self.count(&unmapped, waiting.id);
@@ -470,10 +470,15 @@ impl Lane {
             let tried = control.stopping || control.paused || control.retries != retries;
             tried || is_parked(control) || !control.serves(service)
         };
+        let next_try =
+            jiff::SignedDuration::try_from(wait).ok().and_then(|wait| self.clock.now().checked_add(wait).ok());
+        self.board.waits(self.id.lane, next_try);
         let parked = select! {
-            control = self.control.wait_for(is_over) => control.is_ok_and(|control| is_parked(&control)),
-            () = sleep(wait) => return Next::Go,
+            control = self.control.wait_for(is_over) => Some(control.is_ok_and(|control| is_parked(&control))),
+            () = sleep(wait) => None,
         };
+        self.board.waits(self.id.lane, None);
+        let Some(parked) = parked else { return Next::Go };
         self.backoff.reset();
         match stuck.filter(|_| parked) {
             Some(stuck) => self.park(stuck.by_a_person()).await,

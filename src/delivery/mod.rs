@@ -120,6 +120,8 @@ pub struct DestinationStatus {
     pub last_error: Option<String>,
     /// The messages that keep lanes from going on, held ones first, 16 at most.
     pub stands_at: Vec<Sequence>,
+    /// When that is tried again.
+    pub next_try: Option<jiff::Timestamp>,
     /// Dead letters waiting for a person.
     pub dead: u64,
 }
@@ -495,6 +497,7 @@ impl Line {
             in_flight: seen.in_flight,
             last_error: seen.last_error,
             stands_at: seen.stands_at,
+            next_try: seen.next_try,
             ..DestinationStatus::orphaned(key)
         }
     }
@@ -511,6 +514,7 @@ impl DestinationStatus {
             in_flight: 0,
             last_error: None,
             stands_at: Vec::new(),
+            next_try: None,
             dead: 0,
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 type Read = dyn Fn(Bytes) -> Result<Message, ParseError> + Send + Sync;
-type Translate = dyn Fn(&Message, Context, &Recall<'_>) -> Result<Option<Translated>, TranslateError> + Send + Sync;
+type Translate = dyn Fn(&Message, Context, &Recall<'_>) -> Result<Translated, TranslateError> + Send + Sync;
 
 /// Why a message could not be translated.
 pub(super) struct Failure {
@@ -60,8 +60,8 @@ impl Service {
         }
     }
 
-    /// What is to be sent to a destination that remembers what `recall` answers; `None` where there is nothing to send.
-    pub(super) fn translated(&self, waiting: &Waiting, recall: &Recall<'_>) -> Result<Option<Translated>, Failure> {
+    /// What is to be sent to a destination that remembers what `recall` answers, or why there is nothing.
+    pub(super) fn translated(&self, waiting: &Waiting, recall: &Recall<'_>) -> Result<Translated, Failure> {
         let context = Context { id: waiting.id.as_u64(), received_at: waiting.received_at, origins: false };
         let translation = || {
             let message = (self.read)(waiting.message.clone());

@@ -110,7 +110,7 @@ impl Lane {
                 None => self.store.recall(&self.id.channel, &self.id.destination, episode),
             };
             // What cannot be translated, or is not sent, ends the run: its own turn deals with it.
-            let Ok(Some(translated)) = service.translated(&waiting, &recall) else { break };
+            let Ok(translated) = service.translated(&waiting, &recall) else { break };
             if !translated.is_sent() {
                 break;
             }

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 
 use crate::translate::Format;
 pub use fhir::{
-    BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
+    Beside, BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
     SearchMethod, SigningKey, WriteSettings,
 };
 pub use meter::Meter;

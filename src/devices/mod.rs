@@ -422,4 +422,4 @@ impl Default for Devices {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

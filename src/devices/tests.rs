@@ -135,7 +135,7 @@ impl Ward {
     }
 }
 
-fn channel() -> Channel {
+pub(crate) fn channel() -> Channel {
     Channel {
         name: "pumps".into(),
         description: String::new(),
@@ -165,6 +165,7 @@ fn channel() -> Channel {
         device: DeviceRules::default(),
         tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations: vec![],
+        summaries: vec![],
         hash: 0,
     }
 }

@@ -52,6 +52,9 @@ pub struct FhirElements {
     pub destination: String,
     /// In the order of the Bundle; none where nothing is sent.
     pub elements: Vec<FhirElement>,
+    /// Why nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsent: Option<String>,
     /// Why it would be a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -267,10 +270,10 @@ impl fmt::Display for Explanation {
 
 impl fmt::Display for FhirElements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = match (&self.refused, self.elements.is_empty()) {
+        let outcome = match (&self.refused, &self.unsent) {
             (Some(refused), _) => format!("would become a dead letter: {refused}"),
-            (None, true) => "nothing to send".to_owned(),
-            (None, false) => "where each element comes from".to_owned(),
+            (None, Some(why)) => format!("nothing to send: {why}"),
+            (None, None) => "where each element comes from".to_owned(),
         };
         writeln!(f, "FHIR for destination {}, of this message alone: {}", self.destination, printable(&outcome))?;
         let mut elements = self.elements.iter();

@@ -113,7 +113,7 @@ pub struct Infusions {
 impl Default for Infusions {
     fn default() -> Infusions {
         let pause_max = Duration::from_secs(24 * 3600);
-        Infusions { written: true, rate_segments: true, kvo_segments: true, require_drug: false, pause_max }
+        Infusions { written: false, rate_segments: true, kvo_segments: true, require_drug: false, pause_max }
     }
 }
 

@@ -2,8 +2,11 @@
 //! tables and choices. Made from what translates, so that the two cannot come apart.
 
 use super::{
-    CODING_SYSTEMS, Category, CodeKind, DeviceDetail, EncounterReference, PcdToFhir, Plan, Semantics,
-    pcd_to_fhir::outcome::{flag_rows, status_rows},
+    Alerts, CODING_SYSTEMS, Category, CodeKind, DeviceDetail, EncounterReference, PcdToFhir, Plan, Semantics,
+    pcd_to_fhir::{
+        administration::event_rows,
+        outcome::{flag_rows, status_rows},
+    },
     steps::Step,
 };
 use crate::{fhir::systems, pcd::Nomenclature};
@@ -11,8 +14,8 @@ use crate::{fhir::systems, pcd::Nomenclature};
 /// One row of the mapping, in the columns of [`MAPPING_COLUMNS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MappingRow {
-    /// Which part of the mapping it is of: `codes`, `units`, `statuses`, `flags`, `coding systems`, `profiles`, `settings`,
-    /// `site table`.
+    /// Which part of the mapping it is of: `codes`, `units`, `statuses`, `pump events`, `flags`, `coding systems`, `profiles`,
+    /// `settings`, `site table`.
     pub part: &'static str,
     /// Of one channel alone.
     pub channel: String,
@@ -93,6 +96,11 @@ impl MappingRow {
             ..MappingRow::default()
         }));
         rows
+    }
+
+    /// A choice of one destination that is none of its plan.
+    pub fn of_choice(channel: &str, destination: &str, key: &str, value: &str) -> MappingRow {
+        MappingRow { channel: channel.to_owned(), destination: destination.to_owned(), ..setting(key, value) }
     }
 
     /// The rows of one destination: its choices, its names of systems, its own tables.
@@ -212,7 +220,28 @@ fn of_settings(settings: &PcdToFhir) -> Vec<MappingRow> {
         to_code: status.to_owned(),
         ..MappingRow::default()
     }));
+    rows.extend(pump_events(settings));
     rows
+}
+
+/// What becomes of each event, where infusions are written.
+fn pump_events(settings: &PcdToFhir) -> Vec<MappingRow> {
+    if !settings.infusions.written || settings.semantics == Semantics::Results {
+        return Vec::new();
+    }
+    let row = |reviewed: super::pcd_to_fhir::administration::Reviewed| MappingRow {
+        part: "pump events",
+        code: reviewed.event.to_owned(),
+        name: format!("the infusion before: {}", reviewed.before),
+        to_code: reviewed.statuses.join(", then "),
+        source: "Cannula (docs/FHIR.md); rate_change, kvo, pause_max".to_owned(),
+        note: match reviewed.statuses.is_empty() {
+            true => "nothing is written".to_owned(),
+            false => "MedicationAdministration.status, of one or of two".to_owned(),
+        },
+        ..MappingRow::default()
+    };
+    event_rows(settings).into_iter().map(row).collect()
 }
 
 fn of_codes(codes: &[String]) -> String {
@@ -232,6 +261,7 @@ fn choices(settings: &PcdToFhir) -> Vec<MappingRow> {
         })
         .collect();
     let offset = settings.default_offset_minutes.map(|minutes| format!("{minutes} minutes east of UTC"));
+    let infusions = &settings.infusions;
     vec![
         setting(
             "translate",
@@ -266,6 +296,19 @@ fn choices(settings: &PcdToFhir) -> Vec<MappingRow> {
         setting("sub_id", yes(settings.sub_id)),
         setting("diagnostic_report", yes(settings.diagnostic_report)),
         setting("yes_no", either(settings.yes_no_boolean, "boolean", "code")),
+        setting("pump_events", either(infusions.written, "administration", "observations")),
+        setting("rate_change", either(infusions.rate_segments, "segment", "update")),
+        setting("kvo", either(infusions.kvo_segments, "segment", "ignore")),
+        setting("pause_max", format!("{}s", infusions.pause_max.as_secs())),
+        setting("require_drug", yes(infusions.require_drug)),
+        setting(
+            "alerts",
+            match settings.alerts {
+                Alerts::Observation => "observation",
+                Alerts::Final => "final",
+                Alerts::Refuse => "refuse",
+            },
+        ),
         setting("insulin_unit", either(settings.insulin_in_u, "U", "[iU]")),
     ]
 }
@@ -324,5 +367,37 @@ mod tests {
         assert_eq!(found("statuses", "C").map(|row| &*row.note), Some("replaces what was sent before"));
         assert_eq!(found("settings", "identifier_systems").map(|row| &*row.to_system), Some("urn:oid:2.999.1"));
         assert_eq!(found("settings", "translate").map(|row| &*row.to_code), Some("pcd-to-fhir"));
+        assert_eq!(found("settings", "pause_max").map(|row| &*row.to_code), Some("86400s"));
+        assert_eq!(found("settings", "alerts").map(|row| &*row.to_code), Some("observation"));
+    }
+
+    #[test]
+    fn what_a_pump_event_makes_of_an_infusion_is_told_by_what_translates_it() {
+        let rows = |change: fn(&mut PcdToFhir)| {
+            let mut settings = PcdToFhir::new(Nomenclature::built_in());
+            settings.infusions.written = true;
+            change(&mut settings);
+            let rows = MappingRow::of_destination("pumps", "ehr", &Plan::PcdToFhir(settings));
+            let rows = rows.into_iter().filter(|row| row.part == "pump events");
+            rows.map(|row| format!("{}, {}: {}", row.code, row.name, row.to_code)).collect::<Vec<_>>().join("\n")
+        };
+        let usual = rows(|_| {});
+        for told in [
+            "DELIV_START, the infusion before: none is known: in-progress\n",
+            "DELIV_STOP, the infusion before: running: on-hold\n",
+            "DELIV_COMP, the infusion before: running: completed\n",
+            "PROG_CLEARED, the infusion before: paused: stopped\n",
+            "another rate, the infusion before: paused: completed, then in-progress\n",
+            "another rate, the infusion before: running: unknown, then in-progress\n",
+            "keep the vein open, the infusion before: complete: in-progress\n",
+        ] {
+            assert!(usual.contains(told), "{told} is not in\n{usual}");
+        }
+        let chosen = rows(|settings| {
+            (settings.infusions.rate_segments, settings.infusions.kvo_segments) = (false, false);
+        });
+        assert!(chosen.contains("another rate, the infusion before: paused: in-progress\n"), "{chosen}");
+        assert!(chosen.contains("keep the vein open, the infusion before: complete: \n"), "{chosen}");
+        assert!(rows(|settings| settings.infusions.written = false).is_empty());
     }
 }

@@ -12,8 +12,9 @@ mod pcd_to_fhir;
 pub mod steps;
 pub mod table;
 mod unmapped;
+mod unsent;
 
-pub use cgm_summary::{PatientIdentifier, cgm_summary};
+pub use cgm_summary::{PatientIdentifier, SummaryHead, cgm_summary, is_cgm_summary, summary_message};
 pub use conversion::Conversion;
 pub use episode::{CHANGES_MAX, EpisodeChange, NOTE_BYTES_MAX, Recall, Remembered, nothing_remembered};
 pub use fhir_settings::{
@@ -22,6 +23,7 @@ pub use fhir_settings::{
 };
 pub use mapping::{MAPPING_COLUMNS, MappingRow};
 pub use unmapped::{LOOKED_UP, Unmapped, UnmappedCode, rows_to_fill_in};
+pub use unsent::Unsent;
 
 use std::fmt;
 
@@ -68,10 +70,12 @@ pub struct Context {
 /// A body ready to send.
 #[derive(Clone)]
 pub struct Translated {
-    /// The bytes to send; none where the message only changes what is remembered.
+    /// The bytes to send; none where there is nothing to send.
     pub body: Bytes,
     /// What they are.
     pub format: Format,
+    /// Why there is nothing to send.
+    pub unsent: Option<Unsent>,
     /// Codes that had no row, or whose number and name disagree.
     pub unmapped: Vec<Unmapped>,
     /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`. What is inside an element comes from
@@ -84,15 +88,15 @@ pub struct Translated {
 }
 
 impl Translated {
-    /// Of a message that says nothing the destination is to be told, and yet something to remember.
-    fn remembered(episodes: Vec<EpisodeChange>) -> Translated {
-        let format = Format::FhirBundle;
-        Translated { body: Bytes::new(), format, unmapped: Vec::new(), origins: Vec::new(), episodes }
+    /// Of a message that says nothing the destination is to be told, though perhaps something to remember.
+    pub fn unsent(why: Unsent, episodes: Vec<EpisodeChange>) -> Translated {
+        let (format, unsent) = (Format::FhirBundle, Some(why));
+        Translated { body: Bytes::new(), format, unsent, unmapped: Vec::new(), origins: Vec::new(), episodes }
     }
 
     /// Whether there is something to send.
     pub fn is_sent(&self) -> bool {
-        !self.body.is_empty()
+        self.unsent.is_none()
     }
 }
 
@@ -133,21 +137,20 @@ impl Plan {
         steps.iter().filter_map(table).collect()
     }
 
-    /// The body for this message. `Ok(None)` where there is nothing to send: a step dropped the message, or a report
-    /// holds no observation (a gateway that only announces its devices).
+    /// The body for this message, or why there is nothing to send.
     pub fn apply(
         &self,
         message: &Message,
         context: Context,
         recall: &Recall<'_>,
-    ) -> Result<Option<Translated>, TranslateError> {
+    ) -> Result<Translated, TranslateError> {
         match self {
-            Plan::Unchanged => Ok(Some(v2(message.received(), Vec::new()))),
+            Plan::Unchanged => Ok(v2(message.received(), Vec::new())),
             Plan::Steps(steps) => {
                 let mut unmapped = Vec::new();
                 let edited = steps::apply(steps, message, &mut unmapped)?;
                 let origins = if context.origins { steps::origins(steps, message) } else { Vec::new() };
-                Ok(Some(Translated { origins, ..v2(edited.bytes(), unmapped) }))
+                Ok(Translated { origins, ..v2(edited.bytes(), unmapped) })
             }
             Plan::PcdToFhir(settings) => pcd_to_fhir::apply(settings, message, context, recall),
         }
@@ -155,5 +158,5 @@ impl Plan {
 }
 
 fn v2(body: Bytes, unmapped: Vec<Unmapped>) -> Translated {
-    Translated { body, format: Format::Hl7, unmapped, origins: Vec::new(), episodes: Vec::new() }
+    Translated { body, format: Format::Hl7, unsent: None, unmapped, origins: Vec::new(), episodes: Vec::new() }
 }

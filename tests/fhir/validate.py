@@ -28,6 +28,7 @@ url = "http://127.0.0.1:8080/fhir"
 translate = "pcd-to-fhir"
 [destination.fhir]
 default_offset = "+00:00"
+pump_events = "administration"
 """
 # Beside the default mapping, each of its settings that changes what is written.
 VARIANTS = {"default": "", "final": 'unverified_status = "final"\n', "identifier-only": 'device_detail = "identifier-only"\n'}

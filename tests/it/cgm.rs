@@ -73,6 +73,45 @@ async fn a_summary_is_of_the_one_patients_readings_and_names_nobody() {
     }
 }
 
+/// What the file destination has, by name; a replaced file has the same one.
+fn sent(site: &Site) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(site.path("sent")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_summary_by_schedule_is_sent_once_over_restarts_even_where_what_was_done_is_forgotten() {
+    // Yesterday as the engine's clock has it; two days, so that a midnight in between changes nothing.
+    let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let day = yesterday.strftime("%Y%m%d").to_string();
+    let messages =
+        [(0, "100"), (5, "140")].map(|(at, value)| reading(CANARY, "H", at, value).replace("20260301", &day));
+    let mut site = site_with(&messages).await;
+    site.drained();
+    assert_eq!(sent(&site).len(), 2);
+    let summary = "[[summary]]\nname = \"daily\"\ndestination = \"file\"\ndays = 2\non = \"every day\"\nat = \"00:00\"\nzone = \"UTC\"\n";
+    site.write_channel("cgm", &(channel(&site.path("sent")) + summary));
+    site.logged("summaries made");
+    site.drained();
+    let made = sent(&site);
+    assert_eq!(made.len(), 3, "{made:?}");
+    site.kill();
+    fs::remove_file(site.path("store/summaries.json")).unwrap();
+    site.start();
+    site.logged("made=0 made_before=1");
+    assert_eq!(site.terminate(), 0);
+    site.start();
+    site.drained();
+    assert_eq!(sent(&site), made);
+    let found = tokio::task::block_in_place(|| site.command(&["messages", "list", "--channel", "cgm", "--json"])).1;
+    assert_eq!(found.matches("received_at").count(), 3, "{found}");
+    let newest = fs::read_to_string(site.path("sent").join(made.last().unwrap())).unwrap();
+    assert!(newest.contains("107931-8") && newest.contains("97507-8^Mean glucose^LN||120.0|"), "{newest}");
+    assert!(!site.log().contains(CANARY));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_identifier_of_two_authorities_is_told_of_one_of_them_or_not_at_all() {
     let site = site_with(&[reading(CANARY, "H", 0, "100"), reading(CANARY, "J", 5, "300")]).await;

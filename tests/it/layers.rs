@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["translate"],
     &["store", "destination"],
     &["channel"],
-    &["devices"],
+    &["devices", "summary"],
     &["intake", "delivery"],
     &["admin"],
     &["config"],

@@ -157,10 +157,16 @@ async fn answer(
         if kept.config.refuses_post_search {
             return refused(405, "not-supported");
         }
-        return fhir(StatusCode::OK, &kept.search(kind, &String::from_utf8_lossy(&body)));
+        return kept.searched(kind, &String::from_utf8_lossy(&body));
+    }
+    if method == Method::GET && path.contains('/') {
+        return kept
+            .resources
+            .get(&path)
+            .map_or_else(|| refused(404, "not-found"), |found| fhir(StatusCode::OK, found));
     }
     if method == Method::GET {
-        return fhir(StatusCode::OK, &kept.search(&path, &query));
+        return kept.searched(&path, &query);
     }
     kept.writes += 1;
     let nth = kept.writes;
@@ -216,6 +222,20 @@ impl Kept {
             .collect();
         let fits = |resource: &Value| parameters.iter().all(|(name, value)| fits(resource, name, value));
         self.of(kind).filter(|(_, resource)| fits(resource)).map(|(reference, _)| reference.clone()).collect()
+    }
+
+    /// As by `Prefer: handling=strict`: what it cannot search by is refused, rather than everything or nothing found.
+    fn searched(&self, kind: &str, query: &str) -> Response {
+        let mut names = query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
+        match names.find(|name| !SEARCHED.contains(name)) {
+            Some(_) => outcome(
+                StatusCode::BAD_REQUEST,
+                "not-supported",
+                kind,
+                "the record does not search by such a parameter",
+            ),
+            None => fhir(StatusCode::OK, &self.search(kind, query)),
+        }
     }
 
     fn search(&self, kind: &str, query: &str) -> Value {
@@ -383,6 +403,7 @@ impl Kept {
             } else if let Some((kind, query)) = reference.split_once('?') {
                 match self.find(kind, query).as_slice() {
                     [one] => one.clone(),
+                    [] => return Err((412, "not-found")),
                     _ => return Err((412, "multiple-matches")),
                 }
             } else {
@@ -404,6 +425,9 @@ impl Kept {
                 "resource": resources }] })
     }
 }
+
+/// Parameters that are searched by.
+const SEARCHED: [&str; 5] = ["identifier", "_tag", "code", "patient", "date"];
 
 fn fits(resource: &Value, name: &str, value: &str) -> bool {
     let tokens = |list: &Value, code: &str| -> Vec<String> {

@@ -268,3 +268,22 @@ async fn another_script_is_followed_from_its_first_request_on() {
     assert_eq!(post(&sink, &bundle(2)).await.0, 503);
     assert_eq!(sink.treated(), 2);
 }
+
+#[tokio::test]
+async fn a_record_refuses_what_it_does_not_search_by_rather_than_find_nothing() {
+    let record = Record::start(RecordConfig::default()).await.unwrap();
+    record.put(json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:mrn", "value": "4711" }] }));
+    let address = record.url().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let status = async |query: &str| {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let head = format!("GET /fhir/Patient?{query} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        (answer.split(' ').nth(1).unwrap().to_owned(), answer.contains("4711"))
+    };
+    let found = timeout(BOUND, status("identifier=urn:mrn%7C4711")).await.unwrap();
+    assert_eq!(found, ("200".to_owned(), true));
+    let refused = timeout(BOUND, status("identifer=urn:mrn%7C4711")).await.unwrap();
+    assert_eq!(refused, ("400".to_owned(), false));
+}

@@ -11,14 +11,14 @@ fn infusions_and_alerts_are_not_given_to_lanes_that_would_pass_each_other() {
     let faults = |rest: &str| channel_faults(&format!("{EHR}{rest}"));
     let fault = faults("order = \"PV1-3.1\"\nlanes = 8\n");
     assert!(fault.iter().any(|fault| fault.contains("pump events and alerts of one device would pass each other")));
-    for one_each in ["pump_events = \"observations\"", "alerts = \"refuse\""] {
+    for one_each in ["pump_events = \"administration\"\nalerts = \"refuse\"", "alerts = \"final\""] {
         assert_eq!(faults(&format!("order = \"PV1-3.1\"\nlanes = 8\n[destination.fhir]\n{one_each}\n")).len(), 1);
     }
     for right in [
         "order = \"PV1-3.1\"\n",
         "order = \"device\"\nlanes = 8\n",
         "order = \"patient\"\nlanes = 8\n",
-        "order = \"PV1-3.1\"\nlanes = 8\n[destination.fhir]\npump_events = \"observations\"\nalerts = \"refuse\"\n",
+        "order = \"PV1-3.1\"\nlanes = 8\n[destination.fhir]\nalerts = \"refuse\"\n",
     ] {
         channel(&format!("{EHR}{right}"));
     }
@@ -32,7 +32,7 @@ fn a_site_chooses_what_becomes_of_infusions_and_alerts() {
     };
     assert_eq!(mapping(""), (Infusions::default(), Alerts::Observation));
     let chosen = mapping(
-        "rate_change = \"update\"\nkvo = \"ignore\"\nrequire_drug = true\npause_max = \"90m\"\nalerts = \"final\"\n",
+        "pump_events = \"administration\"\nrate_change = \"update\"\nkvo = \"ignore\"\nrequire_drug = true\npause_max = \"90m\"\nalerts = \"final\"\n",
     );
     let pause_max = std::time::Duration::from_secs(90 * 60);
     let infusions =

@@ -359,7 +359,7 @@ pub(super) fn service(receiver: Arc<dyn Destination>, configuration: u64) -> Ser
         configuration,
         receiver,
         read: Box::new(crate::hl7::Message::parse),
-        translate: Box::new(move |_, context, _| Ok(Some(body(configuration, context)))),
+        translate: Box::new(move |_, context, _| Ok(body(configuration, context))),
         retry_first: Duration::from_secs(1),
         retry_max: Duration::from_secs(60),
         retry_refused: 0,
@@ -367,7 +367,7 @@ pub(super) fn service(receiver: Arc<dyn Destination>, configuration: u64) -> Ser
     }
 }
 
-pub(super) type Translation = Result<Option<Translated>, TranslateError>;
+pub(super) type Translation = Result<Translated, TranslateError>;
 
 pub(super) fn translating(
     service: Service,
@@ -378,7 +378,14 @@ pub(super) fn translating(
 
 pub(super) fn body(configuration: u64, context: Context) -> Translated {
     let body = format!("MSH|^~\\&|||||||ORU^R01|c{configuration}-{}|\r", context.id);
-    Translated { body: body.into(), format: Format::Hl7, unmapped: vec![], origins: vec![], episodes: vec![] }
+    Translated {
+        body: body.into(),
+        format: Format::Hl7,
+        unsent: None,
+        unmapped: vec![],
+        origins: vec![],
+        episodes: vec![],
+    }
 }
 
 pub(super) fn configured(destination: &str, lanes: u16, service: Service) -> Configured {

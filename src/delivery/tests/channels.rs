@@ -49,6 +49,7 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
         device: crate::channel::DeviceRules::default(),
         tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations: destinations.into_iter().map(Arc::new).collect(),
+        summaries: vec![],
         hash: 7,
     })
 }

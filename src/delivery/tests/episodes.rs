@@ -3,7 +3,7 @@
 use super::{super::*, bench::*};
 use crate::{
     destination::Verdict,
-    translate::{EpisodeChange, Translated},
+    translate::{EpisodeChange, Translated, Unsent},
 };
 
 /// Counts what the destination accepted; what is sent says which it is.
@@ -12,11 +12,11 @@ fn counting(service: Service) -> Service {
         |_: &crate::hl7::Message, context: crate::translate::Context, recall: &crate::translate::Recall<'_>| {
             let count = recall(b"count").map_or(0, |note| note[0]) + 1;
             let change = EpisodeChange { episode: "count".into(), note: Some(vec![count].into()), open: true };
-            let body = match context.id {
-                3 => Vec::new(),
-                _ => format!("MSH|^~\\&|||||||ORU^R01|{}-{count}|\r", context.id).into_bytes(),
-            };
-            Ok(Some(Translated { body: body.into(), episodes: vec![change], ..body_of(context) }))
+            if context.id == 3 {
+                return Ok(Translated::unsent(Unsent::Unchanged, vec![change]));
+            }
+            let body = format!("MSH|^~\\&|||||||ORU^R01|{}-{count}|\r", context.id).into_bytes();
+            Ok(Translated { body: body.into(), episodes: vec![change], ..body_of(context) })
         };
     Service { translate: Box::new(translate), ..service }
 }
@@ -50,5 +50,5 @@ async fn a_retry_is_translated_with_the_same_memory_and_only_an_accepted_deliver
     shelf.until_settled(5).await;
     // 1 became a dead letter; of 3 nothing was sent, and it is remembered.
     assert_eq!(sent, ["1-1", "1-1", "1-1", "2-1", "4-3", "5-4"]);
-    assert_eq!(shelf.outcomes()[2], (3, "accepted nothing to send 0".into()));
+    assert_eq!(shelf.outcomes()[2], (3, "accepted nothing to send: it changes nothing that is written 0".into()));
 }

@@ -18,7 +18,7 @@ use crate::{
     channel::OnReject,
     destination::{FileLayout, FileSettings, Verdict},
     store::{Settlement, StoreError},
-    translate::TranslateError,
+    translate::{TranslateError, Translated, Unsent},
 };
 use bench::*;
 
@@ -69,6 +69,9 @@ async fn an_outage_keeps_order_and_makes_no_dead_letter() {
     until_state(&delivery, "retrying").await;
     assert_eq!(status(&delivery).last_error.as_deref(), Some("down"));
     assert_eq!(stands_at(&delivery), [1]);
+    at_rest().await;
+    let next_try = status(&delivery).next_try.unwrap().as_second();
+    assert!((91..=150).contains(&next_try), "by the clock that stands at 90: {next_try}");
     assert_eq!(status(&delivery).waiting, 2);
     assert_eq!(status(&delivery).oldest_age_seconds, Some(90.0));
     let up = delivery.metrics.destination_up.with_label_values(&["pumps", "ehr"]);
@@ -79,6 +82,7 @@ async fn an_outage_keeps_order_and_makes_no_dead_letter() {
     assert_eq!(shelf.outcomes(), [(1, "accepted AA 501".into()), (2, "accepted AA 1".into())]);
     assert_eq!((status(&delivery).state.as_str(), status(&delivery).last_error, up.get()), ("running", None, 1));
     assert_eq!(stands_at(&delivery), [0; 0]);
+    assert_eq!(status(&delivery).next_try, None);
     shelf.with(|contents| assert_eq!(contents.attempts.len(), 1, "one reason is noted once"));
     let attempts = |outcome| delivery.metrics.attempts.with_label_values(&["pumps", "ehr", outcome]).get();
     assert_eq!((attempts("unavailable"), attempts("accepted"), attempts("rejected")), (500, 2, 0));
@@ -199,7 +203,9 @@ async fn a_lane_past_what_did_not_get_through_no_longer_counts_as_down() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
     let (receiver, mut calls) = receiver();
-    for mended in [Ok(None), Err(TranslateError::new("OBX[3]-5", "no row"))] {
+    for mended in
+        [Ok(Translated::unsent(Unsent::NoObservation, vec![])), Err(TranslateError::new("OBX[3]-5", "no row"))]
+    {
         shelf.put("ehr", 0, [1]);
         delivery.apply(vec![configured("ehr", 1, service(receiver.clone(), 7))]).unwrap();
         calls.next().await.answer(unavailable());
@@ -236,8 +242,8 @@ async fn a_translation_that_fails_or_panics_makes_a_dead_letter_and_the_lane_goe
     let poisoned = translating(service(receiver, 7), |_, context| match context.id {
         1 => panic!("poison"),
         2 => Err(TranslateError::new("OBX[3]-5", "no row")),
-        3 => Ok(None),
-        _ => Ok(Some(body(7, context))),
+        3 => Ok(Translated::unsent(Unsent::NoObservation, vec![])),
+        _ => Ok(body(7, context)),
     });
     delivery.apply(vec![configured("ehr", 1, poisoned)]).unwrap();
     assert_eq!(calls.next().await.id(), 4);
@@ -247,10 +253,11 @@ async fn a_translation_that_fails_or_panics_makes_a_dead_letter_and_the_lane_goe
         [
             (1, panicked.into()),
             (2, "dead translation: OBX[3]-5: no row 0".into()),
-            (3, "accepted nothing to send 0".into())
+            (3, "accepted nothing to send: it holds no observation 0".into())
         ]
     );
     assert_eq!(delivery.metrics.attempts.with_label_values(&["pumps", "ehr", "failed"]).get(), 2);
+    assert_eq!(delivery.metrics.unsent.with_label_values(&["pumps", "ehr", "no_observation"]).get(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -189,7 +189,7 @@ async fn a_faulty_mllp_receiver_gets_every_message_in_order_and_repeats_only_wha
         ..translating(service(to, 1), move |_, context| {
             let lane = lane_of.iter().position(|ids| ids.contains(&context.id)).unwrap();
             let text = format!("MSH|^~\\&|C|H|E|H|20260101||ORU^R01|{lane}-{}|P|2.6\r", context.id);
-            Ok(Some(crate::translate::Translated { body: text.into(), ..body(1, context) }))
+            Ok(crate::translate::Translated { body: text.into(), ..body(1, context) })
         })
     };
     let delivery = delivery_of(&store);

@@ -13,7 +13,7 @@ fn poisoned(service: Service, kind: &str) -> Service {
     translating(service, move |_, context| match (context.id, kind.as_str()) {
         (1, "panic") => panic!("poison"),
         (1, "error") => Err(TranslateError::new("OBX[3]-5", "no row")),
-        _ => Ok(Some(body(7, context))),
+        _ => Ok(body(7, context)),
     })
 }
 

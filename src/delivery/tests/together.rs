@@ -3,7 +3,7 @@
 use super::{bench::*, *};
 use crate::{
     destination::Outgoing,
-    translate::{Context, EpisodeChange, Translated},
+    translate::{Context, EpisodeChange, Translated, Unsent},
 };
 
 /// The ids in what was sent, in order.
@@ -138,7 +138,7 @@ async fn what_follows_is_translated_as_if_the_ones_before_it_were_accepted() {
         let note = Some(vec![before + 1].into());
         let episodes = vec![EpisodeChange { episode: b"course".as_slice().into(), note, open: true }];
         let text = format!("MSH|^~\\&|||||||ORU^R01|after{before}-{}|\r", context.id);
-        Ok(Some(Translated { body: text.into(), episodes, ..body(7, context) }))
+        Ok(Translated { body: text.into(), episodes, ..body(7, context) })
     };
     let service = Service { translate: Box::new(remembering), ..service(receiver, 7) };
     delivery.apply(vec![configured("ehr", 1, service)]).unwrap();
@@ -162,9 +162,9 @@ async fn a_run_ends_before_what_cannot_be_translated_or_is_not_sent() {
     let (receiver, mut calls) = receiver_of(9);
     shelf.put("ehr", 0, 1..=5);
     let service = translating(service(receiver, 7), |_, context| match context.id {
-        2 => Ok(None),
+        2 => Ok(Translated::unsent(Unsent::NoObservation, vec![])),
         4 => Err(TranslateError::new("OBX[3]-5", "no row")),
-        _ => Ok(Some(body(7, context))),
+        _ => Ok(body(7, context)),
     });
     delivery.apply(vec![configured("ehr", 1, service)]).unwrap();
     let sent = answered(&shelf, &mut calls, 5, |_| accepted()).await;

@@ -91,7 +91,14 @@ async fn no_patient_is_named_in_logs_metrics_status_or_settlements() {
         1 => Err(TranslateError::new("PID-5", "no row")),
         _ => {
             let body = format!("MSH|^~\\&|||||||ORU^R01|{CANARY}|\rPID|||{CANARY}\r").into();
-            Ok(Some(Translated { body, format: Format::Hl7, unmapped: vec![], origins: vec![], episodes: vec![] }))
+            Ok(Translated {
+                body,
+                format: Format::Hl7,
+                unsent: None,
+                unmapped: vec![],
+                origins: vec![],
+                episodes: vec![],
+            })
         }
     });
     delivery.apply(vec![configured("ehr", 1, naming)]).unwrap();
@@ -129,7 +136,7 @@ async fn codes_without_a_row_are_counted_once_a_message() {
     let unmapped = translating(service(to, 1), |_, context| {
         let unmapped = vec![Unmapped::new("mdc-to-flowsheet.csv", "150456", "MDC_PULS_OXIM_SAT_O2", "MDC")];
         match context.id {
-            1 => Ok(Some(Translated { unmapped, ..body(1, context) })),
+            1 => Ok(Translated { unmapped, ..body(1, context) }),
             _ => Err(TranslateError { unmapped, ..TranslateError::new("OBX-3", "no row") }),
         }
     });

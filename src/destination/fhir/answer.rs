@@ -35,7 +35,8 @@ const MEND: &str = "ask who runs the server what it objects to; have the sender 
 const REGISTER: &str =
     "the server does not have it, or what it refers to: have that registered there, then send it again";
 const SHORTEN: &str = "have who runs the server raise its limit, or set bundle = \"single\", then send it again";
-const MERGE: &str = "several resources match where one may: merge them at the server, then send it again";
+const MERGE: &str = "none or several at the server match a search that may find one, such as that for the patient: register the patient there, or \
+                     merge the several, then send it again";
 const ANOTHER_WRITER: &str = "find what else writes this resource, then send it again";
 const NOT_TAKEN: &str = "the server does not take this kind of resource in this way: ask who runs it to grant that, or change what is written in [destination.fhir], then send it again";
 /// Issues told in a reason.

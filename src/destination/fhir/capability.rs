@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     super::Verdict,
     http::{Call, Http},
-    settings::{BundleMode, Idempotency, PatientMode, WriteSettings},
+    settings::{Beside, BundleMode, Idempotency, PatientMode, WriteSettings},
 };
 
 /// What is missing, each with what to do; the error is why the statement could not be read.
@@ -84,7 +84,33 @@ fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
     {
         lacks.push("it does not create Patient: set patient = \"lookup\"".to_owned());
     }
+    lacks.extend(
+        settings.beside.iter().filter_map(|beside| lacks_beside(of(beside.kind), *beside, settings.idempotency)),
+    );
     lacks
+}
+
+/// What a server cannot do with what is written beside observations.
+fn lacks_beside(resource: Option<&Value>, beside: Beside, idempotency: Idempotency) -> Option<String> {
+    let Beside { kind, updates, without } = beside;
+    let told = |what: &str| Some(format!("{what}: set {without}, or ask who runs it"));
+    let Some(resource) = resource else { return told(&format!("it has no {kind}")) };
+    let has = |code: &str| {
+        let all = resource["interaction"].as_array();
+        all.is_none_or(|all| all.iter().any(|interaction| interaction["code"] == code))
+    };
+    let denies = |what: &str| resource[what] == false;
+    let (create, update) = match idempotency {
+        Idempotency::IfNoneExist => (!denies("conditionalCreate"), !denies("conditionalUpdate")),
+        Idempotency::PutId => (!denies("updateCreate"), true),
+        Idempotency::None => (has("search-type"), true),
+    };
+    let creates = if idempotency == Idempotency::PutId { has("update") } else { has("create") };
+    match (creates && create, updates && !(has("update") && update)) {
+        (false, _) => told(&format!("it does not create {kind} as idempotency asks for")),
+        (true, true) => told(&format!("it does not update {kind} as idempotency asks for")),
+        (true, false) => None,
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +160,34 @@ mod tests {
             let lacks = lacks(&statement(change), settings);
             assert!(lacks.len() == 1 && lacks[0].contains(told), "{told}: {lacks:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_beside_observations_must_be_taken_too() {
+        let beside = Beside { kind: "Patient", updates: true, without: "key = \"none\"" };
+        let told = |idempotency, updates, change: fn(&mut Value)| {
+            let beside = vec![Beside { updates, ..beside }];
+            let settings = WriteSettings { idempotency, beside, ..WriteSettings::default() };
+            lacks(&statement(change), &settings).join("; ")
+        };
+        let (usual, put, none) = (Idempotency::IfNoneExist, Idempotency::PutId, Idempotency::None);
+        for idempotency in [usual, put, none] {
+            assert_eq!(told(idempotency, true, |_| {}), "");
+        }
+        let gone: fn(&mut Value) = |it| it["rest"][0]["resource"][1]["type"] = "Group".into();
+        assert_eq!(told(usual, true, gone), "it has no Patient: set key = \"none\", or ask who runs it");
+        let once: fn(&mut Value) = |it| it["rest"][0]["resource"][1]["conditionalCreate"] = false.into();
+        assert!(told(usual, false, once).contains("does not create Patient") && told(none, true, once).is_empty());
+        let kept: fn(&mut Value) = |it| it["rest"][0]["resource"][1]["conditionalUpdate"] = false.into();
+        assert!(told(usual, true, kept).contains("does not update Patient") && told(usual, false, kept).is_empty());
+        let fixed: fn(&mut Value) = |it| it["rest"][0]["resource"][1]["updateCreate"] = false.into();
+        assert!(told(put, false, fixed).contains("does not create Patient") && told(usual, true, fixed).is_empty());
+        let read: fn(&mut Value) = |it| {
+            it["rest"][0]["resource"][1]["interaction"] = json!([{ "code": "create" }]);
+        };
+        assert!(
+            told(none, true, read).contains("does not create") && told(usual, true, read).contains("does not update")
+        );
     }
 
     #[test]

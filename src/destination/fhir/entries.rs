@@ -159,6 +159,16 @@ impl Item {
         resource
     }
 
+    /// Where the server has it, it stays as it is.
+    pub(super) fn is_created(&self) -> bool {
+        matches!(self.write, Write::Create(_))
+    }
+
+    /// A result of which a later word is to come.
+    pub(super) fn is_preliminary(&self) -> bool {
+        self.kind == "Observation" && is_preliminary(&self.resource)
+    }
+
     /// Its literal reference, where that is known before it is sent.
     pub(super) fn literal(&self) -> Option<String> {
         match &self.write {
@@ -185,6 +195,11 @@ impl Item {
             kind => format!("entry[{}] ({kind})", self.place),
         }
     }
+}
+
+/// The status is not a last one.
+pub(super) fn is_preliminary(observation: &Value) -> bool {
+    matches!(observation["status"].as_str(), Some("registered" | "preliminary"))
 }
 
 /// `identifier=SYSTEM%7CVALUE` as an Identifier.

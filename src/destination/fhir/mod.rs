@@ -27,7 +27,7 @@ pub use auth::SigningKey;
 use http::Http;
 use search::Searches;
 pub use settings::{
-    BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
+    Beside, BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
     SearchMethod, WriteSettings,
 };
 use writing::{Server, Writer};

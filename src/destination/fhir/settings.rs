@@ -117,6 +117,19 @@ pub struct WriteSettings {
     pub repeat_search: RepeatSearch,
     /// How long what a search found is believed.
     pub cache_ttl: Duration,
+    /// What is written beside observations.
+    pub beside: Vec<Beside>,
+}
+
+/// A kind of resource that is written beside observations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// Its name in FHIR.
+    pub kind: &'static str,
+    /// What is there is replaced.
+    pub updates: bool,
+    /// The setting under which none is written.
+    pub without: &'static str,
 }
 
 impl Default for WriteSettings {
@@ -129,7 +142,40 @@ impl Default for WriteSettings {
             search: SearchMethod::Post,
             repeat_search: RepeatSearch::Identifier,
             cache_ttl: Duration::from_secs(600),
+            beside: Vec::new(),
         }
+    }
+}
+
+impl WriteSettings {
+    /// The keys of `[destination.fhir]` it is made of, as they would be written.
+    pub fn choices(&self) -> Vec<(&'static str, String)> {
+        let idempotency = match self.idempotency {
+            Idempotency::IfNoneExist => "if-none-exist",
+            Idempotency::PutId => "put-id",
+            Idempotency::None => "none",
+        };
+        let bundle = match self.bundle {
+            BundleMode::Transaction => "transaction",
+            BundleMode::Batch => "batch",
+            BundleMode::Single => "single",
+        };
+        let patient = match self.patient {
+            PatientMode::Reference => "reference",
+            PatientMode::Lookup => "lookup",
+            PatientMode::ConditionalCreate => "conditional-create",
+        };
+        let search = if self.search == SearchMethod::Post { "post" } else { "get" };
+        let repeat_search = if self.repeat_search == RepeatSearch::Identifier { "identifier" } else { "content" };
+        vec![
+            ("idempotency", idempotency.to_owned()),
+            ("bundle", bundle.to_owned()),
+            ("messages_per_bundle", self.messages_per_bundle.to_string()),
+            ("patient", patient.to_owned()),
+            ("search", search.to_owned()),
+            ("repeat_search", repeat_search.to_owned()),
+            ("cache", format!("{}s", self.cache_ttl.as_secs())),
+        ]
     }
 }
 

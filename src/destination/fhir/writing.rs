@@ -18,7 +18,7 @@ use reqwest::{
 use super::{
     super::{Outgoing, Refusals, Taken, Verdict},
     answer::Answer,
-    entries::{Entries, Item, Write},
+    entries::{Entries, Item, Write, is_preliminary},
     http::{Call, Http},
     matching::{content_query, is_another, says_the_same},
     search::{Searches, literal, survivor},
@@ -47,11 +47,15 @@ pub(super) struct Server {
 pub(super) struct Writer {
     server: Arc<Server>,
     refusals: Refusals,
+    /// Of each resource that goes by itself.
+    refusals_of_parts: BTreeMap<String, Refusals>,
     /// Times a place of it was not found.
     unplaced: u32,
     /// Of the message outstanding, by fullUrl, or by place where there is none: the literal references.
     taken: Taken,
     refused: Vec<String>,
+    /// Devices of this attempt that are put, and what they are remembered by.
+    put: Vec<(String, String)>,
 }
 
 /// A correction, a withdrawal or a later phase of something whose first form is not found.
@@ -65,7 +69,15 @@ const UNPLACED: &str = "the server neither says where, by a Location, nor finds 
 impl Writer {
     pub(super) fn new(server: Arc<Server>) -> Writer {
         let taken = Taken { receiver: server.http.base().to_owned(), id: 0, parts: BTreeMap::new() };
-        Writer { server, refusals: Refusals::default(), unplaced: 0, taken, refused: Vec::new() }
+        Writer {
+            server,
+            refusals: Refusals::default(),
+            refusals_of_parts: BTreeMap::new(),
+            unplaced: 0,
+            taken,
+            refused: Vec::new(),
+            put: Vec::new(),
+        }
     }
 
     /// What another sender to the same server is to go on from.
@@ -82,6 +94,7 @@ impl Writer {
     pub(super) async fn write(&mut self, outgoing: &Outgoing) -> Verdict {
         if self.taken.id != outgoing.id {
             (self.taken.id, self.taken.parts, self.unplaced) = (outgoing.id, BTreeMap::new(), 0);
+            self.refusals_of_parts.clear();
         }
         if self.server.settings.takes_it_as_it_is() {
             return self.transaction(outgoing, outgoing.body.clone()).await;
@@ -112,6 +125,9 @@ impl Writer {
             (Ok(()), BundleMode::Transaction) => self.transaction(outgoing, entries.bundle("transaction")).await,
             (Ok(()), BundleMode::Batch | BundleMode::Single) => self.each(outgoing, entries).await,
         };
+        if let Verdict::Accepted { .. } = verdict {
+            self.put.iter().for_each(|(name, literal)| self.server.searches.remember(name, literal));
+        }
         match verdict {
             Verdict::Unavailable { reason, .. } if !self.taken.parts.is_empty() => {
                 Verdict::ambiguous(format!("{reason}; {} of its resources were taken", self.taken.parts.len()))
@@ -127,15 +143,22 @@ impl Writer {
         entries: &mut Entries,
         believed: &mut Vec<String>,
     ) -> Result<(), Verdict> {
-        let settings = &self.server.settings;
+        let settings = self.server.settings.clone();
         if settings.patient == PatientMode::Lookup {
             for reference in entries.patients() {
                 let patient = self.patient(&reference, believed).await?;
                 entries.refer(&reference, &patient);
             }
         }
+        self.put.clear();
         if settings.idempotency == Idempotency::PutId {
+            let created: Vec<usize> =
+                entries.items.iter().filter(|item| item.is_created()).map(|it| it.place).collect();
             entries.put_by_id();
+            self.leave_out_put(entries, &created, believed);
+            if outgoing.possible_repeat {
+                self.leave_out_overtaken(entries).await?;
+            }
         }
         if settings.patient == PatientMode::ConditionalCreate {
             entries.create_patients();
@@ -144,6 +167,52 @@ impl Writer {
         let taken = self.leave_out_taken(entries).await?;
         if searches_first {
             self.search_first(outgoing, entries, taken, believed).await?;
+        }
+        Ok(())
+    }
+
+    /// A device that is written once is not put again with each message, while what the server has is believed.
+    fn leave_out_put(&mut self, entries: &mut Entries, created: &[usize], believed: &mut Vec<String>) {
+        for at in (0..entries.items.len()).rev() {
+            let item = &entries.items[at];
+            let is_device = matches!(item.kind.as_str(), "Device" | "DeviceMetric") && created.contains(&item.place);
+            let Some(literal) = item.literal().filter(|_| is_device) else { continue };
+            let name = format!("put {literal}");
+            if self.server.searches.remembered(&name).is_some() {
+                let item = entries.items.remove(at);
+                entries.refer(&item.full_url, &literal);
+                believed.push(name);
+            } else {
+                self.put.push((name, literal));
+            }
+        }
+    }
+
+    /// What is told again must not take the place of what was told since: a preliminary result that of a final one.
+    async fn leave_out_overtaken(&self, entries: &mut Entries) -> Result<(), Verdict> {
+        for at in (0..entries.items.len()).rev() {
+            let item = &entries.items[at];
+            let Some(literal) = item.literal().filter(|_| item.is_preliminary()) else { continue };
+            let call = Call { method: Method::GET, path: literal.clone(), headers: Vec::new(), body: Bytes::new() };
+            let answer = match self.server.http.exchange(&call).await {
+                // A look changes nothing.
+                Err(Verdict::Ambiguous { reason }) => return Err(Verdict::unavailable(reason)),
+                answer => answer?,
+            };
+            let known = match answer.status() {
+                404 | 410 => continue,
+                _ if answer.is_success() => answer.json().unwrap_or_default(),
+                _ => {
+                    return Err(Verdict::unavailable(
+                        answer.reason("what may be final there cannot be read: ask for the right to"),
+                    ));
+                }
+            };
+            let is_it = known["resourceType"] == "Observation" && known["status"].is_string();
+            if is_it && !is_preliminary(&known) {
+                let item = entries.items.remove(at);
+                entries.refer(&item.full_url, &literal);
+            }
         }
         Ok(())
     }
@@ -350,7 +419,8 @@ impl Writer {
         answer: &Answer,
         entries: &mut Entries,
     ) -> Result<(), Verdict> {
-        match answer.verdict_of_one(outgoing.id, &mut self.refusals) {
+        let refusals = self.refusals_of_parts.entry(name_of(item)).or_default();
+        match answer.verdict_of_one(outgoing.id, refusals) {
             Verdict::Accepted { .. } => {
                 let told = item.literal().or_else(|| answer.placed(&item.kind));
                 // First of all: whatever becomes of the others, it is not sent again.

@@ -490,3 +490,72 @@ async fn a_sender_in_the_place_of_another_goes_on_where_it_ended_at_the_same_ser
     assert!(is_accepted(&send(&mut elsewhere, &bundle(), false).await));
     assert_right(&other, "all of it, at another server");
 }
+
+#[tokio::test]
+async fn a_conflict_over_one_resource_does_not_count_for_another() {
+    let way = write(Idempotency::IfNoneExist, BundleMode::Single, PatientMode::Lookup);
+    let record = record(RecordConfig::default()).await;
+    record.fault(2, RecordFault::Status(409));
+    record.fault(4, RecordFault::Status(409));
+    let fhir = fhir(&record, way);
+    let mut sender = fhir.sender(0);
+    for place in [1, 2] {
+        let waits = send(&mut sender, &bundle(), false).await;
+        assert!(matches!(waits, Verdict::Ambiguous { .. }), "{waits:?}");
+        assert!(reason(waits).starts_with(&format!("entry[{place}] (Observation): 409")));
+    }
+    assert!(is_accepted(&send(&mut sender, &bundle(), false).await));
+    assert_right(&record, "after two conflicts");
+}
+
+#[tokio::test]
+async fn a_device_that_is_written_once_is_not_put_with_each_message_unless_the_server_lost_it() {
+    for mode in [BundleMode::Transaction, BundleMode::Single] {
+        let record = record(RecordConfig::default()).await;
+        let fhir = fhir(&record, write(Idempotency::PutId, mode, PatientMode::Lookup));
+        let put = || record.requests().iter().filter(|it| it.starts_with("PUT Device")).count();
+        let mut sender = fhir.sender(0);
+        let message = |n: u8| {
+            let mut other = bundle();
+            other["entry"][1] = observation(n, "5.60");
+            Outgoing { id: n.into(), ..outgoing(&other, false) }
+        };
+        for n in [2, 4, 5] {
+            let verdict = timeout(BOUND, sender.send(&message(n))).await.unwrap();
+            assert!(is_accepted(&verdict), "{verdict:?}");
+        }
+        if mode == BundleMode::Single {
+            assert_eq!(put(), 1, "{:?}", record.requests());
+        }
+        let device = record.all("Device")[0].clone();
+        let written = device["meta"]["versionId"].clone();
+        assert!(written.is_null() || written == "1", "{device}");
+        record.remove(&format!("Device/{}", device["id"].as_str().unwrap()));
+        let verdict = timeout(BOUND, sender.send(&message(6))).await.unwrap();
+        assert!(is_accepted(&verdict), "{verdict:?}");
+        assert_eq!(record.all("Device").len(), 1, "it is there again");
+    }
+}
+
+#[tokio::test]
+async fn a_preliminary_result_told_again_does_not_take_the_place_of_its_final_one() {
+    let record = record(RecordConfig::default()).await;
+    let fhir = fhir(&record, write(Idempotency::PutId, BundleMode::Transaction, PatientMode::Reference));
+    let mut sender = fhir.sender(0);
+    let with = |status: &str| {
+        let mut bundle = bundle();
+        bundle["entry"][1]["resource"]["status"] = json!(status);
+        bundle
+    };
+    let status = || {
+        let all = record.all("Observation");
+        let one = all.iter().find(|it| it["identifier"][0]["value"] == "obs-2").unwrap();
+        one["status"].as_str().unwrap().to_owned()
+    };
+    assert!(is_accepted(&send(&mut sender, &with("preliminary"), true).await));
+    assert_eq!(status(), "preliminary", "the first one, and it is not there yet");
+    assert!(is_accepted(&send(&mut sender, &with("final"), false).await));
+    let again = send(&mut sender, &with("preliminary"), true).await;
+    assert!(is_accepted(&again), "{again:?}");
+    assert_eq!(status(), "final");
+}

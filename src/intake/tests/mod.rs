@@ -69,6 +69,7 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
         device: crate::channel::DeviceRules::default(),
         tolerance: crate::pcd::tolerance::Tolerance::default(),
         destinations: vec![],
+        summaries: vec![],
         hash: 0,
     }
 }

@@ -25,7 +25,7 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 const INTERVAL_DEFAULT: SignedDuration = SignedDuration::from_mins(5);
 const INTERVAL_MAX: SignedDuration = SignedDuration::from_mins(60);
 /// The consensus asks for 14 days with 70 % of their readings.
-const SUFFICIENT: (i64, f64) = (14, 70.0);
+const SUFFICIENT: (u64, f64) = (14, 70.0);
 
 /// A patient's glucose over a period. What cannot be told is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -139,9 +139,9 @@ impl CgmSummary {
             cv_percent: sd.zip(mean).map(|(sd, mean)| sd / mean * 100.0),
             gmi_percent: mean.map(|mean| 3.31 + 0.02392 * mean),
             ranges: shares(&counted),
-            days_worn: days.len() as u64,
+            days_worn: (days.len() as u64).min(whole_days(length)),
             sensor_active_percent: active,
-            sufficient: length >= DAY * SUFFICIENT.0 as i32 && active >= SUFFICIENT.1,
+            sufficient: whole_days(length) >= SUFFICIENT.0 && active >= SUFFICIENT.1,
         }
     }
 }
@@ -154,6 +154,11 @@ impl CgmSummary {
             GlucoseUnit::MmolPerL => mean / MG_DL_PER_MMOL_L,
         })
     }
+}
+
+/// At least one: calendar days in which clocks change have an hour more or less together.
+fn whole_days(length: SignedDuration) -> u64 {
+    (length.as_secs_f64() / DAY.as_secs_f64()).round().max(1.0) as u64
 }
 
 struct Told {

@@ -7,18 +7,24 @@
 
 mod origins;
 mod reading;
+mod review;
 mod source;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub(in crate::translate) use self::review::Reviewed;
 pub(super) use self::{reading::when, source::is_named};
 use self::{
     reading::{happened, read},
     source::{Occupancy, Source},
 };
 use super::{
-    Context, Devices, EpisodeChange, Output, PcdToFhir, Recall, TranslateError, Translated, Translation, finish,
-    infusion::{self, Amount, Event, Infusion, Mode, Name, Programme, Rules, Run, Segment, Told, When, Written},
+    Context, Devices, EpisodeChange, Output, PcdToFhir, Recall, TranslateError, Translated, Translation, Unsent,
+    finish,
+    infusion::{
+        self, Amount, Event, Happened, Infusion, Mode, Name, Programme, Rules, Run, Segment, Told, When, Written,
+    },
     memory, patient, references, refuse,
 };
 use crate::{
@@ -30,14 +36,14 @@ use crate::{
     pcd::{PumpEvent, PumpEventKind, Report},
 };
 
-/// The transaction for an event; `None` where it says nothing of an infusion, or nothing any more.
+/// The transaction for an event, or why it says nothing of an infusion, or nothing any more.
 pub(super) fn apply(
     settings: &PcdToFhir,
     report: &Report<'_>,
     event: &PumpEvent,
     context: Context,
     recall: &Recall<'_>,
-) -> Result<Option<Translated>, TranslateError> {
+) -> Result<Translated, TranslateError> {
     if let Some(further) = event.further.first() {
         let what = format!("tells of another event too ({}); ask the sender for one message for each", further.name);
         return Err(refuse("OBX-5", what));
@@ -51,22 +57,35 @@ pub(super) fn apply(
     let devices = Devices::of(&translation, &mut output);
     let source = Source::of(&translation, &devices, event)?;
     if event.event == PumpEventKind::DeviceTimeChanged {
-        return Ok(clock_set(&translation, &source, recall).map(|change| Translated::remembered(vec![change])));
+        let change = clock_set(&translation, &source, recall).into_iter().collect();
+        return Ok(Translated::unsent(Unsent::ClockSet, change));
     }
-    let Some(happened) = happened(&event.event) else { return Ok(None) };
+    let Some(happened) = happened(&event.event) else {
+        return Ok(Translated::unsent(Unsent::OtherEvent, Vec::new()));
+    };
     let names = Names::of(&translation, &source);
     let clock: Clock = memory::read(recall, &names.clock).unwrap_or_default();
     let happened = read(&translation, event, happened, clock.set)?;
+    let ahead = ahead(&happened.at, context);
+    if ahead > AHEAD_MAX {
+        return Err(refuse(event.place, AHEAD));
+    }
     let memory = Memory::of(&translation, names, recall);
-    let (told, changes, part_of) = memory.take(&translation, &source, happened, recall);
+    let keeps_open = happened.mode == Some(Mode::Kvo) && happened.happened == Happened::Started;
+    let (told, changes, part_of) = memory.take(&translation, &source, happened, ahead, recall);
     if told.written.is_empty() {
-        return Ok((!changes.is_empty()).then(|| Translated::remembered(changes)));
+        let why = match told.unwritten {
+            Unsent::Older if memory.noted.as_ref().is_some_and(|noted| noted.ahead) => Unsent::ClockAhead,
+            Unsent::Unchanged if keeps_open && !settings.infusions.kvo_segments => Unsent::KeepVeinOpen,
+            why => why,
+        };
+        return Ok(Translated::unsent(why, changes));
     }
     for written in told.written {
         let within = memory.of_name(written.infusion).map_or(part_of.as_ref(), |noted| noted.part_of.as_ref());
         write(&translation, &source, event, &written, within, &mut output);
     }
-    finish(&translation, context, output, changes).map(Some)
+    finish(&translation, context, output, changes)
 }
 
 /// What is remembered of an infusion.
@@ -77,6 +96,8 @@ struct Noted {
     part_of: Option<String>,
     /// The turn of the source's it was last told in.
     turn: u32,
+    /// The time it was last told of was ahead of its receipt.
+    ahead: bool,
 }
 
 /// What is remembered of where an event happened.
@@ -109,6 +130,7 @@ impl Memory {
         translation: &Translation<'_>,
         source: &Source<'_>,
         mut event: Event,
+        ahead: SignedDuration,
         recall: &Recall<'_>,
     ) -> (Told, Vec<EpisodeChange>, Option<String>) {
         let before = self.noted.as_ref();
@@ -132,7 +154,9 @@ impl Memory {
             changes.push(memory::note(&names.primary, name, open));
         }
         let turn = self.occupancy.turn_after(self.patient, before.map(|noted| noted.turn), &event);
-        let noted = Noted { infusion: now, part_of: part_of.clone(), turn };
+        let late = told.unwritten == Unsent::Older;
+        let ahead = if late { before.is_some_and(|noted| noted.ahead) } else { ahead > AHEAD_NOTED };
+        let noted = Noted { infusion: now, part_of: part_of.clone(), turn, ahead };
         changes.push(memory::write(&names.infusion, &noted, open));
         (told, changes, part_of)
     }
@@ -167,6 +191,11 @@ impl Names {
             clock: memory::name("clock", &[&source.whole]),
         }
     }
+}
+
+/// Event, how its infusion stood before, and the statuses it makes of it by these settings.
+pub(in crate::translate) fn event_rows(settings: &PcdToFhir) -> Vec<Reviewed> {
+    review::reviewed(rules(settings))
 }
 
 fn rules(settings: &PcdToFhir) -> Rules {
@@ -301,4 +330,16 @@ pub(super) fn quantity<'a>(translation: &Translation<'_>, value: &str, unit: &st
     })
 }
 
+/// How far a moment is ahead of the receipt of the message that tells of it.
+pub(super) fn ahead(moment: &When, context: Context) -> SignedDuration {
+    let moment = Timestamp::from_nanosecond(i128::from(moment.at)).unwrap_or(Timestamp::MAX);
+    moment.duration_since(context.received_at)
+}
+
+/// Further ahead, a time is none: all that follows would be older for as long. A zone that is wrong is within it.
+pub(super) const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
+/// Further ahead, a clock is wrong: what it makes older is told of.
+pub(super) const AHEAD_NOTED: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const AHEAD: &str = "its time is more than a day after it was received, and would make all that follows old; have the device's clock \
+                     set, and write by hand what the record lacks";
 const UNKNOWN_DRUG: &str = "unknown drug or carrier fluid";

@@ -9,8 +9,8 @@ mod origins;
 mod standing;
 
 use super::{
-    Alerts, Context, Devices, Output, PcdToFhir, Recall, TranslateError, Translated, Translation,
-    administration::{is_named, when},
+    Alerts, Context, Devices, Output, PcdToFhir, Recall, TranslateError, Translated, Translation, Unsent,
+    administration::{AHEAD, AHEAD_MAX, AHEAD_NOTED, ahead, is_named, when},
     bundle::Write,
     finish, memory, patient, references, refuse,
 };
@@ -24,26 +24,26 @@ use self::{
     standing::{Standing, Told},
 };
 
-/// The transaction for the alerts of a message; `None` where it tells of none, or of nothing new.
+/// The transaction for the alerts of a message, or why it tells of none, or of nothing new.
 pub(super) fn apply(
     settings: &PcdToFhir,
     report: &Report<'_>,
     context: Context,
     recall: &Recall<'_>,
-) -> Result<Option<Translated>, TranslateError> {
+) -> Result<Translated, TranslateError> {
     if settings.alerts == Alerts::Refuse {
         return Err(refuse("MSH-9", REFUSED));
     }
     let alerts = Alert::of(report, &settings.nomenclature);
     let alerts: Vec<Alert> = alerts.into_iter().filter(|alert| !alert.is_watchdog()).collect();
-    let Some(first) = alerts.first() else { return Ok(None) };
+    let Some(first) = alerts.first() else { return Ok(Translated::unsent(Unsent::Watchdog, Vec::new())) };
     let pid = report.groups[first.group].patient.filter(|pid| names_a_patient(report, *pid));
     let known = pid.map(|pid| patient::identify(settings, report.message, pid)).transpose()?;
     let of_patient = known.is_some();
     let translation = Translation::new(settings, report, known.unwrap_or_else(patient::Patient::nobody), recall);
     let mut output = Output::new(context.origins);
     let devices = Devices::of(&translation, &mut output);
-    let mut changes = Vec::new();
+    let (mut changes, mut why) = (Vec::new(), Unsent::Older);
     for alert in &alerts {
         if let (Some(one), Some(other)) = (pid, report.groups[alert.group].patient)
             && one.nth != other.nth
@@ -52,9 +52,19 @@ pub(super) fn apply(
         }
         let source = Source::of(&translation, &devices, alert)?;
         let at = alert.at.as_ref().ok_or_else(|| refuse("OBR-7", NO_TIME))?;
-        let told = Told::of(alert, when(&translation, at)?);
+        let at = when(&translation, at)?;
+        let ahead = ahead(&at, context);
+        if ahead > AHEAD_MAX {
+            return Err(refuse(source.place, AHEAD));
+        }
+        let told = Told::of(alert, at, ahead > AHEAD_NOTED);
         let name = source.name(alert);
-        let Some(now) = standing::tell(memory::read(recall, &name), &told) else { continue };
+        let before: Option<Standing> = memory::read(recall, &name);
+        let behind = before.as_ref().is_some_and(Standing::is_ahead);
+        let Some(now) = standing::tell(before, &told) else {
+            why = if behind { Unsent::ClockAhead } else { why };
+            continue;
+        };
         changes.push(memory::write(&name, &now, !now.over));
         let subject = of_patient.then(|| Reference::to(translation.patient.reference.clone()));
         let subject =
@@ -62,9 +72,9 @@ pub(super) fn apply(
         write(&translation, &source, alert, (&now, subject, pid), &mut output);
     }
     if changes.is_empty() {
-        return Ok(None);
+        return Ok(Translated::unsent(why, Vec::new()));
     }
-    finish(&translation, context, output, changes).map(Some)
+    finish(&translation, context, output, changes)
 }
 
 /// A visit or account number is no patient's.

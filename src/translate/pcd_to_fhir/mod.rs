@@ -8,10 +8,11 @@
 //! What is told over several messages, a pump's infusion (`administration`) or an alert (`alert`), becomes resources that
 //! are updated in their place, by what the destination remembers of it.
 
-mod administration;
+pub(super) mod administration;
 mod alert;
 mod attachment;
 mod bundle;
+mod cgm;
 mod compound;
 pub(super) mod concept;
 mod correction;
@@ -40,7 +41,7 @@ use std::fmt::Display;
 
 use super::{
     Alerts, Category, CodeKind, Context, Conversion, DeviceDetail, EncounterReference, EpisodeChange, Format,
-    PcdToFhir, Recall, Semantics, TranslateError, Translated, Unmapped,
+    PcdToFhir, Recall, Semantics, TranslateError, Translated, Unmapped, Unsent, cgm_summary::is_cgm_summary,
 };
 use crate::{
     fhir::{self, Coding, Meta, Reference, Text, systems},
@@ -55,13 +56,13 @@ use self::{
     trace::{Origin, Trace},
 };
 
-/// The transaction for this message; `None` where it holds no observation.
+/// The transaction for this message, or why there is none.
 pub(super) fn apply(
     settings: &PcdToFhir,
     message: &Message,
     context: Context,
     recall: &Recall<'_>,
-) -> Result<Option<Translated>, TranslateError> {
+) -> Result<Translated, TranslateError> {
     let report = match settings.semantics {
         Semantics::Device => Report::read(message, &settings.nomenclature),
         Semantics::Results => Report::read_flat(message, &settings.nomenclature),
@@ -73,6 +74,9 @@ pub(super) fn apply(
     if let Some(pid) = report.second_patient {
         return Err(refuse(pid.place(3), patient::TWO));
     }
+    if is_cgm_summary(message) {
+        return cgm::apply(settings, &report, context, recall);
+    }
     if settings.semantics == Semantics::Device && report.is_alert() {
         return alert::apply(settings, &report, context, recall);
     }
@@ -80,7 +84,7 @@ pub(super) fn apply(
         return administration::apply(settings, &report, &event, context, recall);
     }
     if !report.rows.iter().any(|row| matches!(row.role, Role::Metric | Role::Facet)) {
-        return Ok(None);
+        return Ok(Translated::unsent(Unsent::NoObservation, Vec::new()));
     }
     let patient = patient::of(settings, &report)?;
     let translation = Translation::new(settings, &report, patient, recall);
@@ -89,10 +93,10 @@ pub(super) fn apply(
     let devices = Devices::of(&translation, &mut output);
     observation::write_all(&translation, &devices, &mut output)?;
     if !output.holds_observations() {
-        return Ok(None);
+        return Ok(Translated::unsent(Unsent::NoObservation, Vec::new()));
     }
     report::write_all(&translation, &mut output);
-    finish(&translation, context, output, Vec::new()).map(Some)
+    finish(&translation, context, output, Vec::new())
 }
 
 /// The transaction, with the Provenance of what is in it, and what is to be remembered with it.
@@ -111,7 +115,7 @@ fn finish<'a>(
     let body = output.transaction(translation)?;
     episodes.append(&mut output.episodes);
     let (unmapped, origins) = (output.unmapped, output.origins);
-    Ok(Translated { body, format: Format::FhirBundle, unmapped, origins, episodes })
+    Ok(Translated { body, format: Format::FhirBundle, unsent: None, unmapped, origins, episodes })
 }
 
 /// The event of a message that is to be told as what was administered.

@@ -32,5 +32,12 @@ pub(super) fn as_it_is(message: &Message, context: Context, recall: &Recall<'_>)
     let episode = control_id.split('-').next().unwrap_or_default().as_bytes().to_vec();
     let note = Some(noted(recall(&episode).as_deref(), context.id));
     let episodes = vec![EpisodeChange { episode: episode.into(), note, open: true }];
-    Ok(Some(Translated { body: message.bytes(), format: Format::Hl7, unmapped: vec![], origins: vec![], episodes }))
+    Ok(Translated {
+        body: message.bytes(),
+        format: Format::Hl7,
+        unsent: None,
+        unmapped: vec![],
+        origins: vec![],
+        episodes,
+    })
 }

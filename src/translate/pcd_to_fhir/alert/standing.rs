@@ -14,6 +14,8 @@ use crate::{
 /// What a message tells of an alert.
 pub(super) struct Told {
     at: When,
+    /// That is ahead of its receipt.
+    ahead: bool,
     /// It begins, and the message says when.
     starts: bool,
     /// Its condition is there.
@@ -41,16 +43,19 @@ pub(super) struct Standing {
     /// No end will be told.
     pub once: bool,
     moment: bool,
+    /// The last time told was ahead of its receipt.
+    ahead: bool,
 }
 
 impl Told {
-    pub fn of(alert: &Alert, at: When) -> Told {
+    pub fn of(alert: &Alert, at: When, ahead: bool) -> Told {
         let phase = alert.phase.as_ref();
         let is = |wanted: &Phase| phase == Some(wanted);
         let gone = matches!(alert.state, Some(AlarmState::Inactive | AlarmState::Off));
         let moment = is(&Phase::Tpoint);
         Told {
             at,
+            ahead,
             starts: is(&Phase::Start) || is(&Phase::StartOnly) || moment,
             is_active: phase.is_some_and(Phase::is_initial) || alert.state == Some(AlarmState::Active),
             ends: phase.is_some_and(ends) || gone && !phase.is_some_and(Phase::is_initial),
@@ -86,16 +91,23 @@ impl Standing {
             over: told.ends && !told.latched || told.moment,
             once: told.once,
             moment: told.moment,
+            ahead: told.ahead,
         }
     }
 
     fn goes_on(mut self, told: &Told) -> Standing {
         self.last = told.at.clone();
+        self.ahead = told.ahead;
         if told.ends {
             self.end.get_or_insert_with(|| told.at.clone());
             self.over |= !told.latched;
         }
         self
+    }
+
+    /// What comes with a time before the last one's may be told of a right clock.
+    pub fn is_ahead(&self) -> bool {
+        self.ahead
     }
 
     /// The last message is of the moment it is named by.

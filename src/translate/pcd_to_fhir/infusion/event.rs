@@ -13,6 +13,15 @@ pub(in crate::translate::pcd_to_fhir) struct When {
     pub text: String,
 }
 
+impl When {
+    /// It is told to the second, and `at` is a part of that second.
+    pub fn is_second_of(&self, at: i64) -> bool {
+        const SECOND: i64 = 1_000_000_000;
+        let parts = at.checked_sub(self.at).filter(|parts| (1..SECOND).contains(parts));
+        parts.is_some() && !self.text.contains('.') && self.at % SECOND == 0
+    }
+}
+
 /// What happened to an infusion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(in crate::translate::pcd_to_fhir) enum Happened {

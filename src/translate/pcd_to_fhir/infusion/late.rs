@@ -3,7 +3,7 @@
 //! One that was told before says nothing. A start that was missed fills in what it knows. Of anything else nobody knows how much of
 //! the dose it changes, so the dose is left out and all else stays. What must never happen: an older state comes back.
 
-use super::{Event, Happened, Infusion, Mode, Told};
+use super::{super::Unsent, Event, Happened, Infusion, Mode, Told};
 
 /// Events that are told from those that come late.
 const PAST_MAX: usize = 6;
@@ -37,7 +37,7 @@ impl Infusion {
         doubted.segment.doubt();
         let mut written = Vec::new();
         doubted.write(&mut written);
-        Some(Told { now: Some(doubted), written, unresolved: event.unresolved })
+        Some(Told { now: Some(doubted), written, unresolved: event.unresolved, unwritten: Unsent::Older })
     }
 
     /// A start that comes after its own stop fills in what was missing: since when, how fast, and what.
@@ -54,6 +54,6 @@ impl Infusion {
         self.programme.complete(&event.programme);
         let mut written = Vec::new();
         self.write(&mut written);
-        Some(Told { now: Some(self), written, unresolved: event.unresolved })
+        Some(Told { now: Some(self), written, unresolved: event.unresolved, unwritten: Unsent::Older })
     }
 }

@@ -23,6 +23,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use super::Unsent;
+
 pub(super) use self::{
     amount::Amount,
     event::{Event, Happened, When},
@@ -97,6 +99,8 @@ pub(super) struct Told {
     pub written: Vec<Written>,
     /// The source ran by what was told, and stopped as something else: until a start is told, nobody knows what ran.
     pub unresolved: bool,
+    /// Why nothing is written, where nothing is.
+    pub unwritten: Unsent,
 }
 
 /// What comes of an event, of an infusion of which this is remembered.
@@ -111,17 +115,18 @@ pub(super) fn tell(before: Option<Infusion>, event: &Event, rules: Rules) -> Tol
 
 fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
     let unresolved = event.unresolved && event.happened != Happened::Started;
-    let nothing = Told { now: None, written: Vec::new(), unresolved };
+    let nothing = |unwritten| Told { now: None, written: Vec::new(), unresolved, unwritten };
     let Some(mut infusion) = before else {
-        return Infusion::first(event).map_or(nothing, |infusion| infusion.alone(event));
+        return Infusion::first(event)
+            .map_or_else(|| nothing(Unsent::UnknownInfusion), |infusion| infusion.alone(event));
     };
     match infusion.takes(event) {
-        News::Older => return infusion.told_late(event).unwrap_or(nothing),
-        News::Known => return nothing,
+        News::Older => return infusion.told_late(event).unwrap_or_else(|| nothing(Unsent::Older)),
+        News::Known => return nothing(Unsent::Known),
         News::Again => {
             let mut written = Vec::new();
             infusion.write(&mut written);
-            return Told { written, ..nothing };
+            return Told { written, ..nothing(Unsent::Known) };
         }
         News::New => {}
     }
@@ -133,7 +138,7 @@ fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
     }
     if infusion.is_over_for(event) {
         infusion.stopped_again = Some(event.at.at);
-        return Told { now: Some(infusion), ..nothing };
+        return Told { now: Some(infusion), ..nothing(Unsent::Unchanged) };
     }
     infusion.mark(event);
     let mut written = Vec::new();
@@ -144,7 +149,7 @@ fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
         Happened::CountersCleared => infusion.counters_cleared(event),
         Happened::Changed => infusion.changed(event, rules, &mut written),
     };
-    Told { now: Some(now), written, unresolved }
+    Told { now: Some(now), written, unresolved, unwritten: Unsent::Unchanged }
 }
 
 enum News {
@@ -195,7 +200,7 @@ impl Infusion {
         let mut written = Vec::new();
         self.write(&mut written);
         let unresolved = event.unresolved && event.happened != Happened::Started;
-        Told { now: Some(self), written, unresolved }
+        Told { now: Some(self), written, unresolved, unwritten: Unsent::Unchanged }
     }
 
     /// Whether it goes on.
@@ -222,6 +227,8 @@ impl Infusion {
             return News::Older;
         }
         match event.at.at.cmp(&self.last) {
+            // Of the same second, which the pump told in parts before: what came later is later.
+            std::cmp::Ordering::Less if event.at.is_second_of(self.last) => News::New,
             std::cmp::Ordering::Less => News::Older,
             std::cmp::Ordering::Equal if self.seen.last() == Some(&digest) => News::Again,
             std::cmp::Ordering::Equal if self.seen.contains(&digest) => News::Known,
@@ -231,7 +238,8 @@ impl Infusion {
 
     /// Takes the event as the last one told.
     fn mark(&mut self, event: &Event) {
-        if (self.clock, self.last) != (event.clock, event.at.at) {
+        let at = if event.at.is_second_of(self.last) { self.last } else { event.at.at };
+        if (self.clock, self.last) != (event.clock, at) {
             self.seen.clear();
         }
         if self.seen.len() == SEEN_MAX {
@@ -239,7 +247,7 @@ impl Infusion {
         }
         self.seen.push(event.digest());
         self.note_past(event);
-        (self.clock, self.last) = (event.clock, event.at.at);
+        (self.clock, self.last) = (event.clock, at);
         self.filler_lasts |= event.filler.is_some() && event.filler == self.filler;
         if event.happened == Happened::Started {
             self.filler = event.filler;
@@ -283,7 +291,7 @@ impl Infusion {
                 self
             }
         };
-        Told { now: Some(now), written, unresolved }
+        Told { now: Some(now), written, unresolved, unwritten: Unsent::Unchanged }
     }
 
     /// Takes the event as told, and nothing of what it says.

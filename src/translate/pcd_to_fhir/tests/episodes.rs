@@ -20,7 +20,7 @@ impl Record {
     pub(super) fn take(&mut self, settings: &PcdToFhir, text: &str) -> Option<Value> {
         let message = parse(text);
         let recall = |episode: &[u8]| self.remembered.recall(episode);
-        let translated = super::super::apply(settings, &message, context(), &recall).unwrap()?;
+        let translated = super::told(super::super::apply(settings, &message, context(), &recall)).unwrap()?;
         let longest = translated.episodes.iter().filter_map(|change| change.note.as_ref()).map(|note| note.len()).max();
         assert!(longest.unwrap_or_default() <= crate::translate::NOTE_BYTES_MAX);
         self.longest_note = self.longest_note.max(longest.unwrap_or_default());
@@ -79,8 +79,8 @@ pub(super) const START: &str = "197288^MDC_EVT_PUMP_DELIV_START^MDC";
 pub(super) const STOP: &str = "197290^MDC_EVT_PUMP_DELIV_STOP^MDC";
 const COMPLETE: &str = "197292^MDC_EVT_PUMP_DELIV_COMP^MDC";
 const CLEARED: &str = "0^MDC_EVT_PUMP_PROG_CLEARED^MDC";
-const COUNTERS: &str = "0^MDC_EVT_PUMP_VOL_COUNTERS_CLEARED^MDC";
-const CLOCK: &str = "0^MDC_EVT_PUMP_DEVICE_TIME_CHANGED^MDC";
+pub(super) const COUNTERS: &str = "0^MDC_EVT_PUMP_VOL_COUNTERS_CLEARED^MDC";
+pub(super) const CLOCK: &str = "0^MDC_EVT_PUMP_DEVICE_TIME_CHANGED^MDC";
 
 pub(super) fn flow(rate: &str) -> String {
     format!("NM|158014^MDC_FLOW_FLUID_PUMP_CURRENT^MDC|1.1.1.4|{rate}|265266^MDC_DIM_MILLI_L_PER_HR^MDC|||||R")
@@ -372,7 +372,7 @@ fn the_longest_note_is_well_below_what_can_be_remembered() {
 }
 
 /// A phase of an alert, in a minute.
-fn alert(minute: u32, phase: &str, state: &str) -> String {
+pub(super) fn alert(minute: u32, phase: &str, state: &str) -> String {
     let parent = if phase == "start" { "" } else { "||||||||||||||||||||||^A-77&ALARM&&" };
     format!(
         "MSH|^~\\&|ALARM^ACDE480000000005^EUI-64|WARD|||202603011{minute:03}10+0100||ORU^R40^ORU_R40|A{minute}|P|2.6\n\

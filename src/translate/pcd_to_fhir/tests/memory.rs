@@ -12,7 +12,7 @@ impl Taking {
     fn take(&mut self, settings: &PcdToFhir, text: &str) -> Vec<Value> {
         let message = parse(text);
         let recall = |episode: &[u8]| self.0.recall(episode);
-        let translated = super::super::apply(settings, &message, context(), &recall).unwrap();
+        let translated = told(super::super::apply(settings, &message, context(), &recall)).unwrap();
         let Some(translated) = translated else { return Vec::new() };
         self.0.change(&translated.episodes);
         let bundle: Value = serde_json::from_slice(&translated.body).unwrap();

@@ -10,6 +10,7 @@ mod messages;
 mod origins;
 mod r4;
 mod results;
+mod unsent;
 
 use serde_json::{Value, json};
 
@@ -25,13 +26,19 @@ fn settings() -> PcdToFhir {
         ("", "https://hospital.example/unnamed"),
         ("V", "https://hospital.example/visit"),
     ];
+    settings.infusions.written = true;
     settings.identifier_systems = systems.map(|(name, system)| (name.to_owned(), system.to_owned())).into();
     settings
 }
 
+/// `None` where there is nothing to send or to remember.
+fn told(translated: Result<Translated, TranslateError>) -> Result<Option<Translated>, TranslateError> {
+    translated.map(|told| Some(told).filter(|told| told.is_sent() || !told.episodes.is_empty()))
+}
+
 /// To a destination that remembers nothing.
 fn apply(settings: &PcdToFhir, message: &Message, context: Context) -> Result<Option<Translated>, TranslateError> {
-    super::apply(settings, message, context, &nothing_remembered)
+    told(super::apply(settings, message, context, &nothing_remembered))
 }
 
 fn context() -> Context {

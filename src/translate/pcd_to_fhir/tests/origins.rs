@@ -54,7 +54,7 @@ fn every_element_told_over_several_messages_has_an_origin_in_one_of_them() {
             let mut remembered = crate::translate::Remembered::default();
             for (n, text) in texts.iter().enumerate() {
                 let recall = |episode: &[u8]| remembered.recall(episode);
-                let translated = super::super::apply(&settings, &parse(text), context(), &recall);
+                let translated = told(super::super::apply(&settings, &parse(text), context(), &recall));
                 let Ok(Some(translated)) = translated else { continue };
                 let episodes = translated.episodes.clone();
                 if translated.is_sent() {
@@ -79,7 +79,7 @@ fn what_an_event_does_not_tell_is_said_to_be_remembered() {
     let mut origins = Vec::new();
     for text in &texts[..2] {
         let recall = |episode: &[u8]| remembered.recall(episode);
-        let translated = super::super::apply(&settings(), &parse(text), context(), &recall).unwrap().unwrap();
+        let translated = super::super::apply(&settings(), &parse(text), context(), &recall).unwrap();
         remembered.change(&translated.episodes);
         origins = translated.origins;
     }
@@ -175,7 +175,7 @@ fn a_step_says_what_it_writes_and_from_where() {
         Step::Copy { from: path("PID-3"), to: path("PID-2") },
     ];
     let plan = Plan::Steps(steps);
-    let translated = plan.apply(&parse(&report(&[SYS])), context(), &nothing_remembered).unwrap().unwrap();
+    let translated = plan.apply(&parse(&report(&[SYS])), context(), &nothing_remembered).unwrap();
     let told: Vec<String> = translated.origins.iter().map(|(element, from)| format!("{element} <- {from}")).collect();
     assert_eq!(told[..2], ["MSH-12 <- constant (step 1, set)", "PID-2 <- PID-3 (step 2, copy)"]);
     assert!(told[2].starts_with("everything else <- as sent"), "{told:?}");

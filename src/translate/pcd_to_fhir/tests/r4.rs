@@ -30,8 +30,9 @@ fn check_observation(observation: &Value) {
         let (value, absent) = (value(holder), usize::from(!holder["dataAbsentReason"].is_null()));
         assert!(value + absent <= 1, "obs-6: a value or a reason for none");
         let attached = holder["extension"].as_array().into_iter().flatten().any(|e| !e["valueAttachment"].is_null());
-        let said = value + absent == 1 || !holder["component"].is_null() || attached;
-        assert!(said, "vs-2: a value, a reason or components");
+        let divided = ["component", "hasMember"].iter().any(|parts| !holder[parts].is_null());
+        let said = value + absent == 1 || divided || attached;
+        assert!(said, "vs-2: a value, a reason, components or members");
         assert!(holder["code"]["coding"].is_array() || holder["code"]["text"].is_string());
     }
     let subject = &observation["subject"];

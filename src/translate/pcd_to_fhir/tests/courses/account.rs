@@ -33,7 +33,6 @@ impl Record {
         let message = parse(&said.text(self.messages));
         let recall = |episode: &[u8]| self.remembered.recall(episode);
         let translated = apply(settings, &message, context(), &recall).unwrap();
-        let Some(translated) = translated else { return };
         let notes = translated.episodes.iter().filter_map(|change| change.note.as_ref());
         assert!(notes.map(|note| note.len()).max().unwrap_or_default() < NOTE_BYTES_MAX / 2);
         self.remembered.change(&translated.episodes);

@@ -1,128 +1,94 @@
-//! A CGM summary as FHIR R4, by the profiles of HL7/cgm 1.0.0: one Observation a figure, and one that has them as members.
+//! A CGM summary as FHIR R4, by the profiles of HL7/cgm 1.0.0: one Observation a figure, and one that has them as members;
+//! and as the HL7 v2 message in which the engine keeps one it made by a schedule.
 //!
 //! What must never happen: a figure without value, which the profiles forbid, or two summaries of one patient and period:
 //! computed anew, as after late readings, it takes the place of the one before.
+
+mod figures;
+mod message;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{
     fhir::{
-        Bundle, CodeableConcept, Coding, Component, Decimal, Entry, Identifier, Meta, Observation, Period, Quantity,
-        Reference, Request, Resource, Value, fingerprint, systems, token_query, urn_uuid,
+        Bundle, Coding, Component, Entry, Identifier, Meta, Observation, Period, Reference, Request, Resource,
+        fingerprint, systems, token_query, urn_uuid,
     },
-    pcd::cgm::{CgmSummary, GlucoseUnit, RangeShares},
+    pcd::cgm::CgmSummary,
 };
+
+pub(super) use figures::{Figure, RANGES, SUMMARY, Values};
+pub use message::{SummaryHead, is_cgm_summary, summary_message};
 
 /// The patient by identifier: system and value.
 pub type PatientIdentifier<'a> = (&'a str, &'a str);
 
 /// A transaction of the summary's Observations; `None` where there are too few readings for one of its figures.
 pub fn cgm_summary(summary: &CgmSummary, patient: PatientIdentifier<'_>, at: Timestamp) -> Option<Bytes> {
-    let writer = Writer { summary, patient };
-    let mut entries = vec![
-        writer.mean()?,
-        writer.figure(&GMI, summary.gmi_percent?),
-        writer.figure(&CV, summary.cv_percent?),
-        writer.figure(&DAYS, summary.days_worn as f64),
-        writer.figure(&ACTIVE, summary.sensor_active_percent),
-        writer.ranges(&summary.ranges?),
-    ];
-    let members = entries.iter().map(|entry| Reference::to(entry.full_url.clone())).collect();
-    let whole = Observation { has_member: members, ..writer.observation(&SUMMARY) };
-    entries.insert(0, writer.entry(&SUMMARY, whole));
+    let values = Values::of(summary)?;
+    let writer = Writer {
+        values: &values,
+        patient,
+        subject: format!("Patient?{}", token_query("identifier", patient.0, patient.1)),
+        period: (summary.from, summary.to),
+        meta: Meta { source: systems::OWN_SUMMARY.into(), ..Meta::default() },
+    };
+    let entries = writer.observations().into_iter().map(|(_, observation)| entry(observation)).collect();
     let bundle = Bundle::transaction(None, Some(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()), entries);
     serde_json::to_vec(&bundle).ok().map(Bytes::from)
 }
 
-/// What a figure is, and how it is written.
-struct Figure {
-    loinc: &'static str,
-    text: &'static str,
-    /// The guide's words for a unit, and its UCUM.
-    unit: (&'static str, &'static str),
-    decimals: usize,
-}
-
-const fn figure(
-    loinc: &'static str,
-    text: &'static str,
-    unit: (&'static str, &'static str),
-    decimals: usize,
-) -> Figure {
-    Figure { loinc, text, unit, decimals }
-}
-
-const PERCENT: (&str, &str) = ("%", "%");
-const SUMMARY: Figure = figure("107931-8", "CGM summary", ("", ""), 0);
-const MEAN_MASS: Figure = figure("97507-8", "Mean glucose", ("mg/dl", "mg/dL"), 1);
-const MEAN_MOLAR: Figure = figure("105273-7", "Mean glucose", ("mmol/l", "mmol/L"), 2);
-const GMI: Figure = figure("97506-0", "Glucose management indicator", PERCENT, 2);
-const CV: Figure = figure("104638-2", "Coefficient of variation of glucose", PERCENT, 2);
-const DAYS: Figure = figure("104636-6", "Days of wear", ("days", "d"), 0);
-const ACTIVE: Figure = figure("104637-4", "Sensor active", PERCENT, 2);
-const RANGES: Figure = figure("106793-3", "Times in ranges", ("", ""), 0);
-/// The guide asks for two decimals at least.
-const VERY_LOW: Figure = figure("104642-4", "Time very low (below 54 mg/dL, 3.0 mmol/L)", PERCENT, 2);
-const LOW: Figure = figure("104641-6", "Time low (54 to 69 mg/dL, 3.0 to 3.8 mmol/L)", PERCENT, 2);
-const IN_RANGE: Figure = figure("97510-2", "Time in range (70 to 180 mg/dL, 3.9 to 10.0 mmol/L)", PERCENT, 2);
-const HIGH: Figure = figure("104640-8", "Time high (181 to 250 mg/dL, 10.1 to 13.9 mmol/L)", PERCENT, 2);
-const VERY_HIGH: Figure = figure("104639-0", "Time very high (above 250 mg/dL, 13.9 mmol/L)", PERCENT, 2);
-
-impl Figure {
-    fn code(&self) -> CodeableConcept<'static> {
-        CodeableConcept { coding: vec![Coding::of(systems::LOINC, self.loinc)], text: Some(self.text.into()) }
-    }
-
-    fn value(&self, value: f64) -> Option<Value<'static>> {
-        let value = Decimal::parse(&format!("{value:.*}", self.decimals));
-        let (unit, code) = (Some(self.unit.0.into()), Some(self.unit.1.into()));
-        Some(Value::Quantity(Quantity { value, comparator: None, unit, system: Some(systems::UCUM), code }))
+fn entry(observation: Observation<'_>) -> Entry<'_> {
+    let name = observation.identifier[0].value.to_string();
+    Entry {
+        full_url: urn_uuid(["Observation", systems::OWN_OBSERVATION, &name]),
+        resource: Resource::Observation(Box::new(observation)),
+        request: Request::replace("Observation", &token_query("identifier", systems::OWN_OBSERVATION, &name)),
     }
 }
 
-struct Writer<'a> {
-    summary: &'a CgmSummary,
-    patient: PatientIdentifier<'a>,
+/// What the Observations of one summary are made of.
+pub(super) struct Writer<'w, 'a> {
+    pub values: &'w Values,
+    pub patient: PatientIdentifier<'w>,
+    /// Reference to the patient.
+    pub subject: String,
+    pub period: (Timestamp, Timestamp),
+    /// Of each Observation.
+    pub meta: Meta<'a>,
 }
 
-impl<'a> Writer<'a> {
-    fn mean(&self) -> Option<Entry<'a>> {
-        let mean = self.summary.mean_in_unit()?;
-        Some(match self.summary.unit {
-            GlucoseUnit::MgPerDl => self.figure(&MEAN_MASS, mean),
-            GlucoseUnit::MmolPerL => self.figure(&MEAN_MOLAR, mean),
-        })
-    }
-
-    fn figure(&self, figure: &Figure, value: f64) -> Entry<'a> {
-        let observation = Observation { value: figure.value(value), ..self.observation(figure) };
-        self.entry(figure, observation)
-    }
-
-    fn ranges(&self, shares: &RangeShares) -> Entry<'a> {
-        let parts = [
-            (&VERY_LOW, shares.very_low),
-            (&LOW, shares.low),
-            (&IN_RANGE, shares.in_range),
-            (&HIGH, shares.high),
-            (&VERY_HIGH, shares.very_high),
-        ];
-        let component = |(figure, share): (&Figure, f64)| Component {
-            code: figure.code(),
-            value: figure.value(share),
-            ..Component::default()
+impl<'a> Writer<'_, 'a> {
+    /// The summary, then its members, each with the figure it is of.
+    pub fn observations(&self) -> Vec<(&'static Figure, Observation<'a>)> {
+        let single = self.values.single().map(|(figure, value)| {
+            (figure, Observation { value: Some(figure.quantity(value)), ..self.observation(figure) })
+        });
+        let mut all: Vec<_> = single.collect();
+        all.push((&RANGES, self.ranges()));
+        let url = |observation: &Observation<'_>| {
+            urn_uuid(["Observation", systems::OWN_OBSERVATION, &observation.identifier[0].value])
         };
-        let component = parts.into_iter().map(component).collect();
-        self.entry(&RANGES, Observation { component, ..self.observation(&RANGES) })
+        let has_member = all.iter().map(|(_, member)| Reference::to(url(member))).collect();
+        all.insert(0, (&SUMMARY, Observation { has_member, ..self.observation(&SUMMARY) }));
+        all
+    }
+
+    fn ranges(&self) -> Observation<'a> {
+        let component = self.values.ranges().map(|(figure, value)| Component {
+            code: figure.code(),
+            value: Some(figure.quantity(value)),
+            ..Component::default()
+        });
+        Observation { component: component.collect(), ..self.observation(&RANGES) }
     }
 
     fn observation(&self, figure: &Figure) -> Observation<'a> {
-        let (system, value) = self.patient;
         let laboratory = Coding::of(systems::OBSERVATION_CATEGORY, "laboratory");
         Observation {
             resource_type: "Observation",
-            meta: Meta { source: systems::OWN_SUMMARY.into(), ..Meta::default() },
+            meta: self.meta.clone(),
             identifier: vec![Identifier {
                 kind: None,
                 system: Some(systems::OWN_OBSERVATION.into()),
@@ -131,10 +97,10 @@ impl<'a> Writer<'a> {
             status: "final",
             category: vec![laboratory.into()],
             code: figure.code(),
-            subject: Some(Reference::to(format!("Patient?{}", token_query("identifier", system, value)))),
+            subject: Some(Reference::to(self.subject.clone())),
             effective_period: Some(Period {
-                start: Some(self.summary.from.to_string()),
-                end: Some(self.summary.to.to_string()),
+                start: Some(self.period.0.to_string()),
+                end: Some(self.period.1.to_string()),
             }),
             ..Observation::default()
         }
@@ -143,18 +109,8 @@ impl<'a> Writer<'a> {
     /// Of patient, period and figure: not of its value, so that a better one takes its place. Nor of the unit of the mean.
     fn identifier(&self, figure: &Figure) -> String {
         let (system, value) = self.patient;
-        let (from, to) = (self.summary.from.to_string(), self.summary.to.to_string());
+        let (from, to) = (self.period.0.to_string(), self.period.1.to_string());
         fingerprint(["cgm summary", system, value, &from, &to, figure.text])
-    }
-
-    fn entry(&self, figure: &Figure, observation: Observation<'a>) -> Entry<'a> {
-        let name = self.identifier(figure);
-        let query = token_query("identifier", systems::OWN_OBSERVATION, &name);
-        Entry {
-            full_url: urn_uuid(["Observation", systems::OWN_OBSERVATION, &name]),
-            resource: Resource::Observation(Box::new(observation)),
-            request: Request::replace("Observation", &query),
-        }
     }
 }
 
@@ -165,7 +121,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::pcd::cgm::{Glucose, Reading};
+    use crate::pcd::cgm::{Glucose, GlucoseUnit, Reading};
 
     fn summary(values: &[f64], unit: GlucoseUnit) -> CgmSummary {
         let from: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
