@@ -2,10 +2,12 @@
 //!
 //! | status | verdict |
 //! |--------|---------|
-//! | 2xx, transaction-response with all entries 2xx, or no body | Accepted |
+//! | 2xx but 202, transaction-response with all entries 2xx, or without any, or no body | Accepted: a transaction is all or nothing, so the status speaks for it |
+//! | 202 with no more than that | Ambiguous: the server put it aside, and may still refuse it |
+//! | 2xx, transaction-response with entries, but fewer than were sent | Ambiguous |
 //! | 2xx, an entry 4xx, or an OperationOutcome with an error | Rejected |
 //! | 2xx, an entry neither 2xx nor 4xx | Ambiguous: part of it may be stored |
-//! | 2xx, a body longer than the limit, typed as JSON | Accepted: a transaction is all or nothing, so the status speaks for it |
+//! | 2xx, a body longer than the limit, typed as JSON | Accepted, for the same reason |
 //! | 2xx, anything else (a portal's page, a proxy's greeting) | Ambiguous |
 //! | 3xx, 401, 403, 405, 406, 407, 415, 421, 431; 404 and 410 without an OperationOutcome | Unavailable: the address or the credentials are wrong, not the message |
 //! | 425, 429, 501, 503, 505, 511 | Unavailable, after `Retry-After` |
@@ -175,6 +177,17 @@ impl Answer {
         }
     }
 
+    /// What it means where a transaction of so many entries was sent.
+    pub(super) fn verdict_of_all(&self, sent: usize, id: u64, refusals: &mut Refusals) -> Verdict {
+        match (self.verdict(id, refusals), &self.body) {
+            (Verdict::Accepted { .. }, Body::Response(entries)) if (1..sent).contains(&entries.len()) => {
+                let answered = entries.len();
+                Verdict::ambiguous(format!("{answered} entries are answered of {sent} sent: ask who runs the server"))
+            }
+            (verdict, _) => verdict,
+        }
+    }
+
     pub(super) fn is_success(&self) -> bool {
         self.status.is_success()
     }
@@ -224,9 +237,13 @@ impl Answer {
 
     fn success(&self) -> Verdict {
         let accepted = || Verdict::Accepted { answer: self.status().to_string() };
+        let put_aside = || {
+            Verdict::ambiguous("202: put aside, perhaps to be refused later: have the server answer when it is stored")
+        };
         match &self.body {
-            Body::Empty => accepted(),
-            Body::Response(entries) => entries_verdict(entries).unwrap_or_else(accepted),
+            Body::Response(entries) if !entries.is_empty() => entries_verdict(entries).unwrap_or_else(accepted),
+            Body::Empty | Body::Response(_) if self.status == StatusCode::ACCEPTED && !self.of_entry => put_aside(),
+            Body::Empty | Body::Response(_) => accepted(),
             Body::Outcome(issues) if issues.iter().any(Issue::is_error) => Verdict::rejected(self.refused(MEND)),
             Body::Outcome(_) => accepted(),
             Body::TooLong if self.typed_json => {
@@ -392,6 +409,21 @@ mod tests {
             map.insert(*name, value.parse().unwrap());
         }
         Answer::head(StatusCode::from_u16(status).unwrap(), &map).with_body(Some(body.as_bytes().to_vec()))
+    }
+
+    #[test]
+    fn a_transaction_is_taken_as_a_whole_and_not_put_aside() {
+        let of = |status, entries: usize| {
+            let entries = vec![r#"{"response":{"status":"201"}}"#; entries].join(",");
+            let body = format!(r#"{{"resourceType":"Bundle","type":"transaction-response","entry":[{entries}]}}"#);
+            name(&answer(status, &[], &body).verdict_of_all(3, 7, &mut Refusals::default())).to_owned()
+        };
+        assert_eq!([of(200, 3), of(200, 0), of(202, 3)], ["accepted"; 3]);
+        assert_eq!([of(200, 2), of(200, 1), of(202, 0)], ["ambiguous"; 3]);
+        assert_eq!(
+            [name(&verdict(200, "")), name(&verdict(204, "")), name(&verdict(202, ""))],
+            ["accepted", "accepted", "ambiguous"]
+        );
     }
 
     fn verdict(status: u16, body: &str) -> Verdict {

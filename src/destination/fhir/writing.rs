@@ -26,6 +26,8 @@ use super::{
 };
 use crate::destination::Meter;
 
+/// Once in each entry of a bundle, and in no text, where quotes are escaped.
+const ENTRY: &[u8] = b"\"fullUrl\":";
 /// Set where the message may have been sent before.
 const POSSIBLE_REPEAT: HeaderName = HeaderName::from_static("x-cannula-possible-repeat");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -352,9 +354,10 @@ impl Writer {
     }
 
     async fn transaction(&mut self, outgoing: &Outgoing, body: Bytes) -> Verdict {
+        let sent = memchr::memmem::find_iter(&body, ENTRY).count();
         let call = Call { method: Method::POST, path: String::new(), headers: headers(outgoing), body };
         match self.server.http.exchange(&call).await {
-            Ok(answer) => answer.verdict(outgoing.id, &mut self.refusals),
+            Ok(answer) => answer.verdict_of_all(sent, outgoing.id, &mut self.refusals),
             Err(verdict) => verdict,
         }
     }
