@@ -57,6 +57,20 @@ struct Arguments {
     reference: Option<Hidden>,
 }
 
+impl Arguments {
+    /// With paths from the workspace's root, since Cargo runs a benchmark in its package's folder.
+    fn in_workspace(self) -> Arguments {
+        let from_root = |path: PathBuf| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path);
+        Arguments {
+            engine: self.engine.map(from_root),
+            before: self.before.map(from_root),
+            json: self.json.map(from_root),
+            folder: from_root(self.folder),
+            ..self
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Hidden {
     /// Serves as a reference on a free local port and prints its address.
@@ -66,7 +80,7 @@ enum Hidden {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse().in_workspace();
     let ended = match &arguments.reference {
         Some(Hidden::Reference { kind, file }) => serve(kind, file).await.map(|()| true),
         None => measure(&arguments).await,
