@@ -287,12 +287,12 @@ impl Channel {
         if context.origins {
             self.tell_repairs(message, &mut translated.origins);
         }
-        let awaits_answer =
-            matches!(destination.settings, destination::Settings::Mllp(_)) && translated.format == Format::Hl7;
-        let body = match destination.plan {
-            _ if !awaits_answer => translated.body,
-            Plan::Unchanged if view.is_repaired() => answerable_as_received(&view)?,
-            _ => answerable(translated.body)?,
+        let body = match &destination.settings {
+            destination::Settings::Mllp(mllp) if translated.format == Format::Hl7 => match destination.plan {
+                Plan::Unchanged if view.is_repaired() => answerable_as_received(&view, mllp.awaits_application)?,
+                _ => answerable(translated.body, mllp.awaits_application)?,
+            },
+            _ => translated.body,
         };
         let body = if translated.format == Format::Hl7 { hl7::from_msh(body) } else { body };
         Ok(Translated { body, ..translated })

@@ -59,6 +59,9 @@ struct Connection {
     refusals: Refusals,
 }
 
+/// Nobody said what the application made of it: to the sender that is no success.
+const UNANSWERED: &str = "committed (CA), and no application ACK within `timeout`: ask who runs the receiver whether it acted on the message; then discard it, or send it again";
+
 impl Sender for Connection {
     fn send<'a>(&'a mut self, outgoing: &'a Outgoing) -> BoxFuture<'a, Verdict> {
         Box::pin(self.exchange(outgoing))
@@ -119,12 +122,12 @@ impl Connection {
         self.settings.awaits_application && Header::read(&outgoing.body).0.field(16) == b"AL"
     }
 
-    /// What became of a message that was committed. It is never sent again for want of an application ACK, nor for a fault
-    /// told by one: the receiver has it.
+    /// What became of a message that was committed. It is never sent again by itself for want of an application ACK, nor for a
+    /// fault told by one: the receiver has it.
     async fn application_outcome(&mut self, mut client: Client, outgoing: &Outgoing) -> Verdict {
         let answer = client.application_answer(&outgoing.control_id, self.settings.timeout).await;
         let Ok(answer) = answer else {
-            return Verdict::Accepted { answer: "CA, and no application ACK in time".to_owned() };
+            return Verdict::rejected(UNANSWERED);
         };
         self.client = Some(client);
         match verdict(&answer, outgoing.id, &mut Refusals::default()) {
