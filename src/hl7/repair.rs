@@ -148,8 +148,10 @@ fn glued(message: &Message) -> impl Iterator<Item = usize> + '_ {
 /// id there, or what follows its empty one is that segment's and not that of the fields it stands in.
 pub fn is_surely_glued(message: &Message) -> bool {
     glued(message).any(|at| {
-        let set_id = message.structure().get(at + 4);
-        set_id.is_some_and(u8::is_ascii_digit) || reads_as_segment(message, at)
+        let structure = message.structure();
+        let follows_letter = structure[..at].last().is_some_and(u8::is_ascii_alphabetic);
+        let is_numbered = structure.get(at + 4).is_some_and(u8::is_ascii_digit);
+        is_numbered && !follows_letter || reads_as_segment(message, at)
     })
 }
 
@@ -174,8 +176,18 @@ fn reads_as_segment(message: &Message, at: usize) -> bool {
         }
         b"PID" => composed(3) || composed(5),
         b"PV1" => composed(3) || fields.get(2).is_some_and(|class| class.len() == 1) && (filled(3) || !follows_letter),
+        b"NTE" if follows_letter => filled(1) && is_note(&fields),
         b"NTE" | b"PRT" => !follows_letter && before >= 5 && (2..fields.len()).any(filled),
         _ => (2..=5).any(composed),
+    }
+}
+
+/// As a comment is written: its source (table 0105), or words. `VICENTE|1|V77` is a physician and a number of the visit.
+fn is_note(fields: &[&[u8]]) -> bool {
+    match fields.get(2..4) {
+        Some([b"L" | b"P" | b"O", _]) => true,
+        Some([b"", words]) => words.contains(&b' '),
+        _ => false,
     }
 }
 
@@ -265,6 +277,9 @@ mod tests {
             "\rOBX|1|NM|158^A^MDC||80|||||F|||20260314||||P1^^00^EUI-64OBX||CWE|159^B^MDC",
             "\rOBX|1|NM|158^A^MDC||80|||||F|||20260314NTE|||moved",
             "\rNTE|1||moved|PID|||42^^^H^MR",
+            "\rOBX|1|NM|158^A^MDC||80|||||FNTE|1|L|moved",
+            "\rOBX|1|NM|158^A^MDC||80|||||FNTE|1||arm was moved",
+            "\rOBX|1|NM|158^A^MDC||80|||||FOBX|2|NM|159^B^MDC||81",
             "\rOBX|1||69965^A^MDC|1.0.0.0|||||||X|||||||P1^^00^EUI-64OBX|||69854^B^MDC|1.1.0.0|||||||X",
         ] {
             assert!(is_glued(glued), "{glued}");
@@ -276,6 +291,8 @@ mod tests {
             "\rOBX|1|ST|158^A^L||80|||||F|||20260314||5^AVICENTE|||20260314",
             "\rNTE|1||see OBX|||",
             "\rPV1||I|4W||||7^RAPID||||PID",
+            "\rPV1||I|4W|||||||||||||77^VICENTE|1|V77",
+            "\rOBX|1|ST|158^A^L||PENDIENTE|1|||||F",
         ] {
             assert!(!is_glued(whole), "{whole}");
         }

@@ -152,13 +152,19 @@ impl Nomenclature {
     /// Whether the identifier of a unit is of another size than its number: MILLI where the table's has MICRO.
     pub(super) fn unit_sizes_differ(&self, code: &str, refid: &str) -> bool {
         let sizes = |name: &str| {
-            let parts = name.split('_').filter(|part| SIZES.contains(part));
+            let parts = name.split('_').filter(|part| SIZES.iter().any(|(_, size)| size == part));
             parts.map(str::to_owned).collect::<Vec<_>>()
         };
         let number = code.parse().ok().map(|code: u32| if code < PARTITION { code + 4 * PARTITION } else { code });
         let Some(number) = number.filter(|_| refid.starts_with("MDC_DIM_")) else { return false };
         let mut rows = self.unit_rows.range((Some(number), "".into())..=(Some(number), "~".into())).peekable();
-        rows.peek().is_some() && rows.all(|((_, name), _)| sizes(name) != sizes(refid))
+        if rows.peek().is_some() {
+            return rows.all(|((_, name), _)| sizes(name) != sizes(refid));
+        }
+        // Without a row the number itself tells the size of what is counted, which stands first in the identifier.
+        let size = SIZES.iter().find(|(place, _)| number % SIZE_PLACES == *place).map(|(_, size)| *size);
+        let said = refid.split('_').nth(2).filter(|part| SIZES.iter().any(|(_, size)| size == part));
+        (size.is_some() || number % SIZE_PLACES == 0) && size != said
     }
 
     /// UCUM of a unit text sent without a coding system, where it can mean only one.
@@ -186,7 +192,19 @@ impl Nomenclature {
 const UCUM_BYTES_MAX: usize = 100;
 
 /// Parts of a unit's identifier that say how large it is.
-const SIZES: [&str; 8] = ["KILO", "HECTO", "DECI", "CENTI", "MILLI", "MICRO", "NANO", "PICO"];
+/// By the last five bits of a dimension's number (ISO/IEEE 11073-10101, A.3): 0 is the unit itself.
+const SIZES: [(u32, &str); 9] = [
+    (2, "HECTO"),
+    (3, "KILO"),
+    (4, "MEGA"),
+    (16, "DECI"),
+    (17, "CENTI"),
+    (18, "MILLI"),
+    (19, "MICRO"),
+    (20, "NANO"),
+    (21, "PICO"),
+];
+const SIZE_PLACES: u32 = 32;
 
 /// `{beat}/min` = `/min`: a UCUM annotation changes nothing.
 pub(crate) fn same_but_annotation(a: &str, b: &str) -> bool {

@@ -40,8 +40,11 @@ pub(crate) fn names_two_units(codes: &Nomenclature, coded: &Coded<'_>, told: imp
         let disagree = match system.trim_ascii() {
             b"UCUM" => differ_in_size(&code, &text),
             b"MDC" => {
-                let both = codes.unit(&code, "").zip(codes.unit("", &text));
-                both.is_some_and(|(number, name)| !same_unit(number, name)) || codes.unit_sizes_differ(&code, &text)
+                let number = codes.unit(&code, "");
+                let both = number.zip(codes.unit("", &text));
+                both.is_some_and(|(number, name)| !same_unit(number, name))
+                    || codes.unit_sizes_differ(&code, &text)
+                    || number.is_some_and(|number| differ_in_size(number, &text))
             }
             _ => false,
         };
@@ -56,10 +59,12 @@ pub(crate) fn names_two_units(codes: &Nomenclature, coded: &Coded<'_>, told: imp
 
 /// Units of one kind, one of which is a multiple of the other. What is in braces is words.
 fn differ_in_size(a: &str, b: &str) -> bool {
-    if a == b || b.is_empty() || b.contains('{') {
+    if a == b || b.is_empty() || b.contains('{') || b.starts_with("MDC_") {
         return false;
     }
-    match (octofhir_ucum::get_canonical_units(a), octofhir_ucum::get_canonical_units(b)) {
+    // As pumps print it: what `mcg` and `hr` mean is no question.
+    let b = b.replace("mcg", "ug").replace("hr", "h");
+    match (octofhir_ucum::get_canonical_units(a), octofhir_ucum::get_canonical_units(&b)) {
         (Ok(x), Ok(y)) => x.dimension == y.dimension && (x.factor != y.factor || x.offset != y.offset),
         _ => false,
     }

@@ -19,16 +19,23 @@ pub(super) fn order(reading: &Reading<'_>, told: &mut Told<'_>) {
             if has_two_units(reading, rxg.field(unit)) {
                 told.error(rxg, unit, 103, "an amount of the order is in two different units; ask who ordered it");
             }
-            if is_negative(rxg, amount) {
-                told.error(rxg, amount, 102, "an amount of the order is below zero");
+            match part(rxg, amount, 1) {
+                b"" => {}
+                sent if !is_number(sent) => told.error(rxg, amount, 102, "an amount of the order is no number"),
+                [b'-', number @ ..] if number.iter().any(|byte| matches!(byte, b'1'..=b'9')) => {
+                    told.error(rxg, amount, 102, "an amount of the order is below zero");
+                }
+                _ => {}
             }
         }
     }
 }
 
-fn is_negative(rxg: Segment<'_>, amount: usize) -> bool {
-    let sent = part(rxg, amount, 1);
-    sent.strip_prefix(b"-").is_some_and(|number| number.iter().any(|byte| matches!(byte, b'1'..=b'9')))
+/// NM: a sign, digits, one point (HL7 v2.6 ch. 2.A.47).
+fn is_number(sent: &[u8]) -> bool {
+    let digits = sent.strip_prefix(b"-").or_else(|| sent.strip_prefix(b"+")).unwrap_or(sent);
+    let points = digits.iter().filter(|byte| **byte == b'.').count();
+    points < 2 && digits.len() > points && digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 fn has_two_units(reading: &Reading<'_>, unit: Field<'_>) -> bool {
@@ -40,8 +47,11 @@ pub(super) fn codes(reading: &Reading<'_>, told: &mut Told<'_>) {
     for row in &reading.rows {
         let is_coded = matches!(row.raw(2), b"CWE" | b"CNE" | b"CE" | b"CF");
         let differs = |sent: Coded<'_>| {
-            let fit = |one: Triplet<'_>| reading.nomenclature.resolve(ascii(one.code), ascii(one.text)).fit;
-            mdc(&sent).map(fit) == Some(Fit::OtherTerm)
+            let resolve = |one: Triplet<'_>| reading.nomenclature.resolve(ascii(one.code), ascii(one.text));
+            let all = sent.triplets().filter(|one| one.system.trim_ascii() == b"MDC").map(resolve);
+            let mut codes: Vec<u32> = all.filter_map(|found| found.code).collect();
+            codes.dedup();
+            codes.len() > 1 || mdc(&sent).map(|one| resolve(one).fit) == Some(Fit::OtherTerm)
         };
         if is_coded && row.obx.field(5).repetitions().any(|one| differs(Coded::read(one))) {
             told.error(row.obx, 5, 103, "number and identifier of OBX-5 are of two different terms");
@@ -81,10 +91,11 @@ pub(super) fn drug(reading: &Reading<'_>, told: &mut Told<'_>) {
     let Some((event, obx)) = pump_event(reading) else { return };
     let infusion = &event.infusion;
     let Some((drug, label)) = infusion.drug.as_ref().zip(infusion.drug_label.as_ref()) else { return };
-    let label = squeezed(label);
-    let mut names = [&drug.words, &drug.name, &drug.code].map(|name| squeezed(name)).into_iter();
+    let (ordered, shown) = (names(&format!("{} {}", drug.words, drug.name)), names(label));
+    let agree = |a: &String, b: &String| a.starts_with(b.as_str()) || b.starts_with(a.as_str());
+    let differ = !ordered.iter().any(|name| shown.iter().any(|other| agree(name, other)));
     let is_known = !drug.code.starts_with("999999") && !squeezed(&drug.words).contains("unknown");
-    if is_known && !names.any(|name| !name.is_empty() && (name.contains(&label) || label.contains(&name))) {
+    if is_known && differ && !ordered.is_empty() && !shown.is_empty() {
         told.warning(
             obx,
             5,
@@ -93,6 +104,29 @@ pub(super) fn drug(reading: &Reading<'_>, told: &mut Told<'_>) {
         );
     }
 }
+
+/// The words of a drug's name that may be a name: no amounts, and nothing that stands beside any drug.
+fn names(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !c.is_alphabetic()).map(str::to_lowercase);
+    words.filter(|word| word.chars().count() >= 3 && !BESIDE_DRUGS.contains(&word.as_str())).collect()
+}
+
+const BESIDE_DRUGS: [&str; 14] = [
+    "mcg",
+    "meq",
+    "mmol",
+    "unit",
+    "units",
+    "infusion",
+    "drip",
+    "bag",
+    "syringe",
+    "premix",
+    "injection",
+    "solution",
+    "and",
+    "with",
+];
 
 pub(super) fn flow(reading: &Reading<'_>, told: &mut Told<'_>) {
     let Some((event, obx)) = pump_event(reading) else { return };

@@ -373,7 +373,7 @@ pub static RULES: [Rule; 62] = [
         On::PCD_03,
         Severity::Error,
         "TF-2 3.3.4.4",
-        "each amount of an order is in one unit and not below zero",
+        "each amount of an order is a number, in one unit and not below zero",
         contradiction::order,
     ),
     row(
@@ -381,7 +381,7 @@ pub static RULES: [Rule; 62] = [
         On::REPORTS,
         Severity::Error,
         "TF-2 A.1, B.8",
-        "number, identifier and text of OBX-5 name one term, those of OBX-6 one unit",
+        "numbers and identifiers of OBX-5 name one term, those of OBX-6 and their texts one unit",
         contradiction::codes,
     ),
     row(
