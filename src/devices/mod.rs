@@ -45,8 +45,9 @@ const COUNTERS_MAX: usize = 16_384;
 const CLOCK_SET: i64 = 10_000;
 /// Between two writes of the file. Milliseconds.
 const SAVE_EVERY: i64 = 60_000;
-/// Messages after which the file is written before that: so many can be heard again in the time a start has for it.
-const SAVE_AFTER: u32 = 20_000;
+/// Messages after which the file is written before that, and how long it is left alone even so: so many can be heard again in
+/// the time a start has for it, on a busy machine too.
+const SAVE_AFTER: (u32, i64) = (3_000, 5_000);
 
 /// The devices heard; shared by all intakes.
 pub struct Devices {
@@ -322,7 +323,8 @@ impl Devices {
 
 impl Watched {
     fn is_save_due(&self, passed: i64) -> bool {
-        passed - self.saved >= SAVE_EVERY || self.unsaved >= SAVE_AFTER
+        let since = passed - self.saved;
+        since >= SAVE_EVERY || self.unsaved >= SAVE_AFTER.0 && since >= SAVE_AFTER.1
     }
 }
 
