@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Charset, Header, Message, ParseError};
+use super::{Charset, Header, Message, ParseError, Segment};
 
 /// What is not as it should be in the bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -144,15 +144,16 @@ fn glued(message: &Message) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// Whether a segment surely begins in the middle of a line, so that what it tells is in no segment of its own: it has a set
-/// id there, or what follows its empty one is that segment's and not that of the fields it stands in.
-pub fn is_surely_glued(message: &Message) -> bool {
-    glued(message).any(|at| {
+/// The segment in whose line another surely begins, so that what that tells is in no segment of its own: it has a set id
+/// there, or what follows its empty one is that segment's and not that of the fields it stands in.
+pub fn surely_glued(message: &Message) -> Option<Segment<'_>> {
+    let at = glued(message).find(|&at| {
         let structure = message.structure();
         let follows_letter = structure[..at].last().is_some_and(u8::is_ascii_alphabetic);
         let is_numbered = structure.get(at + 4).is_some_and(u8::is_ascii_digit);
         is_numbered && !follows_letter || reads_as_segment(message, at)
-    })
+    })?;
+    message.segments().find(|segment| segment.range().contains(&at)).or_else(|| Some(message.msh()))
 }
 
 /// Whether the rest of a line is the segment whose id stands at `at`. `LIPID||` and `seen for PID||` end a text and an empty
@@ -266,7 +267,7 @@ mod tests {
     fn a_segment_with_an_empty_set_id_is_known_by_what_follows_and_a_word_is_none() {
         let is_glued = |body: &str| {
             let frame = format!("MSH|^~\\&|RAPID||LIPID||20260314||ORU^R01|1|P|2.6{body}\r");
-            is_surely_glued(&Message::parse(frame.into_bytes()).unwrap())
+            surely_glued(&Message::parse(frame.into_bytes()).unwrap()).is_some()
         };
         for glued in [
             "PID|||42",

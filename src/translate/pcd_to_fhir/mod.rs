@@ -68,8 +68,8 @@ pub(super) fn apply(
         Semantics::Results => Report::read_flat(message, &settings.nomenclature),
     };
     check_kind(settings, &report)?;
-    if repair::is_surely_glued(message) {
-        return Err(refuse("OBX", GLUED));
+    if let Some(segment) = repair::surely_glued(message) {
+        return Err(refuse(segment.id(), GLUED));
     }
     if let Some(pid) = report.second_patient {
         return Err(refuse(pid.place(3), patient::TWO));
