@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use futures_util::future::{BoxFuture, ready};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
@@ -321,7 +321,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
         tokio::select! {
             biased;
             () = self.connection.stop.cancelled() => Event::Stop,
-            length = self.read.read_buf(&mut self.reader.buffer) => match length {
+            length = self.reader.read(self.read) => match length {
                 Ok(0) | Err(_) => Event::Ended,
                 Ok(_) => {
                     self.reader.bytes_came();

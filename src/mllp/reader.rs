@@ -1,17 +1,26 @@
 //! The reading side of a connection: its buffer, its codec and its deadlines.
 //!
-//! Memory follows need: little while silent, grown to the frame that is being read and no further, given back with it.
+//! Memory follows need: none while silent, grown to the frame that is being read and no further, given back with it.
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
+    time::Instant,
+};
 use tokio_util::codec::Decoder;
 
 use super::{Codec, CodecError, Decoded, budget::Share, server::Limits};
 
-/// First read after silence: little, since most connections are silent most of the time.
-const IDLE_READ_BYTES: usize = 2 * 1024;
+/// First read after silence, from the stack: most connections are silent most of the time, and most frames shorter.
+const FIRST_READ_BYTES: usize = 8 * 1024;
 /// Least room for a read inside of a frame.
 const READ_BYTES: usize = 16 * 1024;
 /// An FS with nothing behind it and a whole segment before it ends its frame after this.
@@ -77,12 +86,32 @@ impl Reader {
         self.idle_since = self.last_byte;
     }
 
+    /// Reads what has come, at least a byte but at the end of the stream; how much.
+    pub(super) async fn read<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> io::Result<usize> {
+        if self.buffer.capacity() > self.buffer.len() {
+            return stream.read_buf(&mut self.buffer).await;
+        }
+        poll_fn(|context| self.poll_first(stream, context)).await
+    }
+
+    fn poll_first<R: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut R,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; FIRST_READ_BYTES];
+        let mut first = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(stream).poll_read(context, &mut first))?;
+        self.buffer.extend_from_slice(first.filled());
+        self.allocated = self.buffer.capacity();
+        Poll::Ready(Ok(first.filled().len()))
+    }
+
     /// The capacity to grow to where the buffer is full: doubled, but never much above the largest frame.
     pub(super) fn capacity_wanted(&self, frame_bytes_max: usize) -> Option<usize> {
         let length = self.buffer.len();
         match length {
-            _ if self.buffer.capacity() > length => None,
-            0 => Some(IDLE_READ_BYTES),
+            _ if self.buffer.capacity() > length || length == 0 => None,
             _ => Some((length * 2).min(frame_bytes_max.saturating_add(2)).max(length + READ_BYTES)),
         }
     }
