@@ -69,7 +69,7 @@ pub(super) async fn summary(
     let found = found(&engine, &request).await?;
     let interval = request.interval_minutes.map(|minutes| SignedDuration::from_mins(i64::from(minutes)));
     let summary = CgmSummary::of(found.readings, (request.from, request.to), interval);
-    let fhir = request.fhir_system.as_deref().map(|system| written(&summary, system, &request.patient, &engine));
+    let fhir = request.fhir_system.as_deref().map(|system| written(&summary, system, &request, &engine));
     Ok(Json(SummaryAnswer { summary, left_out: found.left_out, messages: found.messages, fhir: fhir.transpose()? }))
 }
 
@@ -133,8 +133,9 @@ async fn ids(engine: &Engine, request: &SummaryRequest) -> Answer<Vec<crate::sto
     }
 }
 
-fn written(summary: &CgmSummary, system: &str, patient: &str, engine: &Engine) -> Answer<Value> {
-    let body = translate::cgm_summary(summary, (system, patient.trim()), engine.clock.now());
+fn written(summary: &CgmSummary, system: &str, request: &SummaryRequest, engine: &Engine) -> Answer<Value> {
+    let channel = request.channel.as_deref().unwrap_or_default();
+    let body = translate::cgm_summary(summary, channel, (system, request.patient.trim()), engine.clock.now());
     let body = body.ok_or_else(|| {
         let detail = "fewer than two readings in the period: the CGM profiles want a value for each figure";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)

@@ -486,7 +486,12 @@ pub(super) static RETRY: Table = Table {
     title: "retry",
     keys: &[
         key("first", Text("duration"), Is("1s"), "First wait; it doubles with each attempt."),
-        key("max", Text("duration"), Is("5m"), "Longest wait."),
+        key(
+            "max",
+            Text("duration"),
+            Is("5m"),
+            "Longest wait, unless the receiver asks for longer (`Retry-After`): then that, an hour at most.",
+        ),
         key(
             "refused",
             Count(0, 100),

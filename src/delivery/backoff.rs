@@ -9,6 +9,9 @@ use std::{
 /// Never less, whatever is configured: a lane must not spin.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
+/// No receiver is believed to ask for more.
+const ASKED_MAX: Duration = Duration::from_secs(3600);
+
 /// The waits of one lane since its last success.
 #[derive(Default)]
 pub(super) struct Backoff {
@@ -16,15 +19,15 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The next wait. `asked` (the receiver's `Retry-After`) lengthens it, up to `max`: a receiver may slow a lane down,
-    /// not switch it off.
+    /// The next wait. `asked` (the receiver's `Retry-After`) lengthens it, also beyond `max`, up to an hour: a receiver may
+    /// slow a lane down, not switch it off.
     pub(super) fn wait(&mut self, first: Duration, max: Duration, asked: Option<Duration>) -> Duration {
         let first = first.max(WAIT_MIN);
         let max = max.max(first);
         let ceiling = first.saturating_mul(1 << self.round.min(20)).min(max);
         self.round = self.round.saturating_add(1);
         let jittered = first + (ceiling - first).mul_f64(fraction());
-        asked.map_or(jittered, |asked| jittered.max(asked.min(max)))
+        asked.map_or(jittered, |asked| jittered.max(asked.min(ASKED_MAX)))
     }
 
     /// The receiver answered.
@@ -81,11 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn the_receivers_wish_is_kept_up_to_max() {
+    fn the_receivers_wish_is_kept_up_to_an_hour() {
         let ask = |seconds| Backoff::default().wait(FIRST, MAX, Some(Duration::from_secs(seconds)));
         assert_eq!(ask(30), Duration::from_secs(30));
         assert_eq!(ask(0), FIRST);
-        assert_eq!(ask(86_400), MAX);
+        assert_eq!(ask(300), Duration::from_secs(300));
+        assert_eq!(ask(86_400), ASKED_MAX);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) enum Kind {
     Episode = 8,
     EpisodeSeal = 9,
     EpisodeNonce = 10,
+    Pseudonym = 11,
 }
 
 impl Keyed {

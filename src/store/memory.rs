@@ -17,7 +17,7 @@ use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
     Settlement, Stats, Store, StoreError, Summary, Waiting, episodes,
     journal::{Position, Record},
-    keyed::Keyed,
+    keyed::{Keyed, Kind},
     records::{Outcome, Paused, Recorded, nanos, timestamp},
     request::{Answer, Batch, Decided, NewMessage, Request},
     state::{Bounds, State, history::page_of, lane::Entry},
@@ -238,6 +238,10 @@ impl Store for MemoryStore {
         let key = episodes::key(&self.keyed, channel, destination, episode);
         let sealed = self.lock().state.episodes.note(key);
         episodes::opened(&self.keyed, key, &sealed?)
+    }
+
+    fn pseudonym(&self, parts: &[&[u8]]) -> u64 {
+        self.keyed.hash(Kind::Pseudonym, parts)
     }
 
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {

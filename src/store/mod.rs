@@ -456,6 +456,9 @@ pub trait Store: Send + Sync + 'static {
     /// What the destination remembers of an episode: the note of the last delivery that was [settled](Receipt::episodes) with
     /// one. Answered from memory.
     fn recall(&self, channel: &str, destination: &str, episode: &[u8]) -> Option<Bytes>;
+    /// Stands for these parts in what leaves the store: the same as long as the store has its key, without which nobody can make
+    /// it, or test a guess of them.
+    fn pseudonym(&self, parts: &[&[u8]]) -> u64;
     /// Notes an attempt that did not end the delivery, for the timeline; not waited for. `ambiguous` ones mark later sends as possible repeats.
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt);
     /// Puts messages again at the tail of their lanes (of one destination, or of all routed). Answers how many entries were

@@ -2,7 +2,7 @@
 //! message of its own, which then goes the way of every other one.
 //!
 //! What must never happen: a summary made twice, or one that was due and is not made, whatever stopped the engine. So a
-//! summary's control id is of patient and period alone, those that the store has are not made again, and what is done for
+//! summary's control id is of channel, name, patient and period alone, those that the store has are not made again, and what is done for
 //! good is noted only once all of it is stored.
 
 mod done;
@@ -154,7 +154,7 @@ impl Summaries {
         patient: &Patient,
         gathered: &Gathered,
     ) -> Result<Option<Outcome>, StoreError> {
-        let control_id = control_id(channel, summary, due, patient);
+        let control_id = self.control_id(channel, summary, due, patient);
         if gathered.holds(&control_id) {
             return Ok(Some(Outcome::Before));
         }
@@ -195,7 +195,7 @@ impl Summaries {
         let Ok(source) = channel.read(kept.message) else { return Ok(None) };
         let is_named = |named: &cgm::Named<'_>| patient.is_one_of(&named.identifiers);
         let Some(named) = cgm::patients(&source).find(is_named) else { return Ok(None) };
-        let head = SummaryHead { pid: named.pid, control_id, due: &due.at };
+        let head = SummaryHead { pid: named.pid, control_id, channel: &channel.name, due: &due.at };
         Ok(summary_message(told, &head).and_then(|bytes| Message::parse(bytes).ok()))
     }
 
@@ -224,17 +224,17 @@ impl Summaries {
         given.await.map(|_| ())
     }
 
+    /// Of channel, summary, patient and period, so that the same is never made twice, under the store's key, so that no guess of
+    /// the patient can be tested by it; MSH-10 has room for 20 characters.
+    fn control_id(&self, channel: &Channel, summary: &Summary, due: &Due, patient: &Patient) -> String {
+        let period = format!("{} {}", due.from, due.to);
+        let parts = [&*channel.name, &*summary.name, &patient.id, &patient.authority, &period];
+        format!("CGM{:016X}", self.store.pseudonym(&parts.map(str::as_bytes)))
+    }
+
     fn channels(&self) -> RwLockReadGuard<'_, Vec<Arc<Channel>>> {
         self.channels.read().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Of channel, summary, patient and period, so that the same is never made twice; MSH-10 has room for 20 characters.
-fn control_id(channel: &Channel, summary: &Summary, due: &Due, patient: &Patient) -> String {
-    let period = format!("{} {}", due.from, due.to);
-    let parts = [&*channel.name, &*summary.name, &patient.id, &patient.authority, &period];
-    let parts = parts.iter().flat_map(|part| [part.as_bytes(), b"\0"]);
-    format!("CGM{:016X}", crate::channel::stable_hash(parts))
 }
 
 /// How far a device's clock may be ahead of ours: its reading may have been received before the moment it tells.

@@ -218,3 +218,22 @@ async fn a_summary_goes_by_its_patients_lane_and_is_found_by_its_patient() {
     let waiting = clinic.store.lanes();
     assert!(waiting.iter().any(|status| status.lane.lane == route.lane && status.waiting == 1), "not in its lane");
 }
+
+#[tokio::test]
+async fn a_control_id_cannot_be_made_of_a_guess_without_the_stores_key() {
+    let clinic = Clinic::at("2026-03-02T12:30:00Z");
+    clinic.readings(PID, "20260302").await;
+    clinic.is("2026-03-03T06:00:00Z");
+    clinic.due().await;
+    let (from, to) = ("2026-03-01T23:00:00Z", "2026-03-02T23:00:00Z");
+    let period = format!("{from} {to}");
+    let parts = ["cgm", "daily", "4711", "H", &period].map(str::as_bytes);
+    let found = |control_id: String| {
+        let query = Query { control_id: Some(control_id.into_bytes()), limit: 9, ..Query::default() };
+        let found = clinic.store.find(query);
+        async { found.await.unwrap().len() }
+    };
+    let guess = crate::channel::stable_hash(parts.iter().flat_map(|part| [*part, b"\0"]));
+    assert_eq!(found(format!("CGM{guess:016X}")).await, 0);
+    assert_eq!(found(format!("CGM{:016X}", clinic.store.pseudonym(&parts))).await, 1);
+}

@@ -417,7 +417,7 @@ impl Kept {
     fn statement(&self) -> Value {
         let resource = |kind: &str| {
             json!({ "type": kind, "conditionalCreate": !self.config.ignores_conditions, "updateCreate": true,
-                "interaction": [{ "code": "create" }, { "code": "update" }, { "code": "search-type" }] })
+                "interaction": [{ "code": "create" }, { "code": "read" }, { "code": "update" }, { "code": "search-type" }] })
         };
         let resources = ["Observation", "Patient", "Device", "Provenance"].map(resource);
         json!({ "resourceType": "CapabilityStatement", "status": "active", "kind": "instance", "fhirVersion": "4.0.1",

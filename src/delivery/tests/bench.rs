@@ -172,6 +172,10 @@ impl Store for Shelf {
         self.0.0.lock().unwrap().remembered.recall(episode)
     }
 
+    fn pseudonym(&self, _: &[&[u8]]) -> u64 {
+        unimplemented!()
+    }
+
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {
         self.with(|contents| {
             let head = contents.lanes.get(lane).and_then(VecDeque::front).filter(|head| head.entry == entry);

@@ -89,15 +89,18 @@ async fn an_outage_keeps_order_and_makes_no_dead_letter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_receivers_retry_after_is_kept() {
+async fn the_receivers_retry_after_is_kept_and_told_as_the_next_try() {
     let shelf = Shelf::new();
     let delivery = delivery(&shelf);
     let (receiver, mut calls) = receiver();
     shelf.put("ehr", 0, [1]);
     delivery.apply(vec![configured("ehr", 1, service(receiver, 7))]).unwrap();
-    let asked = Duration::from_secs(45);
+    let asked = Duration::from_secs(600);
     calls.next().await.answer(Verdict::Unavailable { reason: "busy".into(), retry_after: Some(asked) });
     let before = Instant::now();
+    at_rest().await;
+    let next_try = status(&delivery).next_try.unwrap().as_second();
+    assert_eq!(next_try, 90 + 600, "by the clock that stands at 90");
     calls.next().await.accept();
     assert!(before.elapsed() >= asked);
 }

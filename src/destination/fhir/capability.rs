@@ -67,6 +67,12 @@ fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
                 lacks
                     .push("it does not create what is put: set idempotency = \"if-none-exist\" or \"none\"".to_owned());
             }
+            if settings.idempotency == Idempotency::PutId && !has(&interactions, "read") {
+                lacks.push(
+                    "Observation cannot be read, so preliminary results would wait: ask who runs it for Observation.read"
+                        .to_owned(),
+                );
+            }
             if settings.idempotency == Idempotency::None && !has(&interactions, "search-type") {
                 lacks.push(
                     "Observation cannot be searched, so what may have been sent would be sent twice: ask who runs it"
@@ -121,7 +127,7 @@ mod tests {
     fn statement(change: impl Fn(&mut Value)) -> Value {
         let resource = |kind: &str| {
             json!({ "type": kind, "conditionalCreate": true, "updateCreate": true,
-                "interaction": [{ "code": "create" }, { "code": "update" }, { "code": "search-type" }] })
+                "interaction": [{ "code": "create" }, { "code": "read" }, { "code": "update" }, { "code": "search-type" }] })
         };
         let mut statement = json!({ "resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": [{
             "interaction": [{ "code": "transaction" }, { "code": "batch" }],
@@ -140,7 +146,7 @@ mod tests {
         let put = WriteSettings { idempotency: Idempotency::PutId, ..defaults.clone() };
         let none = WriteSettings { idempotency: Idempotency::None, ..defaults.clone() };
         type Change = fn(&mut Value);
-        let table: [(&WriteSettings, Change, &str); 10] = [
+        let table: [(&WriteSettings, Change, &str); 11] = [
             (&defaults, |it| it["fhirVersion"] = "5.0.0".into(), "FHIR 5.0.0"),
             (&defaults, |it| it["rest"][0]["interaction"] = json!([]), "no transactions"),
             (&batch, |it| it["rest"][0]["interaction"] = json!([{ "code": "transaction" }]), "no batches"),
@@ -152,6 +158,11 @@ mod tests {
             ),
             (&defaults, |it| it["rest"][0]["resource"][0]["conditionalCreate"] = false.into(), "no conditional create"),
             (&put, |it| it["rest"][0]["resource"][0]["updateCreate"] = false.into(), "does not create what is put"),
+            (
+                &put,
+                |it| it["rest"][0]["resource"][0]["interaction"] = json!([{ "code": "update" }]),
+                "Observation.read",
+            ),
             (&none, |it| it["rest"][0]["resource"][0]["interaction"] = json!([{ "code": "create" }]), "sent twice"),
             (&lookup, |it| it["rest"][0]["resource"][1]["interaction"] = json!([]), "Patient cannot be searched"),
             (&create, |it| it["rest"][0]["resource"][1]["interaction"] = json!([]), "does not create Patient"),

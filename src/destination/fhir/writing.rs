@@ -158,9 +158,7 @@ impl Writer {
                 entries.items.iter().filter(|item| item.is_created()).map(|it| it.place).collect();
             entries.put_by_id();
             self.leave_out_put(entries, &created, believed);
-            if outgoing.possible_repeat {
-                self.leave_out_overtaken(entries).await?;
-            }
+            self.leave_out_overtaken(entries).await?;
         }
         if settings.patient == PatientMode::ConditionalCreate {
             entries.create_patients();
@@ -190,7 +188,8 @@ impl Writer {
         }
     }
 
-    /// What is told again must not take the place of what was told since: a preliminary result that of a final one.
+    /// What comes late must not take the place of what was told since: a preliminary result that of a final one. Neither its
+    /// sender nor an order of arrival says that it is late, so each one is looked for.
     async fn leave_out_overtaken(&self, entries: &mut Entries) -> Result<(), Verdict> {
         for at in (0..entries.items.len()).rev() {
             let item = &entries.items[at];

@@ -13,6 +13,8 @@ const GLUCOSE_ISF: u32 = 160_212;
 const LOINC: [&[u8]; 2] = [b"99504-3", b"105272-9"];
 /// mg/dL of glucose for one mmol/L: 180.156 g/mol (LOINC group LG7967-5).
 pub const MG_DL_PER_MMOL_L: f64 = 18.0156;
+/// No sensor measures more, in mg/dL and mmol/L: what says so is a fault or of another unit.
+const MEASURABLE_MAX: (f64, f64) = (1000.0, 55.5);
 /// The ends of the scale of the sensors in use, for a sensor that says LOW or HIGH without a number.
 const SCALE: (f64, f64) = (40.0, 400.0);
 
@@ -25,6 +27,16 @@ pub enum GlucoseUnit {
     /// Substance concentration.
     #[serde(rename = "mmol/L")]
     MmolPerL,
+}
+
+impl GlucoseUnit {
+    fn is_measurable(self, value: f64) -> bool {
+        let max = match self {
+            GlucoseUnit::MgPerDl => MEASURABLE_MAX.0,
+            GlucoseUnit::MmolPerL => MEASURABLE_MAX.1,
+        };
+        value > 0.0 && value <= max
+    }
 }
 
 /// Beyond the end of the sensor's scale.
@@ -57,24 +69,26 @@ impl Glucose {
     }
 }
 
-/// One reading of one sensor; none where its sender took it back.
+/// One reading of one sensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
     /// When it was measured.
     pub at: Timestamp,
     /// Which sensor.
     pub device: String,
-    /// What it read.
+    /// What it read; none where its sender took it back, or told last that there is none to count.
     pub glucose: Option<Glucose>,
 }
 
 /// Rows of glucose that are no reading to count, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// No value, or one that the sensor calls invalid or is calibrating by (OBX-8).
+    /// No value, or one that the sensor calls invalid, is calibrating by (OBX-8) or could not obtain (OBX-11 X).
     pub without_value: u64,
     /// A unit that is neither mg/dL nor mmol/L.
     pub unit: u64,
+    /// Zero, less, or more than a sensor can measure.
+    pub not_measurable: u64,
     /// No time with a zone.
     pub time: u64,
     /// A test or a demonstration (MSH-11, OBX-8).
@@ -118,11 +132,12 @@ pub fn read(
             left_out.time += 1;
             continue;
         };
-        let withdrawn = matches!(row.obx.raw(11), b"D" | b"W");
-        let glucose = if withdrawn { None } else { glucose(&report, row, flagged(NO_VALUE), nomenclature, left_out) };
-        if withdrawn || glucose.is_some() {
-            readings.push(Reading { at, device: device.clone(), glucose });
-        }
+        let glucose = match row.obx.raw(11) {
+            b"D" | b"W" => None,
+            status => glucose(&report, row, status == b"X" || flagged(NO_VALUE), nomenclature, left_out),
+        };
+        // Also without a value: it takes the place of what was told of that moment before.
+        readings.push(Reading { at, device: device.clone(), glucose });
     }
     readings
 }
@@ -176,7 +191,11 @@ fn glucose(
             let value = if bound == Bound::Below { SCALE.0 } else { SCALE.1 };
             Some(Glucose { value, unit: GlucoseUnit::MgPerDl, bound: Some(bound) })
         }
-        ((Some(value), bound), Some(unit)) => Some(Glucose { value, unit, bound }),
+        ((Some(value), bound), Some(unit)) if unit.is_measurable(value) => Some(Glucose { value, unit, bound }),
+        ((Some(_), _), Some(_)) => {
+            left_out.not_measurable += 1;
+            None
+        }
         _ => {
             left_out.unit += 1;
             None
@@ -227,10 +246,10 @@ fn compared(text: &str) -> Option<(Option<Bound>, f64)> {
     Some((bound, number(digits)?))
 }
 
-/// A plain decimal above zero: neither an exponent nor an infinity is glucose.
+/// A plain decimal: neither an exponent nor an infinity is glucose.
 fn number(text: &str) -> Option<f64> {
-    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'+'));
-    plain.then(|| text.parse().ok()).flatten().filter(|value: &f64| *value > 0.0 && value.is_finite())
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'+' | b'-'));
+    plain.then(|| text.parse().ok()).flatten().filter(|value: &f64| value.is_finite())
 }
 
 fn unit(report: &Report<'_>, row: &Row<'_>, nomenclature: &Nomenclature) -> Option<GlucoseUnit> {
@@ -318,7 +337,37 @@ mod tests {
         let timeless = row("NM", "100", MG, "", "R").replace("20260301115500+0100", "2026");
         let message = message("P", &[&test, &no_unit, &empty, &timeless]);
         let (readings, left_out, _) = found(&message, "4711", None);
-        assert_eq!((readings, left_out), (vec![], LeftOut { without_value: 1, unit: 1, time: 1, test: 1 }));
+        assert!(readings.iter().all(|reading| reading.glucose.is_none()));
+        assert_eq!(left_out, LeftOut { without_value: 1, unit: 1, time: 1, test: 1, not_measurable: 0 });
+    }
+
+    #[test]
+    fn what_no_sensor_can_measure_is_left_out_and_told() {
+        let mmol = "266866^MDC_DIM_MILLI_MOLE_PER_L^MDC";
+        let of = |value, unit| {
+            let (readings, left_out, _) = found(&message("P", &[&row("NM", value, unit, "", "R")]), "4711", None);
+            (readings[0].glucose.is_some(), left_out.not_measurable)
+        };
+        for (value, unit) in [("1000", MG), ("55.5", mmol), ("0.1", MG)] {
+            assert_eq!(of(value, unit), (true, 0), "{value}");
+        }
+        for (value, unit) in [("1000.1", MG), ("55.6", mmol), ("0", MG), ("-5", MG), (">9999", MG)] {
+            assert_eq!(of(value, unit), (false, 1), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_a_result_that_could_not_be_obtained_does_not_count() {
+        let (readings, left_out, _) = found(&message("P", &[&row("NM", "400", MG, "", "X")]), "4711", None);
+        assert_eq!((readings[0].glucose, left_out.without_value), (None, 1));
+    }
+
+    #[test]
+    fn a_correction_without_a_value_takes_the_reading_away() {
+        let rows = [row("NM", "104", MG, "", "R"), row("NM", "", MG, "INV", "C")];
+        let (readings, ..) = found(&message("P", &[&rows[0], &rows[1]]), "4711", None);
+        let day = ("2026-03-01T00:00:00Z".parse().unwrap(), "2026-03-02T00:00:00Z".parse().unwrap());
+        assert_eq!(super::super::CgmSummary::of(readings, day, None).readings, 0);
     }
 
     #[test]

@@ -77,7 +77,7 @@ use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
     Settlement, Stats, Store, StoreError, Summary, Waiting, episodes,
     journal::{self, Journal, JournalError, Reader},
-    keyed::Keyed,
+    keyed::{Keyed, Kind},
     ledger::Ledger,
     records::{Outcome, Paused, nanos},
     request::{Answer, NewMessage, Request},
@@ -446,6 +446,10 @@ impl Store for DiskStore {
         let key = episodes::key(&self.shared.keyed, channel, destination, episode);
         let sealed = self.shared.state().episodes.note(key);
         episodes::opened(&self.shared.keyed, key, &sealed?)
+    }
+
+    fn pseudonym(&self, parts: &[&[u8]]) -> u64 {
+        self.shared.keyed.hash(Kind::Pseudonym, parts)
     }
 
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {

@@ -338,6 +338,17 @@ async fn order_within_a_lane_survives_carrying_forward_and_a_rebuild() {
 }
 
 #[tokio::test]
+async fn a_pseudonym_is_the_same_for_one_key_alone() {
+    let (directory, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = open(directory.path(), small());
+    let first = store.pseudonym(&[b"4711", b"H"]);
+    assert_ne!(first, store.pseudonym(&[b"4711H"]));
+    let store = at_rest(&directory, store);
+    assert_eq!(first, store.pseudonym(&[b"4711", b"H"]));
+    assert_ne!(first, open(other.path(), small()).pseudonym(&[b"4711", b"H"]));
+}
+
+#[tokio::test]
 async fn without_its_key_a_store_keeps_its_messages_and_its_key_is_its_owners_only() {
     use std::os::unix::fs::PermissionsExt;
 

@@ -20,6 +20,8 @@ pub struct SummaryHead<'m> {
     pub pid: Segment<'m>,
     /// MSH-10.
     pub control_id: &'m str,
+    /// OBR-20: the channel whose readings it is of.
+    pub channel: &'m str,
     /// MSH-7: when it was due.
     pub due: &'m Zoned,
 }
@@ -60,7 +62,13 @@ pub fn summary_message(summary: &CgmSummary, head: &SummaryHead<'_>) -> Option<V
         ],
     );
     line(head.pid.raw(), &[]);
-    let observed = [(7, from.into_bytes()), (8, to.clone().into_bytes()), (22, due.into_bytes()), (25, b"F".to_vec())];
+    let observed = [
+        (7, from.into_bytes()),
+        (8, to.clone().into_bytes()),
+        (20, text(&[head.channel])),
+        (22, due.into_bytes()),
+        (25, b"F".to_vec()),
+    ];
     let order =
         [(1, b"1".to_vec()), (3, text(&[head.control_id, SENDER])), (4, code(SUMMARY.loinc, SUMMARY.text, "LN"))];
     line(b"OBR", &order.into_iter().chain(observed).collect::<Vec<_>>());
@@ -135,12 +143,17 @@ mod tests {
 
     /// From a sender with delimiters and a character set of its own.
     fn message() -> Message {
+        message_of("cgm")
+    }
+
+    fn message_of(channel: &str) -> Message {
         let source =
             b"MSH$%~\\&$CGM$$$$20260302120000+0100$$ORU%R01$1$P$2.5.1$$$$$$8859/1\rPID$$$4711%%%H%MR$$M\xfcller%A\r";
         let source = Message::parse(&source[..]).unwrap();
         let due = "2026-03-03T06:00:00+01:00[Europe/Berlin]".parse().unwrap();
         let pid = source.segment("PID").unwrap();
-        let written = summary_message(&summary(), &SummaryHead { pid, control_id: "CGM1", due: &due }).unwrap();
+        let written =
+            summary_message(&summary(), &SummaryHead { pid, control_id: "CGM1", channel, due: &due }).unwrap();
         Message::parse(written).unwrap()
     }
 
@@ -152,16 +165,29 @@ mod tests {
         entries
     }
 
-    #[test]
-    fn a_scheduled_summary_becomes_the_resources_that_the_command_prints() {
+    fn sent(message: &Message) -> Vec<Value> {
         let mut settings = PcdToFhir::new(Nomenclature::built_in());
         settings.identifier_systems.insert("H".into(), "urn:oid:2.999".into());
         let context = Context { id: 1, received_at: Timestamp::UNIX_EPOCH, origins: false };
-        let sent = Plan::PcdToFhir(settings).apply(&message(), context, &nothing_remembered).unwrap();
-        let printed = cgm_summary(&summary(), ("urn:oid:2.999", "4711"), Timestamp::UNIX_EPOCH).unwrap();
-        let (sent, printed) = (resources(&sent.body), resources(&printed));
+        resources(&Plan::PcdToFhir(settings).apply(message, context, &nothing_remembered).unwrap().body)
+    }
+
+    #[test]
+    fn a_scheduled_summary_becomes_the_resources_that_the_command_prints() {
+        let printed = cgm_summary(&summary(), "cgm", ("urn:oid:2.999", "4711"), Timestamp::UNIX_EPOCH).unwrap();
+        let (sent, printed) = (sent(&message()), resources(&printed));
         assert_eq!(printed.len(), 7);
         assert_eq!(sent, printed);
+    }
+
+    #[test]
+    fn summaries_of_two_channels_stand_side_by_side() {
+        let urls = |channel| -> Vec<String> {
+            sent(&message_of(channel)).iter().map(|entry| entry["request"]["url"].to_string()).collect()
+        };
+        let (ward, clinic) = (urls("ward"), urls("clinic"));
+        assert_eq!(ward, urls("ward"));
+        assert!(ward.iter().all(|url| !clinic.contains(url)), "{ward:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A CGM summary as FHIR R4, by the profiles of HL7/cgm 1.0.0: one Observation a figure, and one that has them as members;
 //! and as the HL7 v2 message in which the engine keeps one it made by a schedule.
 //!
-//! What must never happen: a figure without value, which the profiles forbid, or two summaries of one patient and period:
+//! What must never happen: a figure without value, which the profiles forbid, or two summaries of one channel, patient and period:
 //! computed anew, as after late readings, it takes the place of the one before.
 
 mod figures;
@@ -24,11 +24,18 @@ pub use message::{SummaryHead, is_cgm_summary, summary_message};
 /// The patient by identifier: system and value.
 pub type PatientIdentifier<'a> = (&'a str, &'a str);
 
-/// A transaction of the summary's Observations; `None` where there are too few readings for one of its figures.
-pub fn cgm_summary(summary: &CgmSummary, patient: PatientIdentifier<'_>, at: Timestamp) -> Option<Bytes> {
+/// A transaction of the summary's Observations; `None` where there are too few readings for one of its figures. `channel` is
+/// the one whose readings it is of, empty where it is of all.
+pub fn cgm_summary(
+    summary: &CgmSummary,
+    channel: &str,
+    patient: PatientIdentifier<'_>,
+    at: Timestamp,
+) -> Option<Bytes> {
     let values = Values::of(summary)?;
     let writer = Writer {
         values: &values,
+        channel,
         patient,
         subject: format!("Patient?{}", token_query("identifier", patient.0, patient.1)),
         period: (summary.from, summary.to),
@@ -51,6 +58,8 @@ fn entry(observation: Observation<'_>) -> Entry<'_> {
 /// What the Observations of one summary are made of.
 pub(super) struct Writer<'w, 'a> {
     pub values: &'w Values,
+    /// Whose readings it is of; empty: of every channel.
+    pub channel: &'w str,
     pub patient: PatientIdentifier<'w>,
     /// Reference to the patient.
     pub subject: String,
@@ -106,11 +115,11 @@ impl<'a> Writer<'_, 'a> {
         }
     }
 
-    /// Of patient, period and figure: not of its value, so that a better one takes its place. Nor of the unit of the mean.
+    /// Of channel, patient, period and figure: not of its value, so that a better one takes its place. Nor of the unit of the mean.
     fn identifier(&self, figure: &Figure) -> String {
         let (system, value) = self.patient;
         let (from, to) = (self.period.0.to_string(), self.period.1.to_string());
-        fingerprint(["cgm summary", system, value, &from, &to, figure.text])
+        fingerprint(["cgm summary", self.channel, system, value, &from, &to, figure.text])
     }
 }
 
@@ -136,7 +145,7 @@ mod tests {
 
     fn written(values: &[f64], unit: GlucoseUnit) -> Option<Json> {
         let at = "2026-03-02T08:00:00.5Z".parse().unwrap();
-        let body = cgm_summary(&summary(values, unit), ("urn:oid:2.999", "4711"), at)?;
+        let body = cgm_summary(&summary(values, unit), "cgm", ("urn:oid:2.999", "4711"), at)?;
         Some(serde_json::from_slice(&body).unwrap())
     }
 

@@ -41,9 +41,11 @@ fn write<'a>(
     output: &mut Output<'a>,
 ) {
     let whose = &translation.patient;
+    let channel = translation.text(request.raw(20));
     let subject = if translation.settings.patient_create { &whose.full_url } else { &whose.reference };
     let writer = Writer {
         values,
+        channel: &channel,
         patient: (&whose.system, &whose.value),
         subject: subject.clone(),
         period,
@@ -64,7 +66,9 @@ fn note(report: &Report<'_>, figure: &Figure, values: &Values, (request, pid): (
     for constant in ["resourceType", "status", "category[0]"] {
         trace.note(constant, Origin::Constant);
     }
-    trace.note("identifier[0]", Origin::of([Some(pid.place(3)), Some(request.place(7)), Some(request.place(8))]));
+    let [whose, from, to] = [pid.place(3), request.place(7), request.place(8)].map(Some);
+    let channel = (!request.raw(20).is_empty()).then(|| request.place(20));
+    trace.note("identifier[0]", Origin::of([whose, from, to, channel]));
     trace.note("subject", Origin::By(pid.place(3), "identifier_systems"));
     trace.note("effectivePeriod.start", request.place(7));
     trace.note("effectivePeriod.end", request.place(8));

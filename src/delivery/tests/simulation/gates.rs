@@ -200,6 +200,9 @@ impl Store for GatedStore {
     fn recall(&self, channel: &str, destination: &str, episode: &[u8]) -> Option<Bytes> {
         self.store.recall(channel, destination, episode)
     }
+    fn pseudonym(&self, parts: &[&[u8]]) -> u64 {
+        self.store.pseudonym(parts)
+    }
     fn append(&self, received: Received) -> BoxFuture<'static, Result<Appended, StoreError>> {
         self.store.append(received)
     }
