@@ -394,8 +394,12 @@ impl<'r, 'm> Scope<'r, 'm> {
     fn contradicts(&self, attribute: &Attribute) -> bool {
         let Some(first) = self.own(attribute) else { return false };
         let same = |row: &Row<'_>| row.obx.raw(5) == first.obx.raw(5) && row.obx.raw(6) == first.obx.raw(6);
+        let within = |row: &Row<'_>| match self.source.filter(|source| is_within(first, *source)) {
+            Some(source) => is_within(row, source),
+            None => parent(row) == parent(first),
+        };
         let mut rows = self.reading.rows(self.group).filter(|row| attribute.is(row) && self.may_speak(row));
-        rows.any(|row| row.place.map(Containment::key) == first.place.map(Containment::key) && !same(row))
+        rows.any(|row| within(row) && !same(row))
     }
 
     /// What the pump has once, wherever it tells it; not where several tell it and none is the source.
@@ -438,6 +442,11 @@ impl<'r, 'm> Scope<'r, 'm> {
     fn word(&self, row: Option<&Row<'_>>) -> Option<String> {
         row.map(|row| self.words(row).join(", ")).filter(|word| !word.is_empty())
     }
+}
+
+/// What a row is in: with another row of the same, it is of the same thing.
+fn parent(row: &Row<'_>) -> Option<Containment> {
+    row.place.and_then(|place| place.above().next())
 }
 
 /// The 11073 channel a row is in. The short forms of OBX-4 have none.

@@ -172,8 +172,8 @@ impl Store for Shelf {
         self.0.0.lock().unwrap().remembered.recall(episode)
     }
 
-    fn pseudonym(&self, _: &[&[u8]]) -> u64 {
-        unimplemented!()
+    fn pseudonym(&self, parts: &[&[u8]]) -> u64 {
+        crate::channel::stable_hash(parts.iter().copied())
     }
 
     fn attempted(&self, lane: &LaneId, entry: Sequence, attempt: Attempt) {

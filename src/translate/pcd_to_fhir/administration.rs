@@ -138,8 +138,7 @@ impl Memory {
         let told = infusion::tell(before.map(|noted| noted.infusion.clone()), &event, rules(translation.settings));
         let mut changes = Vec::new();
         if told.now.is_some() || before.is_none() {
-            let runs = told.now.as_ref().is_some_and(Infusion::is_endless);
-            let after = self.occupancy.after(self.patient, &event, runs, told.unresolved);
+            let after = self.occupancy.after(self.patient, &event, told.now.as_ref(), told.unresolved);
             changes.push(memory::write(&self.names.occupancy, &after, false));
         }
         let Some(now) = told.now.clone() else { return (told, changes, None) };

@@ -6,7 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{Devices, TranslateError, Translation, infusion::Event, refuse};
+use super::super::{
+    Devices, TranslateError, Translation,
+    infusion::{Event, Infusion},
+    refuse,
+};
 use crate::{
     fhir::Reference,
     pcd::{Containment, Place, PumpEvent, Role, Row},
@@ -88,6 +92,10 @@ pub(super) struct Occupancy {
     clock: u32,
     /// It ran, by what was told last.
     runs: bool,
+    /// It runs or is paused.
+    open: bool,
+    /// What was told of a patient before was not over.
+    others_open: bool,
     /// Something stopped that was not what ran, and no start was told since.
     unresolved: bool,
 }
@@ -98,7 +106,8 @@ impl Occupancy {
         let turns = turn.map(|turn| self.turn.wrapping_sub(turn));
         event.overtaken = self.overtakes(patient, event);
         event.elsewhere = turns.is_some_and(|turns| turns > u32::from(event.overtaken));
-        event.unresolved = self.unresolved || self.runs && self.patient != patient;
+        let open = self.runs || self.open || self.others_open;
+        event.unresolved = self.unresolved || open && self.patient != patient;
     }
 
     /// The event is from before the other patient's turn, and late.
@@ -107,20 +116,27 @@ impl Occupancy {
     }
 
     /// After the event, and the turn the patient was told of in.
-    pub fn after(&self, patient: u32, event: &Event, runs: bool, unresolved: bool) -> Occupancy {
+    pub fn after(&self, patient: u32, event: &Event, now: Option<&Infusion>, unresolved: bool) -> Occupancy {
         let Event { at, clock, .. } = event;
-        let next = Occupancy { patient, runs, unresolved, ..*self };
+        let (runs, open) = (now.is_some_and(Infusion::is_endless), now.is_some_and(Infusion::is_open));
+        let next = Occupancy { patient, runs, open, unresolved, ..*self };
         match () {
             () if event.overtaken => self.clone(),
             () if self.patient == patient && self.turn > 0 => next,
-            () => Occupancy { turn: self.turn.wrapping_add(1).max(1), since: at.at, clock: *clock, ..next },
+            () => Occupancy {
+                turn: self.turn.wrapping_add(1).max(1),
+                since: at.at,
+                clock: *clock,
+                others_open: self.others_open || self.open || self.runs,
+                ..next
+            },
         }
     }
 
     /// The turn in which the patient was then told of.
     pub fn turn_after(&self, patient: u32, turn: Option<u32>, event: &Event) -> u32 {
         let before = turn.unwrap_or(self.turn.wrapping_sub(1));
-        if event.overtaken { before } else { self.after(patient, event, false, false).turn }
+        if event.overtaken { before } else { self.after(patient, event, None, false).turn }
     }
 }
 

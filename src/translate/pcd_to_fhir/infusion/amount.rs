@@ -72,6 +72,11 @@ impl Amount {
         one.abs_diff(two) <= (last(self) + last(other)).unsigned_abs()
     }
 
+    /// More by more than a tenth.
+    pub fn is_far_above(&self, other: &Amount) -> bool {
+        self.aligned(other).is_some_and(|(one, two, _)| one.saturating_mul(10) > two.saturating_mul(11))
+    }
+
     pub fn is_zero(&self) -> bool {
         self.number == 0
     }

@@ -23,6 +23,18 @@ pub(super) struct Delivery {
     aside: Aside,
     /// Volume and total as told when it stopped.
     stopped_at: Option<(Option<Amount>, Option<Amount>)>,
+    /// The total as it was told last since then.
+    total_since: Option<Amount>,
+    goes_on: GoesOn,
+}
+
+/// Whether the volume since the last start may go on from the run before: the start told none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum GoesOn {
+    No,
+    From(Amount),
+    /// From what was not told.
+    FromUnknown,
 }
 
 /// Whether the total was cleared in it.
@@ -54,6 +66,25 @@ impl Delivery {
             cleared: Cleared::No,
             aside: Aside::None,
             stopped_at: None,
+            total_since: None,
+            goes_on: GoesOn::No,
+        }
+    }
+
+    /// It is the run after another of the same.
+    pub fn follows(&mut self, before: &Delivery, start: &Event) {
+        if start.run_volume.is_none() {
+            let volume = before.stopped_at.as_ref().and_then(|(volume, _)| volume.clone());
+            self.goes_on = volume.map_or(GoesOn::FromUnknown, GoesOn::From);
+        }
+    }
+
+    /// So much may hold what the run before gave: a count that is less began anew.
+    fn may_go_on(&self, volume: &Amount) -> bool {
+        match &self.goes_on {
+            GoesOn::No => false,
+            GoesOn::From(before) => !before.is_zero() && volume.compare(before) != Some(Ordering::Less),
+            GoesOn::FromUnknown => !volume.is_zero(),
         }
     }
 
@@ -64,9 +95,26 @@ impl Delivery {
 
     /// More was counted since it stopped, by nothing that was told.
     pub fn was_followed_unseen(&self, event: &Event) -> bool {
-        let before = self.stopped_at.as_ref().and_then(|(_, total)| total.as_ref());
-        let more = event.counter.as_ref().zip(before).and_then(|(now, then)| now.compare(then));
-        more == Some(Ordering::Greater) && self.aside == Aside::None && self.cleared == Cleared::No
+        let more = event.counter.as_ref().zip(self.total_since.as_ref()).and_then(|(now, then)| now.compare(then));
+        more == Some(Ordering::Greater)
+    }
+
+    /// What else was told since it stopped.
+    pub fn note_total(&mut self, event: &Event) {
+        if event.counter.is_some() {
+            self.total_since.clone_from(&event.counter);
+        }
+    }
+
+    /// A bolus ended since it stopped: what it added to the total is not unseen. Anything else is.
+    pub fn note_bolus(&mut self, bolus: &Delivery, end: &Event, given: Option<&Amount>) {
+        if bolus.counted(end).is_some_and(|counted| counted.is_zero() || given.is_some_and(|it| it.is_like(&counted))) {
+            self.note_total(end);
+        }
+    }
+
+    fn counted(&self, event: &Event) -> Option<Amount> {
+        event.counter.as_ref().zip(self.total.as_ref()).and_then(|(now, then)| now.minus(then))
     }
 
     /// Its start was not told, so that no total is of it; `sure` where the last start can only have been its own.
@@ -78,6 +126,8 @@ impl Delivery {
             cleared: Cleared::No,
             aside: Aside::None,
             stopped_at: None,
+            total_since: None,
+            goes_on: GoesOn::No,
         }
     }
 
@@ -90,7 +140,8 @@ impl Delivery {
 
     fn told(&self, event: &Event) -> Option<Amount> {
         let by_run = event.run_volume.as_ref().zip(self.volume.as_ref()).and_then(|(now, then)| now.minus(then));
-        let counted = event.counter.as_ref().zip(self.total.as_ref()).and_then(|(now, then)| now.minus(then));
+        let counted = self.counted(event);
+        let by_run = by_run.filter(|run| counted.is_some() || !self.may_go_on(run));
         match (&self.cleared, &self.aside) {
             (_, Aside::Unknown) => None,
             (Cleared::No, Aside::None) => match (by_run, counted) {
@@ -115,6 +166,20 @@ impl Delivery {
     /// It stopped.
     pub fn stop(&mut self, event: &Event) {
         self.stopped_at = Some((event.run_volume.clone(), event.counter.clone()));
+        self.total_since.clone_from(&event.counter);
+    }
+
+    /// So much may have been given since this start, by the totals told then and when it stopped.
+    pub fn may_have_begun(&self, start: &Event, given: &Amount) -> bool {
+        let stopped = self.stopped_at.as_ref().and_then(|(_, total)| total.as_ref());
+        let counted = stopped.zip(start.counter.as_ref()).map(|(then, begun)| then.minus(begun));
+        counted.is_none_or(|counted| counted.is_some_and(|counted| counted.is_like(given)))
+            && start.run_volume.as_ref().is_none_or(Amount::is_zero)
+    }
+
+    /// Nobody takes it up again: only what was told of its end is remembered.
+    pub fn is_over(&mut self) {
+        *self = Delivery { stopped_at: self.stopped_at.take(), ..Delivery::startless(false) };
     }
 
     /// A stop after the stop tells the same once more.
@@ -143,13 +208,14 @@ impl Delivery {
         let before = counted.and_then(|(counted, earlier)| earlier.plus(&counted));
         self.cleared = Cleared::After(before);
         self.total = Some(Amount::zero());
+        self.total_since = self.total_since.take().and_then(|_| self.total.clone());
     }
 
     /// A bolus that gave so much ended within it. Where the total counted just that, or nothing, it is known how much of the
     /// total is not of this run; else both may have flowed at once.
     pub fn set_aside(&mut self, bolus: &Delivery, end: &Event, given: Option<&Amount>) {
-        let counted = end.counter.as_ref().zip(bolus.total.as_ref()).and_then(|(now, then)| now.minus(then));
-        let counted = counted.zip(given).filter(|(counted, given)| counted.is_zero() || counted.is_like(given));
+        let counted =
+            bolus.counted(end).zip(given).filter(|(counted, given)| counted.is_zero() || counted.is_like(given));
         let before = match &self.aside {
             Aside::None => Some(Amount::zero()),
             Aside::Counted(before) => Some(before.clone()),
@@ -171,8 +237,7 @@ impl Delivery {
             return None;
         }
         let given = Delivery { total: None, ..self.clone() }.volume(event);
-        let total = event.counter.as_ref().zip(self.total.as_ref()).and_then(|(now, then)| now.minus(then));
-        match (given, total) {
+        match (given, self.counted(event)) {
             (Some(given), Some(total)) => (total.is_zero() || total.is_like(&given)).then_some(given),
             (given, _) => given,
         }

@@ -71,9 +71,12 @@ pub(super) struct Infusion {
     filler_lasts: bool,
     /// The one now, or the last.
     pub segment: Segment,
+    /// The one now, or the last.
     pub bolus: Option<Segment>,
     /// A bolus ended since the last start.
     bolus_ended: bool,
+    /// It keeps the vein open since it was complete, and that is not written.
+    keeps_open: bool,
     /// How many segments there were after the first.
     further: u32,
     /// Given in its segments before; `None` where that is not known.
@@ -137,8 +140,7 @@ fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
         return infusion.give_way(event);
     }
     if infusion.is_over_for(event) {
-        infusion.stopped_again = Some(event.at.at);
-        return Told { now: Some(infusion), ..nothing(Unsent::Unchanged) };
+        return infusion.told_over(event);
     }
     infusion.mark(event);
     let mut written = Vec::new();
@@ -178,6 +180,7 @@ impl Infusion {
             segment: Segment::begun(None, event),
             bolus: None,
             bolus_ended: false,
+            keeps_open: false,
             further: 0,
             earlier: Some(Amount::zero()),
             to_be_infused: event.to_be_infused.clone(),
@@ -251,7 +254,7 @@ impl Infusion {
         self.filler_lasts |= event.filler.is_some() && event.filler == self.filler;
         if event.happened == Happened::Started {
             self.filler = event.filler;
-            self.bolus_ended = false;
+            (self.bolus_ended, self.keeps_open) = (false, false);
         }
         self.programme.complete(&event.programme);
     }
@@ -274,7 +277,8 @@ impl Infusion {
     /// Another patient was told of at this source: how long this ran until then is not known.
     fn doubt(&mut self) {
         let running = self.segment.is_endless().then_some(&mut self.segment);
-        running.into_iter().chain(&mut self.bolus).for_each(Segment::doubt);
+        let bolus = self.bolus.as_mut().filter(|bolus| bolus.is_open());
+        running.into_iter().chain(bolus).for_each(Segment::doubt);
     }
 
     /// An event of another infusion: this one ended when it was paused, or its end was lost.
@@ -322,7 +326,7 @@ impl Infusion {
         }
         self.lose_bolus(written);
         if event.mode == Some(Mode::Bolus) && open {
-            self.not_alone();
+            self.not_alone(event, written);
             self.bolus = Some(self.further(event));
             self.write_bolus(written);
             return self;
@@ -352,6 +356,9 @@ impl Infusion {
     /// The next infusion of the same source. A start whose stop was told before it is over already.
     fn succeeded(self, event: &Event, written: &mut Vec<Written>) -> Infusion {
         let mut next = Infusion::begun(event);
+        if self.segment.run == Run::Stopped && self.programme.is_same(&event.programme) {
+            next.segment.delivery.follows(&self.segment.delivery, event);
+        }
         if self.has_stopped_since(event) {
             next.segment.lose();
         }
@@ -379,6 +386,7 @@ impl Infusion {
     }
 
     fn keep_vein_open(mut self, event: &Event, rules: Rules, written: &mut Vec<Written>) -> Infusion {
+        self.keeps_open = !rules.kvo_segments;
         if rules.kvo_segments {
             self.next_segment(event, written);
             if self.has_stopped_since(event) {
@@ -408,7 +416,9 @@ impl Infusion {
     fn next_segment(&mut self, event: &Event, written: &mut Vec<Written>) {
         let given = self.segment.dose.as_ref();
         self.earlier = self.earlier.take().zip(given).and_then(|(earlier, given)| earlier.plus(given));
-        self.segment = self.further(event);
+        let next = self.further(event);
+        let before = std::mem::replace(&mut self.segment, next);
+        self.segment.delivery.follows(&before.delivery, event);
         self.write(written);
     }
 
@@ -426,7 +436,7 @@ impl Infusion {
                     self.end_segment(event, written);
                 }
             }
-            (Some(Mode::Bolus), _) if self.bolus.is_some() => self.end_bolus(event, written),
+            (Some(Mode::Bolus), true) => self.end_bolus(event, written),
             (Some(Mode::Bolus), _) => self.end_untold_bolus(event, written),
             (None, true) if !running => self.end_bolus(event, written),
             (None, true) => {
@@ -458,27 +468,40 @@ impl Infusion {
         bolus.end(event);
         if running {
             self.segment.delivery.set_aside(&bolus.delivery, event, bolus.dose.as_ref());
+        } else {
+            self.segment.delivery.note_bolus(&bolus.delivery, event, bolus.dose.as_ref());
         }
         self.bolus_ended = true;
         self.write_segment(&bolus, written);
+        bolus.shorten();
+        self.bolus = Some(bolus);
     }
 
     /// Something else runs while it is paused: what is told of it then is no longer of its last run.
-    fn not_alone(&mut self) {
-        if self.segment.run == Run::Held {
-            self.segment.delivery.is_mixed();
+    fn not_alone(&mut self, event: &Event, written: &mut Vec<Written>) {
+        if self.segment.run != Run::Held {
+            return;
         }
+        if self.segment.was_followed_unseen(event) {
+            self.segment.doubt();
+            self.write(written);
+        }
+        self.segment.delivery.is_mixed();
+        self.segment.delivery.note_total(event);
     }
 
-    /// A bolus whose start was lost, unless it is the last one's end told again.
+    /// A bolus whose start was lost, unless it is the last one's end told again, which may correct it.
     fn end_untold_bolus(&mut self, event: &Event, written: &mut Vec<Written>) {
         let running = self.segment.run == Run::Running;
         self.segment.delivery.is_mixed();
-        if !std::mem::replace(&mut self.bolus_ended, true) {
-            self.further += 1;
-            let bolus = Segment::startless(Some(self.further), event, !running && !event.unresolved);
-            self.write_segment(&bolus, written);
+        if std::mem::replace(&mut self.bolus_ended, true) {
+            return self.bolus_told_over(event, written);
         }
+        self.further += 1;
+        let mut bolus = Segment::startless(Some(self.further), event, !running && !event.unresolved);
+        self.write_segment(&bolus, written);
+        bolus.shorten();
+        self.bolus = Some(bolus);
     }
 
     /// Complete if all that was to be infused was, else stopped.

@@ -24,7 +24,7 @@ pub(in crate::translate::pcd_to_fhir) struct Programme {
 pub(in crate::translate::pcd_to_fhir) type Code = (Option<String>, Option<String>, Option<String>);
 
 /// Bytes of what is remembered of a programme, its concentration aside.
-const BYTES_MAX: usize = 340;
+const BYTES_MAX: usize = 240;
 /// Bytes of one text of it.
 pub(in crate::translate::pcd_to_fhir) const TEXT_MAX: usize = 64;
 

@@ -46,6 +46,8 @@ pub(in crate::translate::pcd_to_fhir) struct Segment {
     pub reason: Option<String>,
     /// Given before it last started to run; `None` where that is not known, and never will be.
     before: Option<Amount>,
+    /// The largest volume that was to be infused.
+    wanted: Option<Amount>,
     pub(super) delivery: Delivery,
 }
 
@@ -64,6 +66,7 @@ impl Segment {
             dose: None,
             reason: None,
             before: Some(Amount::zero()),
+            wanted: wanted(event),
             delivery: Delivery::started(event),
         }
     }
@@ -100,15 +103,27 @@ impl Segment {
         }
     }
 
+    /// It was given by something that was not told, and is nobody else's.
+    pub fn was_followed_unseen(&self, event: &Event) -> bool {
+        self.delivery.was_followed_unseen(event) && !event.elsewhere
+    }
+
+    fn want(&mut self, event: &Event) {
+        let larger = |before: &Amount| wanted(event).filter(|now| now.compare(before) != Some(Ordering::Less));
+        self.wanted = self.wanted.take().map_or_else(|| wanted(event), |before| larger(&before).or(Some(before)));
+    }
+
     /// It runs again. One that ran, by what was told, stopped without a word of how much it had given.
     pub fn resume(&mut self, event: &Event) {
         if self.run == Run::Running {
             self.doubt();
         }
-        let unseen = self.delivery.was_followed_unseen(event) && !event.elsewhere;
+        self.want(event);
+        let unseen = self.was_followed_unseen(event);
         self.before = self.before.take().and(self.dose.clone()).filter(|_| !unseen);
         (self.run, self.held, self.end, self.reason) = (Run::Running, None, None, None);
-        self.delivery = Delivery::started(event);
+        let before = std::mem::replace(&mut self.delivery, Delivery::started(event));
+        self.delivery.follows(&before, event);
         if event.rate.is_some() {
             self.rate.clone_from(&event.rate);
         }
@@ -116,6 +131,7 @@ impl Segment {
 
     /// It stops, or is complete. A bolus nobody takes up again.
     pub fn end(&mut self, event: &Event) {
+        self.want(event);
         if self.run == Run::Held {
             self.stop_again(event);
         } else {
@@ -142,11 +158,13 @@ impl Segment {
     }
 
     /// A stop without a start since the last: the same run, told again, or one of which nothing else was told.
-    fn stop_again(&mut self, event: &Event) {
+    pub fn stop_again(&mut self, event: &Event) {
         if self.delivery.is_told_again(event) {
             return;
         }
-        let given = self.delivery.corrected(event);
+        // After its end, another run may have been whose start was lost.
+        let is_its_end = self.end.as_ref().is_none_or(|end| end.at == event.at.at) && self.mode != Mode::Bolus;
+        let given = self.delivery.corrected(event).filter(|_| is_its_end);
         // Then it stopped with this event.
         self.held.take_if(|_| given.is_some());
         self.gave(given);
@@ -157,6 +175,7 @@ impl Segment {
     pub fn change(&mut self, event: &Event, mixed: bool) {
         // By the volume of the run alone, nothing is what a pump tells that begins to count anew with the rate.
         let is_told = |given: &Amount| !given.is_zero() || event.counter.is_some();
+        self.want(event);
         let given = self.delivery.volume(event).filter(|given| !mixed && is_told(given));
         self.gave(given);
         (self.run, self.end) = (Run::Completed, Some(event.at.clone()));
@@ -186,15 +205,28 @@ impl Segment {
         self.run = Run::Unknown;
     }
 
+    /// Of a bolus that is over only what may be written again is remembered.
+    pub fn shorten(&mut self) {
+        (self.before, self.wanted, self.reason) = (None, None, None);
+        self.delivery.is_over();
+    }
+
     /// What it gave is not known, and never will be.
     pub fn doubt(&mut self) {
         (self.before, self.dose) = (None, None);
     }
 
     fn gave(&mut self, given: Option<Amount>) {
-        self.dose = self.before.as_ref().zip(given).and_then(|(before, given)| before.plus(&given));
+        let dose = self.before.as_ref().zip(given).and_then(|(before, given)| before.plus(&given));
+        let is_possible = |dose: &Amount| !self.wanted.as_ref().is_some_and(|wanted| dose.is_far_above(wanted));
+        self.dose = dose.filter(is_possible);
         if self.dose.is_none() {
             self.doubt();
         }
     }
+}
+
+/// Nothing to be infused is what a pump without a limit tells.
+fn wanted(event: &Event) -> Option<Amount> {
+    event.to_be_infused.clone().filter(|wanted| !wanted.is_zero())
 }

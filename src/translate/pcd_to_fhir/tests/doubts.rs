@@ -139,3 +139,138 @@ fn a_volume_in_two_units_or_that_is_a_text_is_no_dose() {
     assert_eq!(of(&volume("5").replace("MDC_DIM_MILLI_L^MDC|||||R", "MDC_DIM_MILLI_L^MDC^L^L^UCUM|||||R")), [None]);
     assert_eq!(of(&volume("5").replace("NM|", "ST|")), [None]);
 }
+
+fn dose(volume: &str) -> Option<String> {
+    Some(volume.to_owned())
+}
+
+const BOLUS: &str =
+    "CWE|158008^MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE^MDC|1.1.2.3|^pump-program-delivery-mode-bolus||||||R";
+const USUAL: &str =
+    "CWE|158008^MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE^MDC|1.1.2.3|^pump-program-delivery-mode-continuous||||||R";
+
+#[test]
+fn a_volume_withdrawn_or_told_otherwise_after_the_end_leaves_no_dose() {
+    let flagged = |row: String, flag: &str| format!("{}{flag}", row.strip_suffix('R').unwrap());
+    let begun = [event(0, START, &[&flow("10"), &volume("0")]), event(10, COMPLETE, &[&volume("20")])];
+    let then = |minute, code, row: &str| doses(&[&begun[..], &[event(minute, code, &[row])]].concat());
+    assert_eq!(then(10, COMPLETE, &volume("20")), [dose("20")], "a repeat");
+    for (minute, code) in [(10, COMPLETE), (11, COMPLETE), (11, STOP)] {
+        assert_eq!(then(minute, code, &volume("20")), [dose("20")]);
+        assert_eq!(then(minute, code, &flagged(volume("20"), "W")), [None]);
+        assert_eq!(then(minute, code, &flagged(volume("20"), "D")), [None]);
+        assert_eq!(then(minute, code, &flagged(volume("15"), "C")), [None]);
+    }
+    let both = |minute, code, run: &str, sum: &str| event(minute, code, &[&volume(run), &total(sum)]);
+    let counted = [both(0, START, "0", "100"), both(10, COMPLETE, "20", "120"), both(10, COMPLETE, "15", "115")];
+    assert_eq!(doses(&counted), [dose("15")], "both counts tell the same");
+    let late = [event(12, STOP, &[&volume("20")]), event(10, COMPLETE, &[&flagged(volume("20"), "W")])];
+    assert_eq!(doses(&[&begun[..], &late].concat()), [None], "after another stop");
+}
+
+#[test]
+fn a_bolus_whose_volume_is_withdrawn_has_no_dose() {
+    let begun = [
+        event(0, START, &[&flow("10"), &volume("0"), USUAL]),
+        event(5, START, &[&volume("0"), BOLUS]),
+        event(6, COMPLETE, &[&volume("4"), BOLUS]),
+    ];
+    assert_eq!(doses(&begun), [None, dose("4")]);
+    let withdrawn = event(6, COMPLETE, &[&volume("4").replace("|R", "|W"), BOLUS]);
+    assert_eq!(doses(&[&begun[..], &[withdrawn]].concat()), [None, None]);
+}
+
+#[test]
+fn a_total_that_went_on_after_a_bolus_shows_a_run_that_was_lost() {
+    let of =
+        |minute, code, run: &str, sum: &str, mode| event(minute, code, &[&flow("10"), &volume(run), &total(sum), mode]);
+    let given = |before: &str, after: &str, resumed: &str, end: &str| {
+        doses(&[
+            of(0, START, "0", "414", USUAL),
+            of(10, STOP, "6", "420", USUAL),
+            of(11, START, "0", before, BOLUS),
+            of(12, STOP, "5", after, BOLUS),
+            of(20, START, "0", resumed, USUAL),
+            of(30, COMPLETE, "2", end, USUAL),
+        ])
+    };
+    assert_eq!(given("420", "425", "425", "427"), [dose("8"), dose("5")]);
+    assert_eq!(given("420", "420", "420", "422"), [dose("8"), dose("5")], "which counts no bolus");
+    assert_eq!(given("420", "425", "473", "475"), [None, dose("5")], "after it");
+    assert_eq!(given("468", "473", "473", "475"), [None, dose("5")], "before it");
+}
+
+#[test]
+fn what_ends_for_another_patient_while_the_first_ones_is_paused_is_no_dose() {
+    let of = |patient: &str, text: String| text.replace("|4711^^^H^MR", &format!("|{patient}^^^H^MR"));
+    let [start, stop] = [event(0, START, &[&flow("10")]), event(10, STOP, &[&volume("3")])];
+    let other = of("4712", event(30, COMPLETE, &[&volume("9")]));
+    let mut given = doses(&[start.clone(), stop.clone(), other.clone()]);
+    given.sort();
+    assert_eq!(given, [None, dose("3")]);
+    let own = of("4712", event(20, START, &[&flow("10")]));
+    assert_eq!(doses(&[start.clone(), stop.clone(), own, other.clone()]), [dose("3"), dose("9")]);
+    let third = [of("4713", event(20, START, &[&flow("10")])), of("4713", event(25, COMPLETE, &[&volume("1")]))];
+    let mut given = doses(&[&[start, stop], &third[..], &[other]].concat());
+    given.sort();
+    assert_eq!(given, [None, dose("1"), dose("3")], "paused still");
+}
+
+#[test]
+fn two_volumes_of_one_source_at_two_places_are_none() {
+    let of = |more: &str| {
+        let other = volume(more).replace("|1.1.2.7|", "|1.1.2.9|");
+        doses(&[event(0, START, &[&flow("10")]), event(10, COMPLETE, &[&volume("5"), &other])])
+    };
+    assert_eq!((of("5"), of("77")), (vec![dose("5")], vec![None]));
+}
+
+#[test]
+fn a_count_that_may_go_on_from_the_run_before_is_no_dose() {
+    let run = |first: &str, resumed: &[&str], last: &[&str]| {
+        let rate = flow("10");
+        let resumed = [&[&*rate], resumed].concat();
+        let begun = [event(0, START, &[&rate]), event(10, STOP, &[&volume(first), &total("3")])];
+        doses(&[&begun[..], &[event(11, START, &resumed), event(20, COMPLETE, last)]].concat())
+    };
+    assert_eq!(run("3", &[], &[&volume("12")]), [None]);
+    assert_eq!(run("3", &[], &[&volume("3")]), [None]);
+    assert_eq!(run("3", &[], &[&volume("2")]), [dose("5")], "it is less");
+    assert_eq!(run("3", &[&volume("0")], &[&volume("12")]), [dose("15")], "it told so");
+    assert_eq!(run("3", &[&total("3")], &[&volume("12"), &total("15")]), [dose("15")], "the total tells it");
+    let rates = |resumed: &[&str]| {
+        let start = event(11, START, &[&[&*flow("20")], resumed].concat());
+        let [begun, stop] = [event(0, START, &[&flow("10")]), event(10, STOP, &[&volume("3")])];
+        doses(&[begun, stop, start, event(20, COMPLETE, &[&volume("12")])])
+    };
+    assert_eq!(rates(&[]), [dose("3"), None]);
+    assert_eq!(rates(&[&volume("0")]), [dose("3"), dose("12")]);
+}
+
+#[test]
+fn a_start_that_comes_late_is_held_against_what_was_told_at_the_stop() {
+    let run = |at_start: [&str; 2], given: &str, end: &str| {
+        let stop = event(10, STOP, &[&volume(given), &total(end)]);
+        let [begun, counted] = at_start;
+        doses(&[stop, event(0, START, &[&flow("10"), &volume(begun), &total(counted)])])
+    };
+    assert_eq!(run(["0", "100"], "5", "105"), [dose("5")]);
+    assert_eq!(run(["0", "100"], "5", "120"), [None]);
+    assert_eq!(run(["3", "100"], "5", "105"), [None]);
+}
+
+#[test]
+fn more_than_was_to_be_infused_is_no_dose() {
+    let wanted =
+        |volume: &str| format!("NM|157884^MDC_VOL_FLUID_TBI^MDC|1.1.2.5|{volume}|263762^MDC_DIM_MILLI_L^MDC|||||R");
+    let of = |all: &str, at_end: &str, given: &str| {
+        let end = event(10, COMPLETE, &[&volume(given), &wanted(at_end)]);
+        doses(&[event(0, START, &[&flow("10"), &volume("0"), &wanted(all)]), end])
+    };
+    assert_eq!(of("50", "50", "55.0"), [dose("55.0")]);
+    assert_eq!(of("50", "50", "55.1"), [None]);
+    assert_eq!(of("50", "100", "90"), [dose("90")], "it was set anew");
+    assert_eq!(of("50", "0", "40"), [dose("40")]);
+    assert_eq!(of("0", "0", "40"), [dose("40")], "without a limit");
+    assert_eq!(of("50", "0", "500"), [None]);
+}

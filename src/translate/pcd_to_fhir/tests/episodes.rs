@@ -141,7 +141,7 @@ fn an_infusion_is_one_administration_from_its_start_to_its_end() {
     let held = record.kept()[0].clone();
     assert_eq!((&held["status"], &held["dosage"]["rateQuantity"]), (&json!("on-hold"), &rate));
     assert!(held["statusReason"][0]["text"].as_str().unwrap().contains("fluid line occl"), "{held}");
-    record.take(&settings, &event(12, START, &[&flow("12.5")])).unwrap();
+    record.take(&settings, &event(12, START, &[&flow("12.5"), &volume("0")])).unwrap();
     record.take(&settings, &event(30, COMPLETE, &[&flow("0"), &volume("3.95")])).unwrap();
     let kept = record.kept();
     assert_eq!((kept.len(), &kept[0]["status"]), (1, &json!("completed")));
@@ -305,7 +305,7 @@ fn what_stops_under_another_patients_name_is_neithers_dose() {
     let first = record.kept().into_iter().find(|kept| subject(kept).contains("4711")).unwrap().clone();
     assert_eq!((&first["status"], &first["dosage"]["dose"]), (&json!("completed"), &Value::Null));
     // A start tells whose the next run is.
-    record.take(&settings, &of("4712", event(20, START, &[&flow("10")]))).unwrap();
+    record.take(&settings, &of("4712", event(20, START, &[&flow("10"), &volume("0")]))).unwrap();
     record.take(&settings, &of("4712", event(25, COMPLETE, &[&volume("2.5")]))).unwrap();
     let last = record.kept().last().copied().unwrap();
     assert!(subject(last).contains("4712"));

@@ -83,7 +83,8 @@ proptest! {
         for (n, (volume, run_rate)) in (0..).zip(&runs) {
             let volume = format!("{}.{}", volume / 10, volume % 10);
             sum = sum.plus(&ml(&volume).unwrap()).unwrap();
-            events.extend([start(n * 10 + 1, &run_rate.to_string()), stop(n * 10 + 5, &volume)]);
+            let begun = Event { run_volume: ml("0"), ..start(n * 10 + 1, &run_rate.to_string()) };
+            events.extend([begun, stop(n * 10 + 5, &volume)]);
         }
         let record = Record::of(&events);
         let doses = record.written.values().filter_map(|written| written.segment.dose.clone());

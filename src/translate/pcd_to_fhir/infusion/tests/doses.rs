@@ -80,7 +80,9 @@ fn what_stops_is_what_the_event_names() {
     assert_eq!(of(&[usual(stop(5, "9"))]), told(&[held, (3, 0, Run::Running, "")]));
     assert_eq!(of(&[usual(stop(5, "9")), bolus(stop(6, "5"))]), told(&[held, given]));
     assert_eq!(of(&[bolus(stop(6, "5"))]), told(&[(1, 0, Run::Running, ""), given]));
-    assert_eq!(of(&[bolus(stop(6, "5")), bolus(stop(7, "5.1"))]), told(&[(1, 0, Run::Running, ""), given]));
+    assert_eq!(of(&[bolus(stop(6, "5")), bolus(stop(7, "5"))]), told(&[(1, 0, Run::Running, ""), given]));
+    let doubted = (3, 6, Run::Stopped, "");
+    assert_eq!(of(&[bolus(stop(6, "5")), bolus(stop(7, "5.1"))]), told(&[(1, 0, Run::Running, ""), doubted]));
     // Which of the two is not said.
     assert_eq!(of(&[stop(6, "5")]), told(&[held, (3, 0, Run::Unknown, "")]));
     assert_eq!(of(&[complete(6, "5")]), told(&[(1, 0, Run::Running, ""), (3, 0, Run::Unknown, "")]));

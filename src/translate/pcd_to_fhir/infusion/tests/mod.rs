@@ -149,8 +149,11 @@ fn a_new_rate_is_a_new_segment_that_begins_where_the_last_one_ended() {
     assert_eq!(record.told(), told(&[(1, 9, Run::Completed, "17")]));
     assert_eq!(record.written[&(1, None)].segment.rate, rate("25"));
     // Told without a stop: by another start, which was after a stop nobody told of, or by a change.
-    let record = Record::of(&[start(1, "20"), start(6, "25"), stop(8, "3")]);
-    assert_eq!(record.told(), told(&[(1, 0, Run::Unknown, ""), (6, 0, Run::Held, "3")]));
+    let anew = Event { run_volume: ml("0"), ..start(6, "25") };
+    for (resumed, given) in [(anew, "3"), (start(6, "25"), "")] {
+        let record = Record::of(&[start(1, "20"), resumed, stop(8, "3")]);
+        assert_eq!(record.told(), told(&[(1, 0, Run::Unknown, ""), (6, 0, Run::Held, given)]));
+    }
     let change = |volume| Event { happened: Happened::Changed, run_volume: volume, ..start(6, "25") };
     let record = Record::of(&[start(1, "20"), change(None), stop(8, "3")]);
     assert_eq!(record.told(), told(&[(1, 6, Run::Completed, ""), (6, 0, Run::Held, "")]), "both are in what it tells");

@@ -99,7 +99,7 @@ fn a_fillers_number_counts_once_it_stayed_the_same() {
         filled(1, start(1, "20")),
         filled(2, stop(2, "4")),
         filled(3, start(3, "20")),
-        filled(4, stop(5, "9")),
+        filled(4, stop(5, "3")),
     ]);
-    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "13")]));
+    assert_eq!(record.told(), told(&[(1, 0, Run::Held, "7")]));
 }

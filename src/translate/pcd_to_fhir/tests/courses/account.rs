@@ -34,7 +34,8 @@ impl Record {
         let recall = |episode: &[u8]| self.remembered.recall(episode);
         let translated = apply(settings, &message, context(), &recall).unwrap();
         let notes = translated.episodes.iter().filter_map(|change| change.note.as_ref());
-        assert!(notes.map(|note| note.len()).max().unwrap_or_default() < NOTE_BYTES_MAX / 2);
+        let longest = notes.map(|note| note.len()).max().unwrap_or_default();
+        assert!(longest < NOTE_BYTES_MAX / 2, "{longest}");
         self.remembered.change(&translated.episodes);
         if !translated.is_sent() {
             return;
