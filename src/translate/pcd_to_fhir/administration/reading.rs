@@ -8,6 +8,7 @@ use super::super::{
     references, refuse,
 };
 use crate::{
+    fhir,
     hl7::Time,
     pcd::{Coded, Moment, Nth, PumpEvent, PumpEventKind, Quantity},
 };
@@ -134,7 +135,7 @@ fn ordered(translation: &Translation<'_>, event: &PumpEvent) -> Programme {
         return Programme { order, words, ..Programme::default() };
     }
     let concept = concept::concept(translation, &Coded::read(request.field(4).first()));
-    let part = |text: &Option<crate::fhir::Text<'_>>| text.as_deref().and_then(kept);
+    let part = |text: &Option<fhir::Text<'_>>| text.as_deref().and_then(kept);
     let codes = concept.coding.iter().filter_map(|coding| {
         let code = part(&coding.code)?;
         Some((part(&coding.system), Some(code), part(&coding.display)))
@@ -142,8 +143,9 @@ fn ordered(translation: &Translation<'_>, event: &PumpEvent) -> Programme {
     Programme { order, drug: codes.take(CODES_MAX).collect(), words, ..Programme::default() }
 }
 
-/// Words for people, short enough to be remembered.
+/// Words for people as FHIR has them, short enough to be remembered.
 pub(super) fn short(words: &str) -> String {
+    let words = fhir::string(words.into());
     words[..words.floor_char_boundary(TEXT_MAX)].to_owned()
 }
 
@@ -152,3 +154,14 @@ const CODES_MAX: usize = 2;
 const NO_TIME: &str = "the event has no time in OBX-14 or OBR-7; ask the sender to fill one of them";
 const NO_ZONE: &str = "the time has no zone and MSH-7 has none either, or it is no whole date; set default_offset of this \
                        destination to the sender's zone";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_have_no_control_character_and_end_within_their_bound() {
+        assert_eq!(short("Nor\u{1}epi"), "Nor\u{FFFD}epi");
+        assert!(short(&"\u{1}".repeat(TEXT_MAX)).len() <= TEXT_MAX);
+    }
+}
