@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use futures_util::future::{BoxFuture, ready};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
@@ -45,6 +45,8 @@ const FREE_BYTES: usize = 64 * 1024;
 const WRITE_BYTES: usize = 64 * 1024;
 /// How long a peer's last bytes are read away, so that they do not reset the connection before our answers are read.
 const LINGER: Duration = Duration::from_secs(1);
+/// How many of them: a flood is not read away for as long as it comes.
+const LINGER_BYTES: u64 = 32 << 20;
 /// Wait for the byte budget inside of a frame where no frame timeout is set.
 const BUDGET_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -154,7 +156,8 @@ impl Connection {
             let _ = timeout(LINGER, write.shutdown()).await;
         }
         if end == End::Ours {
-            let _ = timeout(LINGER, tokio::io::copy(&mut read, &mut tokio::io::sink())).await;
+            let mut last = read.take(LINGER_BYTES);
+            let _ = timeout(LINGER, tokio::io::copy(&mut last, &mut tokio::io::sink())).await;
         }
     }
 

@@ -107,13 +107,18 @@ impl Reader {
         Poll::Ready(Ok(first.filled().len()))
     }
 
-    /// The capacity to grow to where the buffer is full: doubled, but never much above the largest frame.
+    /// The capacity to grow to where the buffer is full: at least doubled, and a half, a quarter and so on of the largest
+    /// frame, so that what is left behind on the way is never more than that.
     pub(super) fn capacity_wanted(&self, frame_bytes_max: usize) -> Option<usize> {
         let length = self.buffer.len();
-        match length {
-            _ if self.buffer.capacity() > length || length == 0 => None,
-            _ => Some((length * 2).min(frame_bytes_max.saturating_add(2)).max(length + READ_BYTES)),
+        if self.buffer.capacity() > length || length == 0 {
+            return None;
         }
+        let (mut capacity, least) = (frame_bytes_max.saturating_add(2), (length * 2).max(length + READ_BYTES));
+        while capacity / 2 >= least {
+            capacity /= 2;
+        }
+        Some(if capacity > length { capacity } else { length + READ_BYTES })
     }
 
     pub(super) fn move_to(&mut self, capacity: usize) {
