@@ -145,3 +145,11 @@ fn explain_reads_as_the_channel_that_is_named() {
     let (code, _, fault) = site.command(&["explain", "one.hl7", "--channel", "pmps"]);
     assert!(code == 1 && fault.contains("there are pumps"), "{fault}");
 }
+
+#[cfg(feature = "demo")]
+#[test]
+fn the_demo_takes_the_sample_channels_and_its_account_balances() {
+    let site = Site::new(&[]);
+    let (code, told, fault) = site.command(&["demo", "--seconds", "3"]);
+    assert!(code == 0 && told.contains("lost 0: the account balances"), "{code} {told}{fault}");
+}

@@ -76,7 +76,8 @@ impl Site {
                 .fold((*text).to_owned(), |text, (sample, here)| text.replace(sample, &here.to_string()));
             fs::write(site.0.join("channels").join(name), replaced)?;
         }
-        let engine = format!("[store]\npath = \"store\"\nretain = \"30d\"\n[admin]\nlisten = \"{}\"\n", addresses.admin);
+        let engine =
+            format!("[store]\npath = \"store\"\nretain = \"30d\"\n[admin]\nlisten = \"{}\"\n", addresses.admin);
         fs::write(site.configuration(), engine)?;
         Ok(site)
     }

@@ -1,6 +1,6 @@
 //! What each pump event makes of an infusion, for those who review the mapping: told by the state machine itself.
 
-use super::{Amount, Event, Happened, Mode, Programme, Rules, When, infusion, status};
+use super::{Amount, Event, Happened, Mode, Rules, When, infusion, status};
 
 /// One event of a pump that stands as said.
 pub(in crate::translate) struct Reviewed {
@@ -51,20 +51,6 @@ pub(in crate::translate) fn reviewed(rules: Rules) -> Vec<Reviewed> {
 }
 
 fn told(at: i64, (happened, mode, rate): Step) -> Event {
-    Event {
-        happened,
-        at: When { at, text: String::new() },
-        mode: Some(mode),
-        programme: Programme::default(),
-        filler: None,
-        rate: Amount::of(rate, "mL/h"),
-        run_volume: None,
-        counter: None,
-        to_be_infused: None,
-        reason: None,
-        clock: 0,
-        elsewhere: false,
-        unresolved: false,
-        overtaken: false,
-    }
+    let at = When { at, text: String::new() };
+    Event { mode: Some(mode), rate: Amount::of(rate, "mL/h"), ..Event::bare(happened, at) }
 }

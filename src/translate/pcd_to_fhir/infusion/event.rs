@@ -65,6 +65,26 @@ pub(in crate::translate::pcd_to_fhir) struct Event {
 }
 
 impl Event {
+    /// One that says nothing but what happened when.
+    pub fn bare(happened: Happened, at: When) -> Event {
+        Event {
+            happened,
+            at,
+            mode: None,
+            programme: Programme::default(),
+            filler: None,
+            rate: None,
+            run_volume: None,
+            counter: None,
+            to_be_infused: None,
+            reason: None,
+            clock: 0,
+            elsewhere: false,
+            unresolved: false,
+            overtaken: false,
+        }
+    }
+
     /// Tells it from another of the same instant, and not from the same told again: words may be spelled otherwise then.
     pub fn digest(&self) -> u32 {
         let amounts = (&self.rate, &self.run_volume, &self.counter, &self.to_be_infused);

@@ -31,22 +31,7 @@ fn drug(code: &str) -> Programme {
 }
 
 fn event(happened: Happened, time: i64) -> Event {
-    Event {
-        happened,
-        at: at(time),
-        mode: None,
-        programme: drug("Dopamine"),
-        filler: None,
-        rate: None,
-        run_volume: None,
-        counter: None,
-        to_be_infused: None,
-        reason: None,
-        clock: 0,
-        elsewhere: false,
-        unresolved: false,
-        overtaken: false,
-    }
+    Event { programme: drug("Dopamine"), ..Event::bare(happened, at(time)) }
 }
 
 fn start(time: i64, at_rate: &str) -> Event {
