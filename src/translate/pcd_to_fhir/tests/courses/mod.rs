@@ -147,9 +147,12 @@ proptest! {
         steps.iter_mut().for_each(|(habits, _)| habits.mode |= !habits.volume);
         let courses: Vec<Course> = (1..).zip(&steps).map(|(n, (habits, steps))| pump::course(n, *habits, steps)).collect();
         let truth = truth(&courses);
-        // What alone began anew does not show it, unless it is less than before.
-        let blind = |habits: &Habits| !habits.volume || habits.clears_volume;
-        let blind: Vec<bool> = steps.iter().map(|(habits, steps)| blind(habits) && clears_untold(steps)).collect();
+        // What alone began anew does not show it, unless it is less than before; nor does a total that counted a bolus
+        // before, and then as much as the run.
+        let blind = |habits: &Habits, steps: &[Step]| {
+            !habits.volume || habits.clears_volume || habits.total_has_bolus && has_bolus(steps)
+        };
+        let blind: Vec<bool> = steps.iter().map(|(habits, steps)| blind(habits, steps) && clears_untold(steps)).collect();
         let check = |record: &Record| {
             for kept in record.kept.values() {
                 let (dose, given) = (kept.dose().unwrap_or_default(), kept.given(&truth));
@@ -261,8 +264,15 @@ proptest! {
 }
 
 fn clears_untold(steps: &[Step]) -> bool {
-    let untold = |flow: &Flow| matches!(flow, Flow::ClearCounters { told: false, .. });
-    steps.iter().any(|step| matches!(step, Step::Run { flow, .. } if flow.iter().any(untold)))
+    flows(steps, |flow| matches!(flow, Flow::ClearCounters { told: false, .. }))
+}
+
+fn has_bolus(steps: &[Step]) -> bool {
+    flows(steps, |flow| matches!(flow, Flow::Bolus { .. }))
+}
+
+fn flows(steps: &[Step], is_such: fn(&Flow) -> bool) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Run { flow, .. } if flow.iter().any(is_such)))
 }
 
 fn run(rate: u32, pause: i64, flow: Vec<Flow>) -> Step {
