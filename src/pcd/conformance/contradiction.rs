@@ -6,8 +6,8 @@ use super::{
     reading::{ascii, mdc, part},
 };
 use crate::{
-    hl7::{Field, Segment},
-    pcd::{Coded, Fit, PumpEvent, PumpEventKind, Report, Triplet, event::squeezed, names_two_units},
+    hl7::Field,
+    pcd::{Coded, Fit, PumpEventKind, Triplet, event::squeezed, names_two_units},
 };
 
 /// Amounts of RXG, each with its unit.
@@ -63,7 +63,7 @@ pub(super) fn codes(reading: &Reading<'_>, told: &mut Told<'_>) {
 }
 
 pub(super) fn event(reading: &Reading<'_>, told: &mut Told<'_>) {
-    let Some((event, obx)) = pump_event(reading) else { return };
+    let Some((event, obx)) = reading.pump_event() else { return };
     let infusion = &event.infusion;
     let says = |word: &Option<String>, wanted: &str| word.as_deref() == Some(wanted);
     let statuses = [&infusion.mode, &infusion.delivery, &infusion.infusing].into_iter().flatten();
@@ -88,7 +88,7 @@ pub(super) fn event(reading: &Reading<'_>, told: &mut Told<'_>) {
 }
 
 pub(super) fn drug(reading: &Reading<'_>, told: &mut Told<'_>) {
-    let Some((event, obx)) = pump_event(reading) else { return };
+    let Some((event, obx)) = reading.pump_event() else { return };
     let infusion = &event.infusion;
     let Some((drug, label)) = infusion.drug.as_ref().zip(infusion.drug_label.as_ref()) else { return };
     let (ordered, shown) = (names(&format!("{} {}", drug.words, drug.name)), names(label));
@@ -129,7 +129,7 @@ const BESIDE_DRUGS: [&str; 14] = [
 ];
 
 pub(super) fn flow(reading: &Reading<'_>, told: &mut Told<'_>) {
-    let Some((event, obx)) = pump_event(reading) else { return };
+    let Some((event, obx)) = reading.pump_event() else { return };
     if event.infusion.is_flow_shared {
         told.warning(
             obx,
@@ -138,12 +138,4 @@ pub(super) fn flow(reading: &Reading<'_>, told: &mut Told<'_>) {
             "several sources deliver, and the flow is that of the whole pump: it is not the source's",
         );
     }
-}
-
-/// The event of the message and its OBX.
-fn pump_event<'m>(reading: &Reading<'m>) -> Option<(PumpEvent, Segment<'m>)> {
-    let report = Report::read(reading.message, reading.nomenclature);
-    let event = PumpEvent::of(&report, reading.nomenclature)?;
-    let row = report.rows.iter().position(|row| row.place_of(5) == event.place)?;
-    Some((event, reading.rows.get(row)?.obx))
 }

@@ -2,9 +2,11 @@
 //!
 //! Nothing is judged here, and no row is left out.
 
-use std::fmt;
+use std::{cell::OnceCell, fmt};
 
-use super::super::{Coded, Containment, Level, Nomenclature, Resolved, Transaction, Triplet, recognise};
+use super::super::{
+    Coded, Containment, Level, Nomenclature, PumpEvent, Report, Resolved, Transaction, Triplet, recognise,
+};
 use crate::hl7::{Message, Segment};
 
 /// A set of transactions.
@@ -76,6 +78,7 @@ pub(super) struct Reading<'m> {
     pub(super) requests: Vec<Segment<'m>>,
     /// Every OBX, in order.
     pub(super) rows: Vec<Row<'m>>,
+    event: OnceCell<Option<(PumpEvent, Segment<'m>)>>,
 }
 
 /// One OBX.
@@ -104,7 +107,19 @@ impl<'m> Reading<'m> {
             }
         }
         let transaction = recognise(message, nomenclature).transaction;
-        Reading { message, nomenclature, transaction, msh: message.msh(), requests, rows }
+        let (msh, event) = (message.msh(), OnceCell::new());
+        Reading { message, nomenclature, transaction, msh, requests, rows, event }
+    }
+
+    /// The pump event of the message and its OBX, read once for all rules that want it.
+    pub(super) fn pump_event(&self) -> Option<(&PumpEvent, Segment<'m>)> {
+        let found = self.event.get_or_init(|| {
+            let report = Report::read(self.message, self.nomenclature);
+            let event = PumpEvent::of(&report, self.nomenclature)?;
+            let row = report.rows.iter().position(|row| row.place_of(5) == event.place)?;
+            Some((event, self.rows.get(row)?.obx))
+        });
+        found.as_ref().map(|(event, obx)| (event, *obx))
     }
 
     pub(super) fn segments(&self, id: &'static str) -> impl Iterator<Item = Segment<'m>> + use<'m> {
