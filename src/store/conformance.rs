@@ -29,6 +29,7 @@ macro_rules! conformance {
                 a_retransmission_to_be_dropped_is_answered_and_not_stored
                 the_same_content_sent_anew_under_its_own_key_is_no_reuse
                 only_the_head_of_a_lane_can_be_settled
+                what_follows_the_head_is_settled_with_it_in_order
                 a_settled_entry_cannot_be_settled_again
                 what_is_owed_to_a_sender_is_settled_in_any_order_and_told_page_by_page
                 lanes_do_not_wait_for_each_other
@@ -254,6 +255,24 @@ pub(super) async fn only_the_head_of_a_lane_can_be_settled(store: Arc<dyn Store>
     let behind = Sequence(zero.entry.0 + 100);
     assert_eq!(within(store.settle(&lane(0), behind, accepted())).await, Err(StoreError::NotFound));
     assert_eq!((waiting(&*store, 0), waiting(&*store, 1)), (2, 1));
+}
+
+pub(super) async fn what_follows_the_head_is_settled_with_it_in_order(store: Arc<dyn Store>) {
+    for content in ["a", "b", "c", "d", "e"] {
+        stored(&*store, received(content, &[0])).await;
+    }
+    let first = head(&*store, 0).await;
+    let behind = store.following(&lane(0), first.entry, 3);
+    let settle = |waiting: &Waiting, settlement| store.settle(&lane(0), waiting.entry, settlement);
+    let early = settle(&behind[1], accepted());
+    let asked = [settle(&first, accepted()), settle(&behind[0], dead("refused")), settle(&behind[1], accepted())];
+    let late = settle(&first, accepted());
+    assert_eq!(within(early).await, Err(StoreError::NotFound), "before what it follows");
+    for answer in asked {
+        assert_eq!(within(answer).await, Ok(()));
+    }
+    assert_eq!(within(late).await, Err(StoreError::NotFound));
+    assert_eq!((head(&*store, 0).await.entry, waiting(&*store, 0)), (behind[2].entry, 2));
 }
 
 pub(super) async fn a_settled_entry_cannot_be_settled_again(store: Arc<dyn Store>) {

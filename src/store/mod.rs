@@ -446,7 +446,8 @@ pub trait Store: Send + Sync + 'static {
     /// Entries of the lane at and after `from`, oldest first, at most `limit`; answered from memory.
     fn queued(&self, lane: &LaneId, from: Sequence, limit: usize) -> Vec<Queued>;
     /// Ends the delivery of the lane's head, or of any entry where ACKs are [owed](TO_SENDER); durable when the future answers,
-    /// and only then is the next head given.
+    /// and only then is the next head given. What [follows](Store::following) the head may be ended too, in order, before the
+    /// head's end is durable; where that fails, what was asked for behind it is refused with [`StoreError::NotFound`].
     fn settle(
         &self,
         lane: &LaneId,

@@ -92,6 +92,8 @@ pub(super) struct Batch {
     pub planned: Vec<Planned>,
     repeats: HashMap<u64, CarriedRepeat>,
     touched: HashSet<u64>,
+    /// Entries whose deliveries it ends.
+    ended: HashSet<u64>,
 }
 /// One of them.
 pub(super) struct Planned {
@@ -180,8 +182,8 @@ impl Batch {
     /// A batch that takes new messages only if `accepting`; repeats of stored ones are answered in any case. A record may
     /// be of `payload_max` bytes: whatever needs a longer one is answered `TooLarge`, and nobody else is.
     pub fn new(state: &State, accepting: bool, payload_max: usize) -> Batch {
-        let (planned, repeats, touched) = (Vec::new(), HashMap::new(), HashSet::new());
-        Batch { next: state.next, accepting, payload_max, planned, repeats, touched }
+        let (planned, repeats, touched, ended) = (Vec::new(), HashMap::new(), HashSet::new(), HashSet::new());
+        Batch { next: state.next, accepting, payload_max, planned, repeats, touched, ended }
     }
 
     /// Decides one request.
@@ -268,11 +270,24 @@ impl Batch {
         let (lane, entry) = (&settled.lane, settled.entry);
         let id = match lane.is_to_sender() {
             true => state.lane(lane).and_then(|lane| lane.queue.find(entry)).map(|found| found.id),
-            false => head(state, lane, entry),
+            false => self.head(state, lane, entry),
         };
         let id = id.ok_or(StoreError::NotFound)?;
-        self.plan(Recorded::Settled(Settled { id, ..settled }))?;
+        self.end(Settled { id, ..settled })?;
         Ok(Answer::Done)
+    }
+
+    fn end(&mut self, settled: Settled) -> Result<(), StoreError> {
+        let entry = settled.entry;
+        self.plan(Recorded::Settled(settled))?;
+        self.ended.insert(entry);
+        Ok(())
+    }
+
+    /// The message of the lane's head, without what this batch ends before it, if that is this entry.
+    fn head(&self, state: &State, lane: &LaneId, entry: u64) -> Option<u64> {
+        let head = state.lane(lane)?.queue.iter().find(|each| !self.ended.contains(&each.entry))?;
+        (head.entry == entry).then_some(head.id)
     }
 
     fn attempted(&mut self, state: &State, lane: LaneId, entry: u64, attempt: Attempt) -> Result<Answer, StoreError> {
@@ -280,7 +295,7 @@ impl Batch {
         if !self.accepting {
             return Err(StoreError::Full);
         }
-        let id = head(state, &lane, entry).ok_or(StoreError::NotFound)?;
+        let id = self.head(state, &lane, entry).ok_or(StoreError::NotFound)?;
         self.plan(Recorded::Attempted(Attempted::of(lane, entry, id, attempt)))?;
         Ok(Answer::Done)
     }
@@ -320,7 +335,7 @@ impl Batch {
             let (entry, id) = (entry.entry, entry.id);
             let outcome = Outcome::Dead { reason: reason.to_owned(), attempts: 0 };
             let settled = Settled { lane: lane.clone(), entry, id, at, outcome, episodes: Vec::new() };
-            self.plan(Recorded::Settled(settled))?;
+            self.end(settled)?;
             if discard {
                 self.plan(Recorded::DeadDiscarded(DeadChange { at, entry, id, lane: lane.clone() }))?;
             }
@@ -357,12 +372,6 @@ impl Request {
 
 fn answered(sequence: u64, at: i64) -> Stored {
     Stored { sequence: Sequence(sequence), at: timestamp(at), reused: false, resends: None }
-}
-
-/// The message of the lane's head, if that is this entry.
-fn head(state: &State, lane: &LaneId, entry: u64) -> Option<u64> {
-    let head = state.lane(lane)?.queue.front()?;
-    (head.entry == entry).then_some(head.id)
 }
 
 #[cfg(test)]

@@ -99,18 +99,29 @@ impl Run {
     async fn settle(&mut self) {
         let number = self.dice.roll(u64::from(LANES)) as u16;
         // The last lane's receiver is mostly down.
-        let rounds = if number == LANES - 1 { self.dice.roll(2) } else { 6 };
+        let rounds = if number == LANES - 1 { self.dice.roll(2) } else { 3 };
         for _ in 0..rounds {
-            let queue = self.model.waiting.entry(number).or_default();
-            let Some(expected) = queue.pop_front() else { return };
-            let head = head(&*self.store.clone().unwrap(), number).await;
-            assert_eq!(head.id, expected, "lane {number}");
-            assert_eq!(head.message, self.model.stored[&expected].0);
-            let dies = self.dice.roll(12) == 0;
-            let settlement = if dies { dead("refused") } else { accepted() };
-            within(self.store().settle(&lane(number), head.entry, settlement)).await.unwrap();
-            if dies {
-                self.model.dead.insert(head.entry, (number, expected));
+            let store = self.store();
+            if self.model.waiting.entry(number).or_default().is_empty() {
+                return;
+            }
+            let head = head(&*store, number).await;
+            // Some of what follows goes with it.
+            let behind = store.following(&lane(number), head.entry, self.dice.roll(3) as usize);
+            let mut settled = Vec::new();
+            for waiting in std::iter::once(head).chain(behind) {
+                let expected = self.model.waiting.entry(number).or_default().pop_front();
+                assert_eq!(Some(waiting.id), expected, "lane {number}");
+                assert_eq!(waiting.message, self.model.stored[&waiting.id].0);
+                let dies = self.dice.roll(12) == 0;
+                let settlement = if dies { dead("refused") } else { accepted() };
+                settled.push(store.settle(&lane(number), waiting.entry, settlement));
+                if dies {
+                    self.model.dead.insert(waiting.entry, (number, waiting.id));
+                }
+            }
+            for settled in settled {
+                within(settled).await.unwrap();
             }
         }
     }
