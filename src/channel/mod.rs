@@ -10,7 +10,7 @@ mod filter;
 mod literal;
 mod summary;
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -171,6 +171,8 @@ pub struct Destination {
     pub retry_refused: u32,
     /// What a refusal by the receiver does.
     pub on_reject: OnReject,
+    /// Messages of a lane that may be answered or under way before the first of them is recorded.
+    pub resend_window: NonZeroUsize,
 }
 
 /// What must stay in order. Messages with the same key share a lane; those without a key share lane 0.

@@ -45,6 +45,7 @@ fn destination(name: &str, filter: Filter, order: Order, lanes: u16) -> Arc<Dest
         retry_first: Duration::from_secs(1),
         retry_max: Duration::from_secs(1),
         retry_refused: 0,
+        resend_window: std::num::NonZeroUsize::MIN,
         on_reject: OnReject::Park,
     })
 }

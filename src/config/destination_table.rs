@@ -1,6 +1,6 @@
 //! `[[destination]]`: where messages go and how they are made.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{
     channel_file::{Surroundings, filter},
@@ -61,6 +61,7 @@ fn read(
     let filter = filter(table, around, hashed);
     let order = table.text("order", order);
     let lanes = table.count("lanes");
+    let resend_window = table.count("resend_window");
     let retry = table.one("retry").and_then(|table| retry(&table));
     let on_reject = table.choice("on_reject", &[OnReject::Park, OnReject::Hold]);
     let (order, lanes) = (order?, u16::try_from(lanes?).ok()?);
@@ -86,6 +87,7 @@ fn read(
         retry_max,
         retry_refused,
         on_reject: on_reject?,
+        resend_window: usize::try_from(resend_window?).ok().and_then(NonZeroUsize::new)?,
     })
 }
 

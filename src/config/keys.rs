@@ -472,6 +472,12 @@ pub(super) static DESTINATION: Table = Table {
             Is("1"),
             "Ways in parallel; messages with the same `order` value share one. `strict` has one.",
         ),
+        key(
+            "resend_window",
+            Count(1, 256),
+            Is("1"),
+            "Messages of a lane that its receiver gets again at most after a power failure, in order and marked as possible repeats. With `1` a message goes out once the answer to the one before it is on the disk; with more, a lane is no slower than its receiver where the disk is. Messages sent together count as one.",
+        ),
         key("retry", One(&RETRY), Optional, "Waits between two attempts."),
         key(
             "on_reject",

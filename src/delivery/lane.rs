@@ -12,8 +12,8 @@
 //!                              └──────────────────────────────────┘
 //! ```
 //!
-//! What must never happen: going to the next message before the store has settled this one. The head is asked of the
-//! store again for each attempt, so a wait holds no message and a mended configuration applies at once.
+//! What must never happen: going to the next message before the store has settled this one, or more than `resend_window` allows. The
+//! head is asked of the store again for each attempt, so a wait holds no message and a mended configuration applies at once.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -30,6 +30,7 @@ use super::{
     gate::Gate,
     service::{Failure, Service},
     together::{Ready, Together},
+    unrecorded::Unrecorded,
 };
 use crate::{
     channel::OnReject,
@@ -85,7 +86,10 @@ pub(super) struct Lane {
     taken: Option<Taken>,
     pub(super) head: Head,
     pub(super) together: Together,
-    backoff: Backoff,
+    pub(super) unrecorded: Unrecorded,
+    pub(super) backoff: Backoff,
+    /// It has met its first message.
+    pub(super) has_begun: bool,
 }
 
 struct LaneSender {
@@ -138,7 +142,9 @@ impl Lane {
         board: Arc<Board>,
     ) -> Lane {
         let (head, together, backoff) = (Head::default(), Together::default(), Backoff::default());
-        Lane { id, store, clock, control, board, sender: None, taken: None, head, together, backoff }
+        let unrecorded = Unrecorded::default();
+        let (sender, taken, has_begun) = (None, None, false);
+        Lane { id, store, clock, control, board, sender, taken, head, together, unrecorded, backoff, has_begun }
     }
 
     /// Delivers until the engine stops; while the store is failed it waits.
@@ -159,13 +165,21 @@ impl Lane {
             }
             // Taken before the attempt: an operator who asks while it runs is heard after it.
             let retries = self.control.borrow().retries;
-            let waiting = select! {
-                biased;
-                changed = self.control.changed() => match changed {
-                    Ok(()) => continue,
-                    Err(_) => return Ok(()),
-                },
-                waiting = self.store.next(&self.id) => waiting,
+            let waiting = match self.behind_unrecorded() {
+                Some(waiting) => Ok(waiting),
+                None => {
+                    if let Next::End(error) = self.recorded(0).await {
+                        return ended(error);
+                    }
+                    select! {
+                        biased;
+                        changed = self.control.changed() => match changed {
+                            Ok(()) => continue,
+                            Err(_) => return Ok(()),
+                        },
+                        waiting = self.store.next(&self.id) => waiting,
+                    }
+                }
             };
             let before = std::mem::replace(&mut unread, waiting.is_err());
             let next = match waiting {
@@ -180,18 +194,19 @@ impl Lane {
                 }
                 Err(error) => self.store_refused(error),
             };
-            let ended = match next {
+            let next = match next {
                 Next::Hold(stuck) => self.hold(&service, retries, stuck).await,
                 Next::Wait(asked, stuck) => self.back_off(&service, retries, asked, stuck).await,
                 next => next,
             };
-            match ended {
-                Next::End(StoreError::Closed) => return Ok(()),
-                Next::End(error) => return Err(error),
-                _ => {}
+            if let Next::End(error) = next {
+                return ended(error);
             }
         }
-        Ok(())
+        match self.recorded(0).await {
+            Next::End(error) => ended(error),
+            _ => Ok(()),
+        }
     }
 
     /// The service in force, once there is one and it is not paused; `None` when the engine stops. A connection to a
@@ -234,16 +249,19 @@ impl Lane {
     async fn deliver(&mut self, service: &Arc<Service>, waiting: Waiting) -> Next {
         self.head.meet(waiting.entry);
         self.doubt_behind(service, &waiting);
-        let (store, lane) = (&self.store, &self.id);
-        let recall = |episode: &[u8]| store.recall(&lane.channel, &lane.destination, episode);
-        let translated = match service.translated(&waiting, &recall) {
+        let translation = service.translated(&waiting, &|episode| self.recall(episode));
+        let translated = match translation {
             Ok(Translated { unsent: Some(why), episodes, .. }) => {
                 self.board.released(self.id.lane);
                 self.board.unsent(why, waiting.id.as_u64());
-                return self.accept(service, &waiting, &[], format!("{NOT_SENT}: {why}"), episodes).await;
+                self.accept(service, &waiting, &[], format!("{NOT_SENT}: {why}"), episodes);
+                return self.recorded(service.resend_window - 1).await;
             }
             Ok(translated) => translated,
             Err(Failure { reason, unmapped }) => {
+                if let next @ (Next::Leave | Next::End(_)) = self.recorded(0).await {
+                    return next;
+                }
                 self.board.attempted("failed");
                 self.count(&unmapped, waiting.id);
                 if service.on_reject == OnReject::Hold {
@@ -260,17 +278,24 @@ impl Lane {
         let mut run = vec![Ready::new(waiting, translated, in_doubt)];
         let together = self.gather(service, &mut run);
         self.head.attempts = self.head.attempts.saturating_add(1);
-        match together {
-            Some(outgoing) => {
-                let verdict = self.send(service, &outgoing).await;
-                self.conclude_together(service, run, verdict).await
-            }
-            None => {
-                let ready = run.swap_remove(0);
-                let verdict = self.send(service, &ready.outgoing).await;
-                self.conclude(service, ready, verdict).await
-            }
+        let alone = together.is_none();
+        let outgoing = together.unwrap_or_else(|| run[0].outgoing.clone());
+        let verdict = self.send(service, &outgoing).await;
+        if !matches!(verdict, Verdict::Accepted { .. })
+            && let next @ (Next::Leave | Next::End(_)) = self.recorded(0).await
+        {
+            return next;
         }
+        match alone {
+            true => self.conclude(service, run.swap_remove(0), verdict).await,
+            false => self.conclude_together(service, run, verdict).await,
+        }
+    }
+
+    /// What the destination remembers of an episode, or will once all it answered is recorded.
+    pub(super) fn recall(&self, episode: &[u8]) -> Option<Bytes> {
+        let recorded = || self.store.recall(&self.id.channel, &self.id.destination, episode);
+        self.unrecorded.recall(episode).unwrap_or_else(recorded)
     }
 
     pub(super) fn count(&self, unmapped: &[Unmapped], id: Sequence) {
@@ -315,7 +340,8 @@ impl Lane {
             Verdict::Accepted { answer } => {
                 sabotage::crash_at(CrashPoint::AfterSendBeforeSettle);
                 self.together.taken(1);
-                self.accept_sent(service, ready, answer).await
+                self.accept_sent(service, ready, answer);
+                self.recorded(service.resend_window - 1).await
             }
             Verdict::Rejected { reason } => {
                 self.board.attempted("rejected");
@@ -340,13 +366,13 @@ impl Lane {
     }
 
     /// The receiver took it.
-    pub(super) async fn accept_sent(&mut self, service: &Service, ready: Ready, answer: String) -> Next {
+    pub(super) fn accept_sent(&mut self, service: &Service, ready: Ready, answer: String) {
         self.board.attempted("accepted");
         self.board.reached(self.id.lane);
         // Clocks may have been set back since; that is no time at all.
         let since = self.clock.now().duration_since(ready.waiting.received_at);
         self.board.delivered(Duration::try_from(since).unwrap_or_default());
-        self.accept(service, &ready.waiting, &ready.outgoing.body, answer, ready.episodes).await
+        self.accept(service, &ready.waiting, &ready.outgoing.body, answer, ready.episodes);
     }
 
     pub(super) fn unavailable(&mut self, head: &Waiting, reason: String, retry_after: Option<Duration>) -> Next {
@@ -373,15 +399,15 @@ impl Lane {
         }
     }
 
-    /// Ends the delivery, with what its destination is to remember from now on.
-    async fn accept(
+    /// Ends the delivery, with what its destination is to remember from now on; [recorded](Lane::recorded) a little later.
+    fn accept(
         &mut self,
         service: &Service,
         waiting: &Waiting,
         sent: &[u8],
         answer: String,
         episodes: Vec<EpisodeChange>,
-    ) -> Next {
+    ) {
         let receipt = Receipt {
             sent_sha256: Sha256::digest(sent).into(),
             configuration: service.configuration,
@@ -390,7 +416,8 @@ impl Lane {
             at: self.clock.now(),
             episodes,
         };
-        self.settle(waiting.entry, Settlement::Accepted(receipt)).await
+        self.backoff.reset();
+        self.record(waiting.entry, Settlement::Accepted(receipt));
     }
 
     async fn reject(&mut self, service: &Service, waiting: &Waiting, reason: String) -> Next {
@@ -398,38 +425,6 @@ impl Lane {
             OnReject::Hold => Next::Hold(Stuck::at(waiting, reason)),
             OnReject::Park => self.park(Stuck::at(waiting, reason)).await,
         }
-    }
-
-    /// Ends the head's delivery. A store without space, or failed, is waited for: the receiver has answered, and must not be
-    /// asked again only because the answer could not be written down.
-    async fn settle(&mut self, entry: Sequence, settlement: Settlement) -> Next {
-        self.backoff.reset();
-        let (mut unsettled, mut in_doubt) = (false, false);
-        loop {
-            let fault = match self.store.settle(&self.id, entry, settlement.clone()).await {
-                Ok(()) if !unsettled => {
-                    self.board.settled(&self.id, entry, &settlement);
-                    return Next::Go;
-                }
-                Ok(()) => break,
-                // Written by the try that failed: after it the store found it durable.
-                Err(StoreError::NotFound) if in_doubt => break,
-                Err(fault @ (StoreError::Full | StoreError::Failed(_))) => fault,
-                Err(error) => return Next::End(error),
-            };
-            unsettled = true;
-            in_doubt |= fault != StoreError::Full;
-            self.board.unsettled(self.id.lane, &fault.to_string());
-            let wait = self.backoff.wait(STORE_RETRY.0, STORE_RETRY.1, None);
-            select! {
-                _ = self.control.wait_for(|control| control.stopping) => return Next::Leave,
-                () = sleep(wait) => {}
-            }
-        }
-        self.board.settled(&self.id, entry, &settlement);
-        self.backoff.reset();
-        self.board.released(self.id.lane);
-        Next::Go
     }
 
     /// A read that failed says nothing of the next one, and a store that failed is opened anew: a lane ends only with its
@@ -508,6 +503,11 @@ impl Lane {
         sabotage::crash_at(CrashPoint::DuringDead);
         self.settle(entry, self.head.dead(reason)).await
     }
+}
+
+/// A store that is closed is how lanes end.
+fn ended(error: StoreError) -> Result<(), StoreError> {
+    if error == StoreError::Closed { Ok(()) } else { Err(error) }
 }
 
 impl Control {

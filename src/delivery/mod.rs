@@ -17,6 +17,7 @@ mod sabotaged;
 mod service;
 mod together;
 mod unmapped;
+mod unrecorded;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -39,6 +39,8 @@ pub(super) struct Service {
     pub(super) retry_max: Duration,
     pub(super) retry_refused: u32,
     pub(super) on_reject: OnReject,
+    /// At least one.
+    pub(super) resend_window: usize,
 }
 
 impl Service {
@@ -57,6 +59,7 @@ impl Service {
             retry_max: settings.retry_max,
             retry_refused: settings.retry_refused,
             on_reject: settings.on_reject,
+            resend_window: settings.resend_window.get(),
         }
     }
 

@@ -3,8 +3,8 @@
 //! They are taken or refused together. Refused, they go again in halves, until the one that the receiver refuses goes alone and
 //! is dealt with like any other. Where all of them are taken in parts, or no answer came, there were too many: fewer go
 //! together then, and one more after each success. What follows a head is translated as if those before it
-//! were accepted: it remembers what they make its destination remember. Settled they are one after the other, each while it is
-//! the head, so that a stop between two leaves the rest waiting.
+//! were accepted: it remembers what they make its destination remember. Each is settled by itself, in order, so that a stop
+//! between two leaves the rest waiting.
 //!
 //! What must never happen: a message sent again unmarked. A send without a trusted answer leaves all of it in doubt, and behind
 //! a head in doubt after a restart, as many as may have gone along.
@@ -90,10 +90,13 @@ impl Ready {
 }
 
 impl Lane {
-    /// Behind a head that may have been sent, what may have gone along with it is in doubt too.
+    /// Behind a head that may have been sent before the lane began, what may have gone along with it or followed it is in doubt too.
     pub(super) fn doubt_behind(&mut self, service: &Service, head: &Waiting) {
-        if head.possible_repeat && service.receiver.together_max() > 1 && !self.together.is_doubtful(head.entry) {
-            let behind = self.store.queued(&self.id, head.entry, TOGETHER_MAX);
+        let first = !std::mem::replace(&mut self.has_begun, true);
+        let along = if service.receiver.together_max() > 1 { TOGETHER_MAX } else { 1 };
+        let reach = along + service.resend_window - 1;
+        if first && head.possible_repeat && reach > 1 {
+            let behind = self.store.queued(&self.id, head.entry, reach);
             self.together.doubt(behind.last().map_or(head.entry, |last| last.entry));
         }
     }
@@ -105,9 +108,9 @@ impl Lane {
             return None;
         }
         for waiting in self.store.following(&self.id, run.first()?.waiting.entry, most - 1) {
-            let recall = |episode: &[u8]| match remembered_by(run, episode) {
-                Some(note) => note,
-                None => self.store.recall(&self.id.channel, &self.id.destination, episode),
+            let recall = |episode: &[u8]| {
+                let along = remembered_by(run.iter().map(|ready| &*ready.episodes), episode);
+                along.unwrap_or_else(|| self.recall(episode))
             };
             // What cannot be translated, or is not sent, ends the run: its own turn deals with it.
             let Ok(translated) = service.translated(&waiting, &recall) else { break };
@@ -131,7 +134,8 @@ impl Lane {
             Verdict::Accepted { answer } => {
                 sabotage::crash_at(CrashPoint::AfterSendBeforeSettle);
                 self.together.taken(count);
-                self.accept_together(service, run, &answer).await
+                self.accept_together(service, run, &answer);
+                self.recorded(service.resend_window - 1).await
             }
             Verdict::Rejected { reason } => {
                 self.board.attempted("rejected");
@@ -150,7 +154,7 @@ impl Lane {
         }
     }
 
-    async fn accept_together(&mut self, service: &Service, run: Vec<Ready>, answer: &str) -> Next {
+    fn accept_together(&mut self, service: &Service, run: Vec<Ready>, answer: &str) {
         let answer = format!("{answer}, {} messages in one", run.len());
         for (place, ready) in run.into_iter().enumerate() {
             if place > 0 {
@@ -160,18 +164,16 @@ impl Lane {
             if ready.outgoing.possible_repeat {
                 self.repeated(ready.waiting.entry);
             }
-            match self.accept_sent(service, ready, answer.clone()).await {
-                Next::Go => {}
-                other => return other,
-            }
+            self.accept_sent(service, ready, answer.clone());
         }
-        Next::Go
     }
 }
 
-/// What the messages before make of an episode: `None` where they say nothing of it.
-fn remembered_by(run: &[Ready], episode: &[u8]) -> Option<Option<Bytes>> {
-    let changes = run.iter().rev().flat_map(|ready| ready.episodes.iter().rev());
-    let latest = changes.into_iter().find(|change| change.episode == episode)?;
+/// What these changes, in order, make of an episode: `None` where they say nothing of it.
+pub(super) fn remembered_by<'a>(
+    changes: impl DoubleEndedIterator<Item = &'a [EpisodeChange]>,
+    episode: &[u8],
+) -> Option<Option<Bytes>> {
+    let latest = changes.rev().flat_map(|changes| changes.iter().rev()).find(|change| change.episode == episode)?;
     Some(latest.note.clone().filter(|note| note.len() <= NOTE_BYTES_MAX))
 }

@@ -114,6 +114,7 @@ fn channel() -> Channel {
         retry_first: Duration::ZERO,
         retry_max: Duration::ZERO,
         retry_refused: 0,
+        resend_window: std::num::NonZeroUsize::MIN,
         on_reject: OnReject::Park,
     };
     let summary = Summary {

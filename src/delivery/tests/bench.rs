@@ -35,6 +35,8 @@ pub(super) struct Contents {
     pub(super) pause_gates: VecDeque<oneshot::Receiver<()>>,
     /// Answers of the next settles, before they succeed.
     pub(super) settle_faults: VecDeque<StoreError>,
+    /// What the answers of the next settles wait for.
+    pub(super) recordings: VecDeque<oneshot::Receiver<()>>,
     pub(super) next_fault: Option<StoreError>,
     pub(super) nexts: usize,
     remembered: Remembered,
@@ -151,20 +153,29 @@ impl Store for Shelf {
         entry: Sequence,
         settlement: Settlement,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
+        // Decided in the call; recorded when the answer is asked for, or when `recordings` says so.
+        let (decided, gate) = self.with(|contents| {
+            let gate = contents.recordings.pop_front();
+            if let Some(fault) = contents.settle_faults.pop_front() {
+                return (Err(fault), gate);
+            }
+            let queue = contents.lanes.entry(lane.clone()).or_default();
+            let head = queue.pop_front_if(|head| head.entry == entry).ok_or(StoreError::NotFound);
+            (head, gate)
+        });
         let (shelf, lane) = (self.clone(), lane.clone());
         Box::pin(async move {
+            if let Some(gate) = gate {
+                gate.await.unwrap();
+            }
+            let head = decided?;
             shelf.with(|contents| {
-                if let Some(fault) = contents.settle_faults.pop_front() {
-                    return Err(fault);
-                }
-                let queue = contents.lanes.get_mut(&lane).ok_or(StoreError::NotFound)?;
-                let head = queue.pop_front_if(|head| head.entry == entry).ok_or(StoreError::NotFound)?;
                 if let Settlement::Accepted(receipt) = &settlement {
                     contents.remembered.change(&receipt.episodes);
                 }
                 contents.settled.push((lane, head.id.as_u64(), settlement));
-                Ok(())
-            })
+            });
+            Ok(())
         })
     }
 
@@ -367,6 +378,7 @@ pub(super) fn service(receiver: Arc<dyn Destination>, configuration: u64) -> Ser
         retry_first: Duration::from_secs(1),
         retry_max: Duration::from_secs(60),
         retry_refused: 0,
+        resend_window: 1,
         on_reject: OnReject::Park,
     }
 }

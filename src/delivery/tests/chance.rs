@@ -89,9 +89,10 @@ proptest! {
         hold in any::<bool>(),
         fulls in 0usize..4,
         reloads in 0u64..3,
+        window in 1usize..4,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(run(scripts, hold, fulls, reloads));
+        runtime.block_on(run(scripts, hold, fulls, reloads, window));
     }
 }
 
@@ -102,16 +103,17 @@ proptest! {
     fn restarts_at_any_moment_lose_pass_and_repeat_nothing_unmarked(
         scripts in vec(answers(), 4),
         lives in vec(0u64..5_000, 0..6),
+        window in 1usize..4,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(run_with_restarts(scripts, lives));
+        runtime.block_on(run_with_restarts(scripts, lives, window));
     }
 }
 
 const EACH: u64 = 8;
 
 /// Each life ends after so many milliseconds, whatever is outstanding; the last one when all is done.
-async fn run_with_restarts(scripts: Vec<Vec<Answer>>, lives: Vec<u64>) {
+async fn run_with_restarts(scripts: Vec<Vec<Answer>>, lives: Vec<u64>, resend_window: usize) {
     let store = MemoryStore::default();
     let mut expected = vec![vec![]; 4];
     for _ in 0..EACH {
@@ -123,7 +125,7 @@ async fn run_with_restarts(scripts: Vec<Vec<Answer>>, lives: Vec<u64>) {
     let receiver = Arc::new(Scripted { scripts, seen: seen.clone() });
     for life in lives.into_iter().map(Some).chain([None]) {
         let delivery = delivery_of(&store);
-        delivery.apply(vec![configured("ehr", 4, service(receiver.clone(), 1))]).unwrap();
+        delivery.apply(vec![configured("ehr", 4, Service { resend_window, ..service(receiver.clone(), 1) })]).unwrap();
         match life {
             Some(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
             None => until_none_waits(&store, Duration::from_secs(100_000)).await,
@@ -142,7 +144,7 @@ async fn run_with_restarts(scripts: Vec<Vec<Answer>>, lives: Vec<u64>) {
     }
 }
 
-async fn run(scripts: Vec<Vec<Answer>>, hold: bool, fulls: usize, reloads: u64) {
+async fn run(scripts: Vec<Vec<Answer>>, hold: bool, fulls: usize, reloads: u64, resend_window: usize) {
     let shelf = Shelf::new();
     shelf.with(|contents| contents.settle_faults.extend(std::iter::repeat_n(StoreError::Full, fulls)));
     for lane in 0..4u16 {
@@ -153,7 +155,7 @@ async fn run(scripts: Vec<Vec<Answer>>, hold: bool, fulls: usize, reloads: u64) 
     let receiver = Arc::new(Scripted { scripts, seen: seen.clone() });
     let on_reject = if hold { OnReject::Hold } else { OnReject::Park };
     let configure = |configuration| {
-        let service = Service { on_reject, ..service(receiver.clone(), configuration) };
+        let service = Service { on_reject, resend_window, ..service(receiver.clone(), configuration) };
         delivery.apply(vec![configured("ehr", 4, service)]).unwrap();
     };
     for configuration in 0..=reloads {

@@ -65,6 +65,7 @@ fn destination(name: &str, settings: Settings, plan: Plan) -> channel::Destinati
         retry_first: Duration::from_millis(1),
         retry_max: Duration::from_millis(5),
         retry_refused: 0,
+        resend_window: std::num::NonZeroUsize::MIN,
         on_reject: OnReject::Park,
     }
 }

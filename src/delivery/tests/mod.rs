@@ -10,6 +10,7 @@ mod poison;
 mod simulation;
 mod together;
 mod told;
+mod unrecorded;
 
 use tokio::time::Instant;
 

@@ -186,6 +186,7 @@ async fn a_faulty_mllp_receiver_gets_every_message_in_order_and_repeats_only_wha
         retry_first: Duration::from_millis(1),
         retry_max: Duration::from_millis(2),
         retry_refused: 0,
+        resend_window: 1,
         ..translating(service(to, 1), move |_, context| {
             let lane = lane_of.iter().position(|ids| ids.contains(&context.id)).unwrap();
             let text = format!("MSH|^~\\&|C|H|E|H|20260101||ORU^R01|{lane}-{}|P|2.6\r", context.id);

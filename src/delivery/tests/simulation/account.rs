@@ -3,7 +3,7 @@
 //! invented or changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -100,10 +100,10 @@ struct LaneAccount {
     waiting: Vec<Place>,
     /// The highest entry it ever had.
     newest: u64,
-    /// Asked of the store: the entry, and whether it is to be a dead letter.
-    settling: Option<(u64, bool)>,
+    /// Asked of the store: the entries, and whether each is to be a dead letter.
+    settling: BTreeMap<u64, bool>,
     /// Asked of a store that failed before it answered: if it is done the lane will find that out.
-    doubted: Option<u64>,
+    doubted: BTreeSet<u64>,
     taken: BTreeMap<u64, u32>,
     /// The highest id taken for the first time in its turn.
     last_first: u64,
@@ -111,8 +111,17 @@ struct LaneAccount {
     requeued: BTreeSet<u64>,
     /// Times a message may be taken once more.
     excuses: BTreeMap<u64, u32>,
-    /// Taken, and not known to be settled, in order.
-    open: VecDeque<u64>,
+    /// Entries taken and not known to be settled, with their messages.
+    open: BTreeMap<u64, u64>,
+    /// Entries that are answered and, as far as their lane knows, not settled.
+    answered: BTreeSet<u64>,
+}
+
+impl LaneAccount {
+    /// What is to be sent next, in order.
+    fn due(&self) -> impl Iterator<Item = &Place> {
+        self.waiting.iter().filter(|(entry, _)| !self.answered.contains(entry))
+    }
 }
 
 impl Account {
@@ -206,11 +215,11 @@ impl Account {
     fn observe_lane(&mut self, lane: &LaneId, now: &[Place], standing: &Standing) {
         let account = self.lanes.entry(lane.clone()).or_default();
         let before = std::mem::replace(&mut account.waiting, now.to_vec());
-        let (newest, settling) = (account.newest, account.settling);
+        let (newest, settling) = (account.newest, account.settling.clone());
         account.newest = now.iter().map(|(entry, _)| *entry).fold(newest, u64::max);
         for (entry, id) in before.iter().filter(|place| !now.contains(place)) {
             let dies = standing.dead.contains_key(entry);
-            if settling != Some((*entry, dies)) {
+            if settling.get(entry) != Some(&dies) {
                 self.breaks(format!("lost: message {id} waits no more in {} and was not settled", named(lane)));
             } else if !dies {
                 self.accepted(lane, *id);
@@ -263,8 +272,8 @@ impl Account {
             }
         }
         for (entry, (lane, id)) in standing.dead.iter().filter(|(entry, _)| !before.contains_key(entry)) {
-            let settling = self.lanes.get(lane).and_then(|account| account.settling);
-            if settling != Some((*entry, true)) {
+            let settling = self.lanes.get(lane).and_then(|account| account.settling.get(entry));
+            if settling != Some(&true) {
                 self.breaks(format!("invented: message {id} is a dead letter of {} unasked", named(lane)));
             }
             self.figures.dead += 1;
@@ -305,12 +314,13 @@ impl Account {
             Some(_) => {}
         }
         let account = self.lanes.entry(lane.clone()).or_default();
-        account.open.push_back(id);
+        let place = account.due().nth(before_it).filter(|(_, due)| *due == id).copied();
+        account.open.extend(place);
         let before = account.taken.get(&id).copied().unwrap_or(0);
         account.taken.insert(id, before + 1);
         let in_turn = !account.requeued.contains(&id);
         let passed = account.last_first;
-        if account.waiting.get(before_it).is_none_or(|(_, due)| *due != id) {
+        if place.is_none() {
             return self.breaks(format!("order: {} got message {id} before its turn", named(lane)));
         }
         if before > 0 {
@@ -338,10 +348,17 @@ impl Account {
         }
     }
 
+    /// The receiver's answer to so many messages arrived.
+    pub(super) fn answered(&mut self, lane: &LaneId, count: usize) {
+        let account = self.lanes.entry(lane.clone()).or_default();
+        let answered: Vec<u64> = account.due().take(count).map(|(entry, _)| *entry).collect();
+        account.answered.extend(answered);
+    }
+
     /// The receiver's answer did not arrive: what it took last may come again.
     pub(super) fn unanswered(&mut self, lane: &LaneId, id: u64) {
         let account = self.lanes.entry(lane.clone()).or_default();
-        account.open.retain(|open| *open != id);
+        account.open.retain(|_, open| *open != id);
         *account.excuses.entry(id).or_default() += 1;
     }
 
@@ -349,14 +366,16 @@ impl Account {
     pub(super) fn settling(&mut self, lane: &LaneId, entry: u64, settlement: &Settlement) {
         let dies = matches!(settlement, Settlement::Dead { .. });
         let account = self.lanes.entry(lane.clone()).or_default();
-        let head = account.waiting.first().copied();
-        if account.doubted == Some(entry) && head.is_none_or(|(first, _)| first > entry) {
+        let waiting = account.waiting.iter().position(|(waiting, _)| *waiting == entry);
+        if account.doubted.contains(&entry) && waiting.is_none() {
             return;
         }
-        account.settling = Some((entry, dies));
-        let taken = head.is_some_and(|(_, id)| account.taken.contains_key(&id));
-        if head.is_none_or(|(first, _)| first != entry) {
-            self.breaks(format!("order: {} settles entry {entry}, and its head is {head:?}", named(lane)));
+        let before = account.waiting.iter().take(waiting.unwrap_or(0));
+        let in_turn = waiting.is_some() && before.clone().all(|(before, _)| account.answered.contains(before));
+        let taken = waiting.is_some_and(|place| account.taken.contains_key(&account.waiting[place].1));
+        account.settling.insert(entry, dies);
+        if !in_turn {
+            self.breaks(format!("order: {} settles entry {entry} before its turn", named(lane)));
         } else if !dies && !taken {
             self.breaks(format!("lost: {} settles entry {entry}, which no receiver took", named(lane)));
         }
@@ -366,27 +385,38 @@ impl Account {
     pub(super) fn settled(&mut self, lane: &LaneId, entry: u64, answer: &Result<(), StoreError>) {
         let account = self.lanes.entry(lane.clone()).or_default();
         match answer {
-            Ok(()) => _ = (account.open.pop_front(), account.settling.take()),
-            Err(StoreError::Failed(_)) => account.doubted = Some(entry),
-            Err(_) => {}
+            Ok(()) => {
+                _ = (account.open.remove(&entry), account.answered.remove(&entry), account.settling.remove(&entry));
+            }
+            Err(StoreError::Failed(_)) => _ = account.doubted.insert(entry),
+            Err(_) => _ = account.settling.remove(&entry),
         }
         if answer.is_ok() && account.waiting.iter().any(|(waiting, _)| *waiting == entry) {
             self.breaks(format!("repeat: entry {entry} of {} is settled and waits still", named(lane)));
         }
     }
 
-    /// The engine stopped or failed: what was taken and is not known to be settled may come again.
-    pub(super) fn interrupted(&mut self) {
-        for account in self.lanes.values_mut() {
-            for id in account.open.drain(..) {
+    /// The engine stopped or failed: what was taken and is not known to be settled may come again, so much of a lane at most.
+    pub(super) fn interrupted(&mut self, most: impl Fn(&LaneId) -> usize) {
+        for (lane, account) in &mut self.lanes {
+            if account.open.len() > most(lane) {
+                let taken = account.open.len();
+                self.broken.get_or_insert(format!("repeat: {} may get {taken} messages again", named(lane)));
+            }
+            for id in std::mem::take(&mut account.open).into_values() {
                 *account.excuses.entry(id).or_default() += 1;
             }
         }
     }
 
+    /// The lanes are gone, with what they knew.
+    pub(super) fn ended(&mut self) {
+        self.lanes.values_mut().for_each(|account| account.answered.clear());
+    }
+
     /// What was asked before the engine stopped is decided by what the store holds now.
     pub(super) fn restarted(&mut self) {
-        self.lanes.values_mut().for_each(|account| account.settling = None);
+        self.lanes.values_mut().for_each(|account| account.settling.clear());
         self.exhumed.clear();
         self.newest.clear();
         // Asked for and not done.

@@ -1,5 +1,5 @@
-//! Where lanes stop until the simulation lets them go on: before they ask the store for their head, before they settle it,
-//! and at the receiver. Between two gates a lane does what it does in the engine.
+//! Where lanes stop until the simulation lets them go on: before they ask the store for their head, and at the receiver. Between
+//! two gates a lane does what it does in the engine; what it asks the store to settle waits for the committer's turn.
 
 use std::{collections::BTreeMap, sync::Arc, sync::Mutex};
 
@@ -17,7 +17,6 @@ use crate::{
 /// What a lane waits for.
 pub(super) enum Gate {
     Next(oneshot::Sender<()>),
-    Settle(oneshot::Sender<()>),
     Send(Box<Outgoing>, oneshot::Sender<Verdict>),
 }
 
@@ -51,6 +50,10 @@ impl Gates {
         held.lanes.clear();
     }
 
+    fn is_shut(&self) -> bool {
+        self.0.lock().unwrap().shut
+    }
+
     fn wait<T>(&self, lane: &LaneId, gate: impl FnOnce(oneshot::Sender<T>) -> Gate) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         let mut held = self.0.lock().unwrap();
@@ -65,7 +68,7 @@ impl Gate {
     /// The lane has given up waiting at it.
     fn is_left(&self) -> bool {
         match self {
-            Gate::Next(go) | Gate::Settle(go) => go.is_closed(),
+            Gate::Next(go) => go.is_closed(),
             Gate::Send(_, answer) => answer.is_closed(),
         }
     }
@@ -179,8 +182,9 @@ impl Store for GatedStore {
         entry: Sequence,
         settlement: Settlement,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
-        let (lane, store, account) = (lane.clone(), Arc::clone(&self.store), Arc::clone(&self.account));
-        let gate = self.gates.wait(&lane, Gate::Settle);
+        if self.gates.is_shut() {
+            return futures_util::future::ready(Err(StoreError::Closed)).boxed();
+        }
         let mut settlement = settlement;
         if let Settlement::Accepted(receipt) = &mut settlement
             && self.forgets
@@ -188,10 +192,11 @@ impl Store for GatedStore {
         {
             receipt.episodes.clear();
         }
+        let (lane, account) = (lane.clone(), Arc::clone(&self.account));
+        account.lock().unwrap().settling(&lane, entry.as_u64(), &settlement);
+        let answer = self.store.settle(&lane, entry, settlement);
         async move {
-            gate.await.map_err(|_| StoreError::Closed)?;
-            account.lock().unwrap().settling(&lane, entry.as_u64(), &settlement);
-            let answer = store.settle(&lane, entry, settlement).await;
+            let answer = answer.await;
             account.lock().unwrap().settled(&lane, entry.as_u64(), &answer);
             answer
         }

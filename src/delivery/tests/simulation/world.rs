@@ -58,6 +58,7 @@ pub(super) struct World {
     pub(super) engine: Option<Engine>,
     sabotage: Option<Sabotage>,
     operations: Vec<Operation>,
+    resend_window: usize,
     /// Nothing goes wrong any more.
     pub(super) healing: bool,
     full: bool,
@@ -93,7 +94,8 @@ impl World {
         let ledger = MemoryTree::default();
         let options = options(&mut dice);
         let senders = Senders::new(&mut dice);
-        let trace = vec![format!("{options:?}")];
+        let resend_window = [1, 1, 2, 5][dice.roll(4) as usize];
+        let trace = vec![format!("{options:?}, resend_window {resend_window}")];
         World {
             machine: Machine { disk, ledger, options, metrics, clock: clock() },
             dice,
@@ -103,6 +105,7 @@ impl World {
             engine: None,
             sabotage,
             operations: Vec::new(),
+            resend_window,
             healing: false,
             full: false,
             failed_calls: 0,
@@ -170,9 +173,10 @@ impl World {
         engine.failed = !serves;
         self.observe(false);
         if !serves {
+            let resend_window = self.resend_window;
             self.with(|account| {
                 account.figures.failures += 1;
-                account.interrupted();
+                account.interrupted(|lane| resend_window - 1 + together(&lane.destination));
             });
         }
         let health = self.engine.as_ref().map(|engine| engine.stepped.store.health());
@@ -206,7 +210,6 @@ impl World {
         let told = match gate {
             None => return,
             Some(Gate::Next(go)) => (go.send(()), "next".to_owned()).1,
-            Some(Gate::Settle(go)) => (go.send(()), "settle".to_owned()).1,
             Some(Gate::Send(outgoing, answer)) => {
                 let (id, verdict) = (outgoing.id, self.receive(&lane, gates::messages(*outgoing)));
                 let told = format!("message {id}: {verdict:?}");
@@ -239,7 +242,10 @@ impl World {
             });
         }
         match roll {
-            0..12 => Verdict::Accepted { answer: "AA".into() },
+            0..12 => {
+                self.with(|account| account.answered(lane, messages.len()));
+                Verdict::Accepted { answer: "AA".into() }
+            }
             12..14 => {
                 self.with(|account| messages.iter().for_each(|message| account.unanswered(lane, message.id)));
                 Verdict::ambiguous("silence")
@@ -405,7 +411,11 @@ impl World {
             End::Kill => self.with(|account| account.figures.kills += 1),
             End::PowerCut => self.cut_power(),
         }
-        self.with(Account::interrupted);
+        let resend_window = self.resend_window;
+        self.with(|account| {
+            account.interrupted(|lane| resend_window - 1 + together(&lane.destination));
+            account.ended();
+        });
     }
 
     fn cut_power(&mut self) {
@@ -474,7 +484,8 @@ impl World {
             forgets: self.sabotage == Some(Sabotage::Forget),
         };
         let delivery = Delivery::new(Arc::new(store), self.machine.clock.clone(), Arc::clone(&self.machine.metrics));
-        let configured = DESTINATIONS.iter().map(|(destination, lanes)| configured(destination, *lanes, &gates));
+        let configured =
+            DESTINATIONS.iter().map(|(destination, lanes)| configured(destination, *lanes, self.resend_window, &gates));
         delivery.apply(configured.collect()).unwrap();
         let oldest_segments = stepped.oldest_segment();
         self.engine = Some(Engine { stepped, delivery, gates, failed: false, oldest_segments });
@@ -576,14 +587,19 @@ fn clock() -> Clock {
     Clock::of(move || base + SignedDuration::try_from(began.elapsed()).unwrap_or_default())
 }
 
-fn configured(destination: &'static str, lanes: u16, gates: &Gates) -> Configured {
-    let together = if destination == "legacy" { 1 } else { 3 };
+fn configured(destination: &'static str, lanes: u16, resend_window: usize, gates: &Gates) -> Configured {
+    let together = together(destination);
     let receiver = Receiver { destination: destination.into(), together, gates: gates.clone() };
     let service = bench::service(Arc::new(receiver), 1);
     // Without jitter: every run of a seed must be the same.
     let (retry_first, retry_max) = (Duration::from_millis(20), Duration::from_millis(20));
     let on_reject = if destination == "legacy" { OnReject::Hold } else { OnReject::Park };
     let translate = Box::new(episodes::as_it_is);
-    let service = crate::delivery::Service { translate, retry_first, retry_max, on_reject, ..service };
+    let service = crate::delivery::Service { translate, retry_first, retry_max, on_reject, resend_window, ..service };
     bench::configured(destination, lanes, service)
+}
+
+/// Messages of one send at most.
+fn together(destination: &str) -> usize {
+    if destination == "legacy" { 1 } else { 3 }
 }
