@@ -20,7 +20,6 @@ use bytes::BytesMut;
 use futures_util::future::{BoxFuture, ready};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +30,7 @@ use super::{
     budget::{InFlight, Share},
     codec::{FRAMING_BYTES, frame_into},
     outlet::{Late, Letters},
+    queue::Queue,
     reader::{Reader, Silence},
     server::{Answer, FrameHandler, Limits},
 };
@@ -135,13 +135,14 @@ impl Connection {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let (taken, waiting) = mpsc::channel(self.limits.pipelined_frames_max.max(1));
+        let waiting = Queue::new(self.limits.pipelined_frames_max);
         let progress = Progress::default();
         let end = {
             let reader = Reader::new(self.limits.frame_bytes_max);
-            let reading = Reading { connection: self, read: &mut read, reader, taken, progress: &progress };
+            let reading =
+                Reading { connection: self, read: &mut read, reader, taken: Taken(&waiting), progress: &progress };
             let mut reading = pin!(reading.run());
-            let mut writing = pin!(self.write_answers(&mut write, waiting, late, &progress));
+            let mut writing = pin!(self.write_answers(&mut write, &waiting, late, &progress));
             tokio::select! {
                 biased;
                 end = &mut writing => end,
@@ -166,7 +167,7 @@ impl Connection {
     async fn write_answers<W>(
         &self,
         write: &mut W,
-        mut waiting: mpsc::Receiver<Pending>,
+        waiting: &Queue<Pending>,
         late: &mut Letters,
         progress: &Progress,
     ) -> End
@@ -174,12 +175,12 @@ impl Connection {
         W: AsyncWrite + Unpin,
     {
         let mut batch = Batch::default();
-        let Ok(mut next) = self.beside(write, late, pin!(waiting.recv())).await else { return End::Broken };
+        let Ok(mut next) = self.beside(write, late, pin!(waiting.take())).await else { return End::Broken };
         while let Some(mut pending) = next.take() {
             let Ok(answer) = self.beside(write, late, &mut pending.answer).await else { return End::Broken };
             batch.add(pending, answer);
             while !batch.is_full() {
-                let Ok(mut pending) = waiting.try_recv() else { break };
+                let Some(mut pending) = waiting.try_take() else { break };
                 match ready_now(&mut pending.answer).await {
                     Some(answer) => batch.add(pending, answer),
                     None => {
@@ -204,7 +205,7 @@ impl Connection {
             }
             batch = Batch::default();
             if next.is_none() {
-                match self.beside(write, late, pin!(waiting.recv())).await {
+                match self.beside(write, late, pin!(waiting.take())).await {
                     Ok(pending) => next = pending,
                     Err(_) => return End::Broken,
                 }
@@ -227,7 +228,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
-                Some(Late { message, written }) = late.0.recv() => {
+                Some(Late { message, written }) = late.next() => {
                     let mut frame = BytesMut::with_capacity(message.len() + FRAMING_BYTES);
                     frame_into(&message, &mut frame);
                     self.write_batch(write, &frame).await?;
@@ -262,12 +263,21 @@ impl Connection {
     }
 }
 
+/// Where frames handed on wait for their answers; dropped, no more come.
+struct Taken<'c>(&'c Queue<Pending>);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// The reading loop.
 struct Reading<'c, R> {
     connection: &'c Connection,
     read: &'c mut R,
     reader: Reader,
-    taken: mpsc::Sender<Pending>,
+    taken: Taken<'c>,
     progress: &'c Progress,
 }
 
@@ -384,8 +394,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
     /// Hands one frame on when there is a place for it; an end where the writing side is gone or about to close.
     async fn hand_on(&mut self, decoded: Decoded, received: std::time::Instant) -> Result<(), End> {
         let Connection { handler, peer, counters, in_flight, .. } = self.connection;
-        let taken = self.taken.clone();
-        let place = async { taken.reserve().await.map_err(|_| End::Broken) };
+        let taken = self.taken.0;
         match decoded {
             Decoded::Frame(content) => {
                 let content = self.reader.unpinned(content);
@@ -401,21 +410,26 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                         })?
                     }
                 };
-                let place = place.await?;
+                if !taken.room().await {
+                    return Err(End::Broken);
+                }
                 if self.progress.is_closing() {
                     return Err(End::Ours);
                 }
                 self.progress.taken();
                 self.tell_oddities();
                 let answer = handler.frame(*peer, content, received);
-                place.send(Pending { answer, received, _share: Some(share) });
+                taken.try_put(Pending { answer, received, _share: Some(share) }).map_err(|_| End::Broken)?;
             }
             Decoded::Oversized(head) => {
                 counters.bad_frames("oversized", 1);
-                let place = place.await?;
+                if !taken.room().await {
+                    return Err(End::Broken);
+                }
                 self.progress.taken();
                 let answer = Answer { close: true, ..handler.oversized(*peer, head) };
-                place.send(Pending { answer: Box::pin(ready(answer)), received, _share: None });
+                let answer = Box::pin(ready(answer));
+                taken.try_put(Pending { answer, received, _share: None }).map_err(|_| End::Broken)?;
             }
         }
         Ok(())

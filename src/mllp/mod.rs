@@ -9,6 +9,7 @@ mod codec;
 mod connection;
 mod network;
 mod outlet;
+mod queue;
 mod reader;
 pub mod server;
 

@@ -3,15 +3,19 @@
 //! What must never happen: something counts as sent that was not given to the socket. So each message has a receipt, and
 //! one whose connection ends first gives none.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+
+use super::queue::Queue;
 
 /// Messages on their way to one connection.
 const MESSAGES_MAX: usize = 64;
 
 /// To one connection; of no more use once that has ended.
 #[derive(Clone)]
-pub struct Outlet(mpsc::Sender<Late>);
+pub struct Outlet(Arc<Queue<Late>>);
 
 /// Answers once the message was given to the socket; an error where the connection ended first.
 pub type Written = oneshot::Receiver<()>;
@@ -23,21 +27,26 @@ pub(super) struct Late {
 }
 
 /// A connection's outlet, and what comes through it.
-pub fn outlet() -> (Outlet, Letters) {
-    let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
-    (Outlet(sender), Letters(receiver))
+pub(super) fn outlet() -> (Outlet, Letters) {
+    let queue = Arc::new(Queue::new(MESSAGES_MAX));
+    (Outlet(queue.clone()), Letters(queue))
 }
 
-/// What comes through an outlet.
-pub struct Letters(pub(super) mpsc::Receiver<Late>);
+/// What comes through an outlet; with it the connection ends.
+pub(super) struct Letters(Arc<Queue<Late>>);
 
 impl Letters {
-    /// The next message, taken as written; `None` once no outlet is left.
-    pub async fn next(&mut self) -> Option<Bytes> {
-        let Late { message, written } = self.0.recv().await?;
-        // Who asked may have stopped waiting.
-        let _ = written.send(());
-        Some(message)
+    /// The next message, once there is one.
+    pub(super) async fn next(&mut self) -> Option<Late> {
+        self.0.take().await
+    }
+}
+
+impl Drop for Letters {
+    fn drop(&mut self) {
+        self.0.end();
+        // Their receipts tell that they were not written.
+        while self.0.try_take().is_some() {}
     }
 }
 
@@ -45,24 +54,24 @@ impl Outlet {
     /// Has the message written behind what is due; `None` where the connection has ended or has too much to write.
     pub fn send(&self, message: Bytes) -> Option<Written> {
         let (written, receipt) = oneshot::channel();
-        self.0.try_send(Late { message, written }).ok()?;
+        self.0.try_put(Late { message, written }).ok()?;
         Some(receipt)
     }
 
     /// The same, once there is room for it; `None` where the connection ends first.
     pub async fn send_in_turn(&self, message: Bytes) -> Option<Written> {
         let (written, receipt) = oneshot::channel();
-        self.0.send(Late { message, written }).await.ok()?;
+        self.0.put(Late { message, written }).await.ok()?;
         Some(receipt)
     }
 
     /// The connection has not ended.
     pub fn is_open(&self) -> bool {
-        !self.0.is_closed()
+        !self.0.has_ended()
     }
 
     /// Whether both lead to the same connection.
     pub fn leads_where(&self, other: &Outlet) -> bool {
-        self.0.same_channel(&other.0)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }

@@ -42,11 +42,12 @@ use super::{
     Oddities,
     budget::InFlight,
     connection::{Connection, Counters},
+    outlet::outlet,
 };
 pub use super::{
     budget::Budget,
     network::Network,
-    outlet::{Letters, Outlet, Written, outlet},
+    outlet::{Outlet, Written},
 };
 use crate::{hl7::ack, metrics::Metrics};
 
