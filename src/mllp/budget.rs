@@ -60,7 +60,11 @@ impl InFlight {
     /// The share of a whole frame of so many bytes, waited for. `None` once the budget is closed.
     pub(super) async fn take(&self, bytes: usize) -> Option<Share> {
         let permits = self.permits_for(bytes);
-        let permit = self.budget.whole.clone().acquire_many_owned(permits).await.ok()?;
+        let permit = match self.budget.whole.clone().try_acquire_many_owned(permits) {
+            Ok(permit) => permit,
+            // In a box, as most need not wait.
+            Err(_) => Box::pin(self.budget.whole.clone().acquire_many_owned(permits)).await.ok()?,
+        };
         Some(self.share(permit))
     }
 
@@ -69,7 +73,7 @@ impl InFlight {
         let held = share.as_ref().map_or(0, |share| share.permit.num_permits());
         let missing = (self.permits_for(bytes) as usize).saturating_sub(held);
         let more = self.budget.partial.clone().acquire_many_owned(u32::try_from(missing).unwrap_or(u32::MAX));
-        let more = self.share(timeout(limit, more).await.ok()?.ok()?);
+        let more = self.share(Box::pin(timeout(limit, more)).await.ok()?.ok()?);
         Some(match share {
             None => more,
             Some(share) => share.merge(more),

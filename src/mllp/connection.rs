@@ -7,12 +7,12 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -139,17 +139,20 @@ impl Connection {
         let progress = Progress::default();
         let end = {
             let reader = Reader::new(self.limits.frame_bytes_max);
-            let reading =
-                Reading { connection: self, read: &mut read, reader, taken: Taken(&waiting), progress: &progress };
+            let mut reading =
+                Reading { connection: self, read: &mut read, reader, taken: &waiting, progress: &progress };
             let mut reading = pin!(reading.run());
             let mut writing = pin!(self.write_answers(&mut write, &waiting, late, &progress));
             tokio::select! {
                 biased;
                 end = &mut writing => end,
-                end = &mut reading => match writing.await {
-                    End::Broken => End::Broken,
-                    _ => end,
-                },
+                end = &mut reading => {
+                    waiting.end();
+                    match writing.await {
+                        End::Broken => End::Broken,
+                        _ => end,
+                    }
+                }
             }
         };
         debug!(peer = %self.peer, ?end, "connection ended");
@@ -175,7 +178,7 @@ impl Connection {
         W: AsyncWrite + Unpin,
     {
         let mut batch = Batch::default();
-        let Ok(mut next) = self.beside(write, late, pin!(waiting.take())).await else { return End::Broken };
+        let Ok(mut next) = self.beside(write, late, waiting.take()).await else { return End::Broken };
         while let Some(mut pending) = next.take() {
             let Ok(answer) = self.beside(write, late, &mut pending.answer).await else { return End::Broken };
             batch.add(pending, answer);
@@ -205,7 +208,7 @@ impl Connection {
             }
             batch = Batch::default();
             if next.is_none() {
-                match self.beside(write, late, pin!(waiting.take())).await {
+                match self.beside(write, late, waiting.take()).await {
                     Ok(pending) => next = pending,
                     Err(_) => return End::Broken,
                 }
@@ -228,32 +231,40 @@ impl Connection {
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
-                Some(Late { message, written }) = late.next() => {
-                    let mut frame = BytesMut::with_capacity(message.len() + FRAMING_BYTES);
-                    frame_into(&message, &mut frame);
-                    self.write_batch(write, &frame).await?;
-                    // Who sent it may have stopped waiting.
-                    let _ = written.send(());
-                }
+                Some(letter) = late.next() => Box::pin(self.write_late(write, letter)).await?,
             }
         }
+    }
+
+    async fn write_late<W>(&self, write: &mut W, Late { message, written }: Late) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let mut frame = BytesMut::with_capacity(message.len() + FRAMING_BYTES);
+        frame_into(&message, &mut frame);
+        self.write_batch(write, &frame).await?;
+        // Who sent it may have stopped waiting.
+        let _ = written.send(());
+        Ok(())
     }
 
     async fn write_batch<W>(&self, write: &mut W, bytes: &[u8]) -> io::Result<()>
     where
         W: AsyncWrite + Unpin,
     {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let written = async {
-            write.write_all(bytes).await?;
-            write.flush().await
+        let left = match poll_fn(|context| Poll::Ready(write_now(write, bytes, context))).await? {
+            Some(written) => &bytes[written..],
+            None => return Ok(()),
         };
+        // In a box, as most is written at once.
+        let written = Box::pin(async {
+            write.write_all(left).await?;
+            write.flush().await
+        });
         if self.limits.write_timeout.is_zero() {
             return written.await;
         }
-        match timeout(self.limits.write_timeout, written).await {
+        match Box::pin(timeout(self.limits.write_timeout, written)).await {
             Ok(result) => result,
             Err(_) => {
                 self.counters.limit("write_timeout");
@@ -263,13 +274,21 @@ impl Connection {
     }
 }
 
-/// Where frames handed on wait for their answers; dropped, no more come.
-struct Taken<'c>(&'c Queue<Pending>);
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        self.0.end();
+/// Writes what can be written without waiting: how much, or `None` where that is all and nothing is held back.
+fn write_now<W>(write: &mut W, bytes: &[u8], context: &mut Context<'_>) -> io::Result<Option<usize>>
+where
+    W: AsyncWrite + Unpin,
+{
+    let mut written = 0;
+    while written < bytes.len() {
+        match Pin::new(&mut *write).poll_write(context, &bytes[written..])? {
+            Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(more) => written += more,
+            Poll::Pending => return Ok(Some(written)),
+        }
     }
+    let flushed = Pin::new(write).poll_flush(context)?;
+    Ok(flushed.is_pending().then_some(written))
 }
 
 /// The reading loop.
@@ -277,16 +296,17 @@ struct Reading<'c, R> {
     connection: &'c Connection,
     read: &'c mut R,
     reader: Reader,
-    taken: Taken<'c>,
+    /// Frames handed on, waiting for their answers.
+    taken: &'c Queue<Pending>,
     progress: &'c Progress,
 }
 
 impl<R: AsyncRead + Unpin> Reading<'_, R> {
-    async fn run(mut self) -> End {
-        loop {
+    async fn run(&mut self) -> End {
+        let end = loop {
             if self.make_room().await.is_none() {
                 self.connection.counters.limit("in_flight_bytes");
-                return End::Ours;
+                break End::Ours;
             }
             let event = self.next_event().await;
             let ended = matches!(event, Event::Ended);
@@ -296,15 +316,17 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 Event::Silence(Silence::Idle) if self.is_awaited() => continue,
                 Event::Silence(silence) => {
                     self.connection.counters.limit(silence.limit());
-                    return End::Ours;
+                    break End::Ours;
                 }
-                Event::Stop => return End::Ours,
+                Event::Stop => break End::Ours,
             };
             let end = self.hand_all(first, ended).await;
             if let Some(end) = end.or(ended.then_some(End::Peer)) {
-                return end;
+                break end;
             }
-        }
+        };
+        self.reader.end();
+        end
     }
 
     /// Room for the next read. A frame above the free part first gets its share of the byte budget; `None` where none
@@ -394,7 +416,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
     /// Hands one frame on when there is a place for it; an end where the writing side is gone or about to close.
     async fn hand_on(&mut self, decoded: Decoded, received: std::time::Instant) -> Result<(), End> {
         let Connection { handler, peer, counters, in_flight, .. } = self.connection;
-        let taken = self.taken.0;
+        let taken = self.taken;
         match decoded {
             Decoded::Frame(content) => {
                 let content = self.reader.unpinned(content);
@@ -403,7 +425,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 let share = match self.reader.share.take() {
                     None if weight <= content.len() => in_flight.take(weight).await.ok_or(End::Broken)?,
                     share => {
-                        let grown = in_flight.grow(share, weight, self.connection.limits.patience()).await;
+                        let grown = Box::pin(in_flight.grow(share, weight, self.connection.limits.patience())).await;
                         grown.ok_or_else(|| {
                             counters.limit("in_flight_bytes");
                             End::Ours

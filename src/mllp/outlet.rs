@@ -37,8 +37,8 @@ pub(super) struct Letters(Arc<Queue<Late>>);
 
 impl Letters {
     /// The next message, once there is one.
-    pub(super) async fn next(&mut self) -> Option<Late> {
-        self.0.take().await
+    pub(super) fn next(&mut self) -> impl Future<Output = Option<Late>> + Unpin {
+        self.0.take()
     }
 }
 

@@ -5,18 +5,21 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 /// The queue.
 pub(super) struct Queue<T> {
     held: Mutex<Held<T>>,
     max: usize,
-    /// An item was put, or the end came.
-    put: Notify,
+    /// Who takes, to be woken when an item was put or the end came.
+    taker: AtomicWaker,
     /// An item was taken, or the end came.
     taken: Notify,
 }
@@ -30,7 +33,7 @@ impl<T> Queue<T> {
     /// For so many items, at least one.
     pub(super) fn new(max: usize) -> Queue<T> {
         let held = Mutex::new(Held { items: VecDeque::new(), ended: false });
-        Queue { held, max: max.max(1), put: Notify::new(), taken: Notify::new() }
+        Queue { held, max: max.max(1), taker: AtomicWaker::new(), taken: Notify::new() }
     }
 
     /// Gives the item back where there is no room for it or the queue has ended.
@@ -41,7 +44,7 @@ impl<T> Queue<T> {
         }
         held.items.push_back(item);
         drop(held);
-        self.put.notify_one();
+        self.taker.wake();
         Ok(())
     }
 
@@ -59,31 +62,41 @@ impl<T> Queue<T> {
 
     /// Waits for room; false where the queue has ended. The room is the caller's only if nobody else puts.
     pub(super) async fn room(&self) -> bool {
+        match self.has_room() {
+            Some(room) => room,
+            // In a box, as most need not wait.
+            None => Box::pin(self.wait_for_room()).await,
+        }
+    }
+
+    async fn wait_for_room(&self) -> bool {
         loop {
             let mut taken = pin!(self.taken.notified());
             taken.as_mut().enable();
-            {
-                let held = self.held();
-                if held.ended || held.items.len() < self.max {
-                    return !held.ended;
-                }
+            if let Some(room) = self.has_room() {
+                return room;
             }
             taken.await;
         }
     }
 
-    /// The first item, once there is one; `None` once the queue has ended and is empty.
-    pub(super) async fn take(&self) -> Option<T> {
-        loop {
-            let mut put = pin!(self.put.notified());
-            put.as_mut().enable();
-            if let Some(item) = self.try_take() {
-                return Some(item);
-            }
-            if self.has_ended() {
-                return None;
-            }
-            put.await;
+    /// `None`: not yet.
+    fn has_room(&self) -> Option<bool> {
+        let held = self.held();
+        (held.ended || held.items.len() < self.max).then_some(!held.ended)
+    }
+
+    /// The first item, once there is one; `None` once the queue has ended and is empty. One task takes.
+    pub(super) fn take(&self) -> impl Future<Output = Option<T>> + Unpin {
+        poll_fn(|context| self.poll_take(context))
+    }
+
+    fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<T>> {
+        self.taker.register(context.waker());
+        match self.try_take() {
+            Some(item) => Poll::Ready(Some(item)),
+            None if self.has_ended() => Poll::Ready(None),
+            None => Poll::Pending,
         }
     }
 
@@ -102,7 +115,7 @@ impl<T> Queue<T> {
     /// Nothing is put any more.
     pub(super) fn end(&self) {
         self.held().ended = true;
-        self.put.notify_waiters();
+        self.taker.wake();
         self.taken.notify_waiters();
     }
 

@@ -145,10 +145,15 @@ impl Reader {
             self.frame_began.get_or_insert_with(Instant::now);
         } else {
             self.frame_began = None;
-            self.share = None;
-            self.buffer = BytesMut::new();
-            self.allocated = 0;
+            self.end();
         }
+    }
+
+    /// Gives all memory back.
+    pub(super) fn end(&mut self) {
+        self.share = None;
+        self.buffer = BytesMut::new();
+        self.allocated = 0;
     }
 
     pub(super) fn deadline(&self, limits: &Limits) -> Option<(Instant, Silence)> {

@@ -532,3 +532,25 @@ async fn out_of_files() {
     drop(hogs);
     assert_eq!(answers(&mut peer, 1).await, [b"hello"]);
 }
+
+#[tokio::test]
+async fn a_silent_connection_waits_in_little_memory() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, peer) = listener.accept().await.unwrap();
+    let (taken, _seen) = mpsc::unbounded_channel();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let connection = Connection {
+        peer,
+        limits: Arc::new(limits()),
+        handler: Arc::new(Echo { taken, at_once: true }),
+        in_flight: InFlight::new(Budget::of_bytes(1 << 21), metrics.in_flight_bytes.clone()),
+        counters: Counters { metrics: metrics.clone(), label: "ward".into() },
+        stop: CancellationToken::new(),
+    };
+    let (read, write) = accepted.into_split();
+    let (_outlet, mut late) = outlet();
+    // Each connection's task is as large as its longest wait, also while it waits for nothing.
+    let bytes = std::mem::size_of_val(&connection.serve(read, write, &mut late));
+    assert!(bytes <= 1_700, "{bytes}");
+}
