@@ -52,14 +52,15 @@ impl Identification {
     }
 
     /// The device that a message is of. Who sent it is that only where a rule says so or the codes are those of devices:
-    /// else it is a laboratory or another system.
+    /// else it is a laboratory or another system. An order is of none: nobody heard the device that it names.
     pub fn device_of(&self, message: &Message) -> Option<String> {
         self.device_keys(message).into_iter().next().filter(|key| self.is_device(message, key))
     }
 
     /// Whether the best of a message's keys names a device.
     pub fn is_device(&self, message: &Message, key: &str) -> bool {
-        key != sender(message) || self.of(message).places.contains(&Rule::Sender) || speaks_mdc(message)
+        let is_named = || key != sender(message) || self.of(message).places.contains(&Rule::Sender);
+        !is_order(message) && (is_named() || speaks_mdc(message))
     }
 
     /// The identity a device row carries itself, by the first place that has one. What it inherits is not looked for, and
@@ -88,6 +89,12 @@ impl IdentityRules {
         let rest = rest.map(str::to_owned);
         Identity { value: rest.unwrap_or(identity.value), authority: identity.authority }
     }
+}
+
+/// Told by a system to others, of what is to be done: an infusion order (IHE PCD TF-2 3.3) or one of HL7 v2 ch. 4.
+fn is_order(message: &Message) -> bool {
+    let kind = message.msh().field(9).component(1).raw().trim_ascii();
+    matches!(kind, b"RGV" | b"RDE" | b"RDS" | b"ORM") || kind.len() == 3 && kind.starts_with(b"OM")
 }
 
 /// A code of devices (ISO/IEEE 11073-10101) among the first rows.
@@ -216,6 +223,33 @@ mod tests {
         let senders = vec![("other".to_owned(), rules(&["obx-18-eui64"], &["I"]))];
         let configured = Identification { usual: IdentityRules::default(), senders };
         assert_eq!(first(&configured, &pump("I51559")), "0012210000000000/I51559");
+    }
+
+    #[test]
+    fn an_order_is_of_no_device_though_it_names_one_and_can_be_found_by_it() {
+        let equipment = ["^^A0001^PUMPVENDOR", "", "A0001^^0012210000000000^EUI-64"];
+        for (kind, equipment) in ["RGV^O15^RGV_O15", "RDE^O11", "OMP^O09", "ORM^O01"].map(|kind| (kind, equipment[2])) {
+            assert_eq!(device_told(kind, equipment, &Identification::default()), None, "{kind}");
+        }
+        for equipment in equipment {
+            let by_sender = usual(rules(&["obx-18-eui64", "msh-3"], &[]));
+            for rules in [Identification::default(), by_sender] {
+                assert_eq!(device_told("RGV^O15^RGV_O15", equipment, &rules), None, "{equipment}");
+                assert!(device_told("RRG^O16^RRG_O16", equipment, &rules).is_some(), "the pump's side answers");
+                assert!(device_told("ORU^R01^ORU_R01", equipment, &rules).is_some(), "{equipment}");
+            }
+        }
+        let order = typed_message("RGV^O15^RGV_O15", equipment[2]);
+        assert_eq!(Identification::default().device_keys(&order)[0], "0012210000000000/A0001");
+    }
+
+    fn typed_message(kind: &str, equipment: &str) -> Message {
+        let row = format!("OBX|1||69986^MDC_DEV_PUMP_INFUS_VMD^MDC||||||||X|||||||{equipment}\r");
+        Message::parse(format!("{HEAD}{row}").replace("ORU^R01^ORU_R01", kind).into_bytes()).unwrap()
+    }
+
+    fn device_told(kind: &str, equipment: &str, rules: &Identification) -> Option<String> {
+        rules.device_of(&typed_message(kind, equipment))
     }
 
     #[test]

@@ -93,7 +93,8 @@ async fn what_is_known_of_devices_survives_a_restart_and_a_repeat_is_told_and_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_are_listed_with_their_device_and_a_laboratory_is_none_also_while_a_channel_is_faulty() {
+async fn messages_are_listed_with_their_device_and_neither_a_laboratory_nor_an_orderer_is_one_also_while_a_channel_is_faulty()
+ {
     let mut site = Site::new(&[("pumps", channel())]);
     site.start();
     send(&site, [(1, 1)]).await;
@@ -102,6 +103,10 @@ async fn messages_are_listed_with_their_device_and_a_laboratory_is_none_also_whi
     );
     let mut client = Client::connect(&site.listener.to_string(), PATIENCE).await.unwrap();
     assert!(client.send(lab.as_bytes()).await.unwrap().is_positive());
+    let order = format!(
+        "MSH|^~\\&|BCMA|H|||20260105101112+0000||RGV^O15^RGV_O15|O1|P|2.6|||AL|NE\rPID|||{CANARY}^^^H^MR\rORC|RE|1\rRXG|1|||1^Dopamine|250||263762^MDC_DIM_MILLI_L^MDC\rRXR|IV\rOBX|1||69986^MDC_DEV_PUMP_INFUS_VMD^MDC||||||||X|||||||^^A0001^VENDOR\r"
+    );
+    assert!(client.send(order.as_bytes()).await.unwrap().is_positive());
     // What only asks the engine or looks at its store needs no sound channel.
     site.write_channel("broken", "nonsense = 1\n");
     assert_eq!(site.command(&["check"]).0, 64);
@@ -109,8 +114,9 @@ async fn messages_are_listed_with_their_device_and_a_laboratory_is_none_also_whi
     assert!(code == 0 && table.lines().count() == 2 && table.contains("0A00A1FFFE100001"), "{table}{fault}");
     let (code, list, fault) = site.command(&["messages", "list"]);
     let lines: Vec<&str> = list.lines().collect();
-    assert!(code == 0 && lines.len() == 2 && !list.contains(CANARY), "{list}{fault}");
-    assert!(!lines[0].contains("LIS") && lines[1].contains("pumps  0A00A1FFFE100001  "), "{list}");
+    assert!(code == 0 && lines.len() == 3 && !list.contains(CANARY), "{list}{fault}");
+    assert!(!lines[0].contains("BCMA") && !lines[1].contains("LIS"), "{list}");
+    assert!(lines[2].contains("pumps  0A00A1FFFE100001  "), "{list}");
     assert!(site.json("/api/messages")["items"][0].get("device").is_none(), "unless it is asked for");
     assert_eq!(site.command(&["messages", "list", "--device", "0A00A1FFFE100001"]).1.lines().count(), 1);
     for command in [&["dead", "list"][..], &["store", "stats"], &["audit", "verify"]] {
