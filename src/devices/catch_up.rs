@@ -14,11 +14,9 @@ use tracing::{info, warn};
 use super::{Devices, Known, Now, named, sequence::fnv};
 use crate::{
     channel::Channel,
-    store::{Kept, Query, Sequence, Store, Summary},
+    store::{Sequence, Store, TakenMessage},
 };
 
-/// Messages heard again; over that the newest are.
-const MESSAGES_MAX: usize = 50_000;
 /// How long a start waits for them.
 const TIME_MAX: Duration = Duration::from_secs(2);
 /// Messages heard lately, of which some may not have had their place in the store when the file was written.
@@ -47,20 +45,23 @@ impl Devices {
         };
         let Some(from) = from.filter(|from| *from < store.stats().next_sequence) else { return };
         let deadline = Instant::now() + TIME_MAX;
-        let (ids, mut whole) = taken_since(store, from, deadline).await;
         let mut lately = std::mem::take(&mut self.watched().known.lately);
-        let (mut heard, mut saved_at, mut last) = (0_u64, saved_at, saved_at);
-        for id in ids {
-            let kept = if Instant::now() < deadline { store.read(id).await.ok() } else { None };
-            let Some(kept) = kept.filter(|kept| !kept.message.is_empty()) else {
+        let (mut heard, mut saved_at, mut last, mut whole) = (0_u64, saved_at, saved_at, true);
+        let mut next = Some(Sequence::from_u64(from));
+        while let Some(from) = next {
+            let in_time = Instant::now() < deadline;
+            let Some(taken) = (if in_time { store.taken(from).await.ok() } else { None }) else {
                 whole = false;
-                continue;
+                break;
             };
-            let at = kept.summary.received_at.as_millisecond();
-            // Where there is no file time begins with the first message.
-            saved_at = if saved_at == 0 { at } else { saved_at };
-            last = last.max(at);
-            heard += u64::from(self.hear_again(&kept, channels, &mut lately, saved_at));
+            (next, whole) = (taken.next, whole && taken.whole);
+            for message in &taken.messages {
+                let at = message.received_at.as_millisecond();
+                // Where there is no file time begins with the first message.
+                saved_at = if saved_at == 0 { at } else { saved_at };
+                last = last.max(at);
+                heard += u64::from(self.hear_again(message, channels, &mut lately, saved_at));
+            }
         }
         self.caught_up(last - saved_at, whole);
         match whole {
@@ -75,13 +76,19 @@ impl Devices {
     }
 
     /// The time between the file and the message passed as it did for the run that heard it.
-    fn hear_again(&self, kept: &Kept, channels: &[Arc<Channel>], lately: &mut VecDeque<u64>, saved_at: i64) -> bool {
-        let Some(channel) = channels.iter().find(|channel| channel.name == kept.summary.channel) else { return false };
+    fn hear_again(
+        &self,
+        kept: &TakenMessage,
+        channels: &[Arc<Channel>],
+        lately: &mut VecDeque<u64>,
+        saved_at: i64,
+    ) -> bool {
+        let Some(channel) = channels.iter().find(|channel| channel.name == kept.channel) else { return false };
         let Ok(message) = channel.mended(kept.message.clone()) else { return false };
         let message = channel.view(&message);
         let Some(device) = channel.device.identification.device_of(&message) else { return false };
         let device = named(&device);
-        let at = kept.summary.received_at.as_millisecond();
+        let at = kept.received_at.as_millisecond();
         let mark = mark(&device, at, message.msh().field(10).raw());
         if let Some(known) = lately.iter().position(|lately| *lately == mark) {
             lately.remove(known);
@@ -108,33 +115,6 @@ impl Devices {
             known.devices.values_mut().for_each(super::device::Device::forget_counter);
         }
     }
-}
-
-/// Ids of the messages after a place in the store, oldest first, and whether these are all.
-async fn taken_since(store: &dyn Store, from: u64, deadline: Instant) -> (Vec<Sequence>, bool) {
-    let mut ids: Vec<Sequence> = Vec::new();
-    let mut whole = true;
-    loop {
-        let query = Query { limit: 1_000, cursor: ids.last().copied(), ..Query::default() };
-        let Ok(page) = store.find(query).await else {
-            whole = false;
-            break;
-        };
-        let full = page.len() == 1_000;
-        let before = ids.len();
-        let later = |summary: &Summary| summary.id.as_u64() >= from;
-        let ended = page.iter().any(|summary| !later(summary)) || !full;
-        ids.extend(page.iter().filter(|summary| later(summary)).map(|summary| summary.id));
-        if ended || ids.len() == before {
-            break;
-        }
-        if ids.len() >= MESSAGES_MAX || Instant::now() > deadline {
-            whole = false;
-            break;
-        }
-    }
-    ids.reverse();
-    (ids, whole)
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ macro_rules! conformance {
                 what_a_delivery_is_to_remember_is_remembered_with_its_settlement_alone
                 a_message_routed_nowhere_is_recorded_as_that
                 a_message_is_found_by_what_it_was_received_with
+                what_was_taken_is_gone_through_once_and_in_order_from_any_place_on
                 a_message_tells_its_history
                 a_paused_destination_is_told
                 a_closed_store_answers_closed
@@ -451,6 +452,39 @@ pub(super) async fn a_message_is_found_by_what_it_was_received_with(store: Arc<d
     assert_eq!(find(Query { destination: Some("ehr".into()), limit: 2, ..query() }).await, newest_first[..2]);
     assert_eq!(find(Query { cursor: Some(ids[3]), limit: 2, ..query() }).await, newest_first[2..4]);
     assert_eq!(find(Query { from: Some(noon() + Duration::from_secs(1)), ..query() }).await, vec![]);
+}
+
+/// More than a page of history and more bytes than are read at once.
+pub(super) async fn what_was_taken_is_gone_through_once_and_in_order_from_any_place_on(store: Arc<dyn Store>) {
+    let mut put = Vec::new();
+    assert_eq!(gone_through(&*store, Sequence(0)).await, [], "nothing is missing of nothing");
+    for number in 0..400 {
+        let content = format!("{number}{}", "x".repeat(number % 7 * 40));
+        let received = Received { channel: ["pumps", "vents"][number % 2].into(), ..received(&content, &[0, 1]) };
+        let (channel, bytes) = (received.channel.clone(), received.message.clone());
+        put.push((stored(&*store, received).await.sequence(), channel, noon(), bytes));
+    }
+    for first in [0, 1, 57, 399] {
+        assert_eq!(gone_through(&*store, put[first].0).await, put[first..], "from {first} on");
+    }
+    assert_eq!(gone_through(&*store, Sequence(0)).await, put);
+    let behind_the_last = store.stats().next_sequence;
+    assert_eq!(gone_through(&*store, Sequence(behind_the_last)).await, []);
+    assert_eq!(gone_through(&*store, Sequence(u64::MAX)).await, []);
+}
+
+async fn gone_through(store: &dyn Store, from: Sequence) -> Vec<(Sequence, Arc<str>, Timestamp, Bytes)> {
+    let (mut next, mut found) = (Some(from), Vec::new());
+    while let Some(from) = next {
+        let taken = within(store.taken(from)).await.expect("read");
+        assert!(taken.whole, "nothing is given up or damaged");
+        assert!(taken.next.is_none_or(|next| next > from), "it goes on");
+        let bytes: usize = taken.messages.iter().map(|each| each.message.len()).sum();
+        assert!(bytes < 2 << 10, "{bytes} at once");
+        found.extend(taken.messages.into_iter().map(|each| (each.id, each.channel, each.received_at, each.message)));
+        next = taken.next;
+    }
+    found
 }
 
 pub(super) async fn a_message_tells_its_history(store: Arc<dyn Store>) {

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
-    Settlement, Stats, Store, StoreError, Summary, Waiting, episodes,
+    Settlement, Stats, Store, StoreError, Summary, Taken, Waiting, episodes,
     journal::{Position, Record},
     keyed::{Keyed, Kind},
     records::{Outcome, Paused, Recorded, nanos, timestamp},
@@ -176,6 +176,12 @@ impl Inner {
         Ok(Kept { summary: view::summary(&self.state, &told), message, events, findings })
     }
 
+    fn taken(&self, from: u64) -> Taken {
+        let page = page_of(from);
+        let rows = view::rows_from(&self.state, from, page, self.state.history.page(page).0.rows);
+        view::taken(rows, &self.state.channels, |row| Ok(self.recorded(row.position)?.1))
+    }
+
     fn dead(&self, channel: Option<&str>, after: u64, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         let mut letters = Vec::new();
         for (entry, dead) in self.state.dead.range(after + 1..) {
@@ -273,6 +279,11 @@ impl Store for MemoryStore {
     fn read(&self, id: Sequence) -> BoxFuture<'static, Result<Kept, StoreError>> {
         let inner = self.lock();
         ready(inner.open(false).and_then(|()| inner.read(id)))
+    }
+
+    fn taken(&self, from: Sequence) -> BoxFuture<'static, Result<Taken, StoreError>> {
+        let inner = self.lock();
+        ready(inner.open(false).map(|()| inner.taken(from.0)))
     }
 
     fn dead(

@@ -387,6 +387,28 @@ impl Kept {
         Stored { sequence: self.summary.id, at: self.summary.received_at, reused: false, resends: None }
     }
 }
+/// Messages in the order they were taken, as many as are read at once.
+#[derive(Clone)]
+pub struct Taken {
+    /// Each as it was handed over, oldest first.
+    pub messages: Vec<TakenMessage>,
+    /// Where the next are; `None` where there are none.
+    pub next: Option<Sequence>,
+    /// None was given up or is damaged of those that were taken here.
+    pub whole: bool,
+}
+/// A message, without what became of it.
+#[derive(Clone)]
+pub struct TakenMessage {
+    /// Its id.
+    pub id: Sequence,
+    /// Channel that took it.
+    pub channel: Arc<str>,
+    /// When its last byte was read.
+    pub received_at: Timestamp,
+    /// As received.
+    pub message: Bytes,
+}
 /// A dead letter.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetter {
@@ -469,6 +491,8 @@ pub trait Store: Send + Sync + 'static {
     fn find(&self, query: Query) -> BoxFuture<'static, Result<Vec<Summary>, StoreError>>;
     /// One message with its history.
     fn read(&self, id: Sequence) -> BoxFuture<'static, Result<Kept, StoreError>>;
+    /// The messages taken at and after a place, to be gone through in order: some hundreds and at most a few MiB at once.
+    fn taken(&self, from: Sequence) -> BoxFuture<'static, Result<Taken, StoreError>>;
     /// Dead letters, oldest first, after `cursor`, of one channel or all.
     fn dead(
         &self,

@@ -2,17 +2,22 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
+
 use super::{
     ChannelDestination, DeadLetter, Delivery, Event, LaneId, LaneStatus, Query, Queued, Sequence, State as Standing,
-    Stats, Summary, TO_SENDER,
+    Stats, StoreError, Summary, TO_SENDER, Taken, TakenMessage,
     keyed::{Keyed, Kind},
     records::{CarriedEvent, Outcome, Recorded, ReplayItem, What, ack_name, nanos, timestamp},
     state::{
         Dead, Lane, State,
-        history::{Happened, Row, page_of},
+        history::{Happened, Row, first_of, page_of},
         lane::Entry,
     },
 };
+
+/// Bytes of messages that are gone through at once; one more message may come to them.
+const TAKEN_BYTES: usize = if cfg!(test) { 1 << 10 } else { 2 << 20 };
 
 /// Most messages a query answers with.
 pub(super) const LIMIT_MAX: usize = 1_000;
@@ -93,6 +98,40 @@ impl Sought {
             (Some(_), Some(standing)) => to_destination.any(|each| each.state == standing),
         }
     }
+}
+
+/// Of these rows, a page's, those from `from` on that are kept; those too that were carried forward, of the page and before it, in the
+/// order they were taken. And where to go on.
+pub(super) fn rows_from(state: &State, from: u64, page: u64, mut rows: Vec<Row>) -> (Vec<Row>, Option<u64>) {
+    let next = first_of(page.saturating_add(1));
+    let is_kept = |row: &Row| row.position.segment >= state.oldest_segment && !state.moved.contains_key(&row.id);
+    rows.retain(|row| row.id >= from && is_kept(row));
+    rows.extend(state.moved.range(from..next).map(|(_, moved)| moved.row.clone()));
+    rows.sort_unstable_by_key(|row| row.id);
+    (rows, (next < state.next).then_some(next))
+}
+
+/// The messages of these rows, up to so many bytes of them; each is read when it is its turn.
+pub(super) fn taken(
+    (rows, next): (Vec<Row>, Option<u64>),
+    channels: &[Arc<str>],
+    read: impl Fn(&Row) -> Result<Bytes, StoreError>,
+) -> Taken {
+    let mut taken = Taken { messages: Vec::with_capacity(rows.len()), next: next.map(Sequence), whole: true };
+    let mut room = TAKEN_BYTES;
+    for row in rows {
+        if room == 0 {
+            taken.next = Some(Sequence(row.id));
+            break;
+        }
+        let (Some(channel), Ok(message)) = (channels.get(row.channel as usize).cloned(), read(&row)) else {
+            taken.whole = false;
+            continue;
+        };
+        room = room.saturating_sub(message.len());
+        taken.messages.push(TakenMessage { id: Sequence(row.id), channel, received_at: timestamp(row.at), message });
+    }
+    taken
 }
 
 /// The summary of a message; lane and channel names come from the state.

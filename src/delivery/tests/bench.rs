@@ -13,7 +13,7 @@ use crate::{
     hl7::Message,
     store::{
         Appended, Attempt, DeadLetter, Kept, LaneStatus, Query, Queued, Received, Sequence, Settlement, Stats,
-        StoreError, Summary, Waiting,
+        StoreError, Summary, Taken, Waiting,
     },
     translate::{Context, Format, Remembered, TranslateError, Translated},
 };
@@ -256,6 +256,9 @@ impl Store for Shelf {
         unreachable!()
     }
     fn read(&self, _: Sequence) -> BoxFuture<'static, Result<Kept, StoreError>> {
+        unreachable!()
+    }
+    fn taken(&self, _: Sequence) -> BoxFuture<'static, Result<Taken, StoreError>> {
         unreachable!()
     }
     fn dead(

@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::{Shared, lock};
 use crate::store::{
-    DeadLetter, Kept, LaneId, Query, StoreError, Summary,
+    DeadLetter, Kept, LaneId, Query, StoreError, Summary, Taken,
     journal::{JournalError, Position},
     ledger::LedgerError,
     records::{CarriedEvent, Recorded, ReplayItem},
@@ -102,6 +102,24 @@ impl Shared {
             Err(StoreError::NotFound) => self.kept(&self.told(id)?),
             kept => kept,
         }
+    }
+
+    /// The page of history at `from` with its messages, each of which is read once.
+    pub(super) fn taken(&self, from: u64) -> Result<Taken, StoreError> {
+        let first = self.reader.load().first_sequence().unwrap_or(u64::MAX).min(self.state().next);
+        let page = page_of(from.max(first));
+        let rows = self.page(page)?.rows;
+        let (rows, channels) = {
+            let state = self.state();
+            (view::rows_from(&state, from, page, rows), state.channels.clone())
+        };
+        let taken = view::taken(rows, &channels, |row| {
+            // It may have been carried forward meanwhile.
+            let position = self.state().position_of(row.id, row.position);
+            Ok(self.recorded(position)?.1)
+        });
+        // The first sequence there ever was is 1.
+        Ok(Taken { whole: taken.whole && from.max(1) >= first, ..taken })
     }
 
     fn kept(&self, told: &Told) -> Result<Kept, StoreError> {

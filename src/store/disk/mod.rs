@@ -75,7 +75,7 @@ use self::{
 };
 use super::{
     Appended, Attempt, ChannelDestination, DeadLetter, Kept, LaneId, LaneStatus, Query, Queued, Received, Sequence,
-    Settlement, Stats, Store, StoreError, Summary, Waiting, episodes,
+    Settlement, Stats, Store, StoreError, Summary, Taken, Waiting, episodes,
     journal::{self, Journal, JournalError, Reader},
     keyed::{Keyed, Kind},
     ledger::Ledger,
@@ -483,6 +483,10 @@ impl Store for DiskStore {
 
     fn read(&self, id: Sequence) -> BoxFuture<'static, Result<Kept, StoreError>> {
         self.blocking(move |shared| shared.read(id.0))
+    }
+
+    fn taken(&self, from: Sequence) -> BoxFuture<'static, Result<Taken, StoreError>> {
+        self.blocking(move |shared| shared.taken(from.0))
     }
 
     fn dead(

@@ -49,6 +49,22 @@ async fn delivered_messages_are_kept_for_retain_and_not_much_longer() {
 }
 
 #[tokio::test]
+async fn going_through_what_was_taken_says_that_some_was_given_up_and_still_tells_what_was_carried_forward() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path(), Options { retain: Duration::ZERO, ..small() });
+    let kept = stored(&*store, padded(7, &[1])).await.sequence();
+    let ids = delivered(&store, 100..500, noon()).await;
+    until(&store, |store| store.stats().segments <= 3).await;
+    let taken = |from| within(store.taken(from));
+    let (all, last) = (taken(kept).await.unwrap(), taken(ids[399]).await.unwrap());
+    assert!(!all.whole && last.whole);
+    assert_eq!(last.messages.iter().map(|each| each.id).collect::<Vec<_>>(), ids[399..]);
+    assert_eq!(all.messages[0].id, kept);
+    assert!(all.messages.iter().all(|each| each.id != ids[0]), "it was given up");
+    assert_eq!(store.shared.state().moved.keys().collect::<Vec<_>>(), [&kept.as_u64()]);
+}
+
+#[tokio::test]
 async fn a_wall_clock_that_jumps_gives_up_no_message_forgets_no_repeat_and_keeps_the_order() {
     let directory = TempDir::new().unwrap();
     let (told, passed) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));

@@ -63,6 +63,12 @@ impl Reader {
         Box::new(Scan { reader: self, at: from, walk: None, last: None, ended: false })
     }
 
+    /// The sequence of the oldest record that is kept.
+    pub fn first_sequence(&self) -> Option<u64> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.values().find_map(|extent| extent.first)
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }

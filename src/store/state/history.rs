@@ -21,6 +21,11 @@ pub(in crate::store) fn page_of(sequence: u64) -> u64 {
     sequence >> PAGE_BITS
 }
 
+/// The first sequence of a page.
+pub(in crate::store) fn first_of(page: u64) -> u64 {
+    page.saturating_mul(1 << PAGE_BITS)
+}
+
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::store) struct Row {

@@ -223,6 +223,9 @@ impl Store for GatedStore {
     fn read(&self, id: Sequence) -> BoxFuture<'static, Result<Kept, StoreError>> {
         self.store.read(id)
     }
+    fn taken(&self, from: Sequence) -> BoxFuture<'static, Result<Taken, StoreError>> {
+        self.store.taken(from)
+    }
     fn dead(
         &self,
         channel: Option<String>,
