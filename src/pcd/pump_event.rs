@@ -101,7 +101,7 @@ pub struct Infusion {
     /// The label of the drug, where OBR-4 tells the drug.
     #[serde(skip)]
     pub drug_label: Option<String>,
-    /// The flow is that of a pump several of whose sources deliver: what flows from this one is not known.
+    /// The flow is that of a pump several of whose sources deliver, or another one: what flows from this one is not known.
     #[serde(skip)]
     pub is_flow_shared: bool,
     /// Where it was told.
@@ -231,7 +231,9 @@ impl Infusion {
         let (reason, flow) = (scope.own(&REASON), scope.once(&CURRENT_FLOW).or_else(|| scope.once(&FLOW)));
         let active_sources = scope.once(&ACTIVE_SOURCES).map(|row| scope.words(row)).unwrap_or_default();
         let of_source = |row: &Row<'_>| source.is_none_or(|source| is_within(row, source));
-        let is_flow_shared = active_sources.len() > 1 && flow.is_some_and(|row| !of_source(row));
+        let of_others = active_sources.len() > 1
+            || source.is_some_and(|source| names_others(reading, group, source, &active_sources));
+        let is_flow_shared = of_others && flow.is_some_and(|row| !of_source(row));
         Infusion {
             places: InfusionPlaces {
                 drug: request.map(|obr| obr.place(4)).or_else(|| place(label)),
@@ -342,6 +344,17 @@ fn source(reading: Reading<'_, '_>, group: usize) -> Option<(PumpSource, Option<
     let label = reading.rows(group).find(|row| LABEL.is(row) && is_within(row, key));
     let label = label.map(|row| reading.text(row.obx.raw(5))).filter(|label| !label.is_empty());
     Some((PumpSource { place, what, label }, Some(key)))
+}
+
+/// Whether what delivers is said to be other sources than this one. Where either is called otherwise than these, nothing is
+/// known.
+fn names_others(reading: Reading<'_, '_>, group: usize, source: Containment, active: &[String]) -> bool {
+    const KINDS: [&str; 2] = ["primary", "secondary"];
+    let kind_of = |text: &str| KINDS.iter().position(|kind| squeezed(text).contains(kind));
+    let here = |row: &&Row<'_>| is_source(reading, row) && row.place.map(Containment::key) == Some(source);
+    let own = reading.rows(group).find(here).and_then(|row| kind_of(&reading.what(row).name));
+    let active: Option<Vec<usize>> = active.iter().map(|text| kind_of(text)).collect();
+    own.zip(active).is_some_and(|(own, active)| !active.is_empty() && !active.contains(&own))
 }
 
 fn is_source(reading: Reading<'_, '_>, row: &Row<'_>) -> bool {

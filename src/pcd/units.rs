@@ -35,6 +35,7 @@ pub(crate) fn ucum_of<'c>(codes: &'c Nomenclature, code: &str, text: &str, syste
 /// Whether a field names two units; `told` decodes its text.
 pub(crate) fn names_two_units(codes: &Nomenclature, coded: &Coded<'_>, told: impl Fn(&[u8]) -> String) -> bool {
     let mut known: Option<Cow<'_, str>> = None;
+    let mut printed = Vec::new();
     for Triplet { code, text, system } in coded.triplets() {
         let (code, text) = (told(code), told(text));
         let disagree = match system.trim_ascii() {
@@ -46,25 +47,29 @@ pub(crate) fn names_two_units(codes: &Nomenclature, coded: &Coded<'_>, told: imp
                     || codes.unit_sizes_differ(&code, &text)
                     || number.is_some_and(|number| differ_in_size(number, &text))
             }
+            b"" => differ_in_size(codes.unit_alias(&code).map_or(&*code, |unit| unit), &text),
             _ => false,
         };
         let unit = ucum_of(codes, &code, &text, system);
         if disagree || known.as_ref().zip(unit.as_ref()).is_some_and(|(known, unit)| !same_unit(known, unit)) {
             return true;
         }
+        if unit.is_none() && system.trim_ascii().is_empty() {
+            printed.extend([code, text]);
+        }
         known = known.or(unit);
     }
-    false
+    known.is_some_and(|known| printed.iter().any(|printed| differ_in_size(&known, printed)))
 }
 
-/// Units of one kind, one of which is a multiple of the other. What is in braces is words.
+/// Units of one kind, one of which is a multiple of the other. What is in braces is words, and capitals are how some print.
 fn differ_in_size(a: &str, b: &str) -> bool {
-    if a == b || b.is_empty() || b.contains('{') || b.starts_with("MDC_") {
+    if a.eq_ignore_ascii_case(b) || b.is_empty() || b.contains('{') || b.starts_with("MDC_") {
         return false;
     }
     // As pumps print it: what `mcg` and `hr` mean is no question.
-    let b = b.replace("mcg", "ug").replace("hr", "h");
-    match (octofhir_ucum::get_canonical_units(a), octofhir_ucum::get_canonical_units(&b)) {
+    let [a, b] = [a, b].map(|unit| unit.replace("mcg", "ug").replace("hr", "h"));
+    match (octofhir_ucum::get_canonical_units(&a), octofhir_ucum::get_canonical_units(&b)) {
         (Ok(x), Ok(y)) => x.dimension == y.dimension && (x.factor != y.factor || x.offset != y.offset),
         _ => false,
     }
@@ -92,6 +97,12 @@ mod tests {
             "ug/kg/min^mg/kg/min^UCUM",
             "263762^MDC_DIM_X_L^MDC",
             "265619^MDC_DIM_MILLI_G_PER_KG_PER_MIN^MDC",
+            "mL/h^L/h",
+            "mL/hr^L/hr",
+            "ug/kg/min^mg/kg/min",
+            "265266^MDC_DIM_MILLI_L_PER_HR^MDC^L/h",
+            "265266^MDC_DIM_MILLI_L_PER_HR^MDC^^L/h",
+            "mg/kg/min^^^265619^MDC_DIM_MICRO_G_PER_KG_PER_MIN^MDC",
         ] {
             assert!(two(disagrees), "{disagrees}");
         }
@@ -103,6 +114,15 @@ mod tests {
             "%^{percent}^UCUM",
             "mL/h^ml/h^UCUM",
             "/min^bpm^UCUM^264864^MDC_DIM_BEAT_PER_MIN^MDC",
+            "mg^MG^UCUM",
+            "mL/h^ML/H",
+            "mL/h^milliliters per hour",
+            "mL/hr^ml/h^^265266^MDC_DIM_MILLI_L_PER_HR^MDC",
+            "265266^MDC_DIM_MILLI_L_PER_HR^MDC^cc/hr",
+            "265619^MDC_DIM_MICRO_G_PER_KG_PER_MIN^MDC^mcg/kg/min",
+            "Cel^C",
+            "[iU]/h^U/h",
+            "mg/dl^mg%^L",
             "ml",
             "",
         ] {

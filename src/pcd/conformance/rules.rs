@@ -9,7 +9,7 @@ use super::{
 };
 
 /// Every rule, in the order they are checked.
-pub static RULES: [Rule; 62] = [
+pub static RULES: [Rule; 63] = [
     row(
         "H01",
         On::ANY,
@@ -381,7 +381,7 @@ pub static RULES: [Rule; 62] = [
         On::REPORTS,
         Severity::Error,
         "TF-2 A.1, B.8",
-        "numbers and identifiers of OBX-5 name one term, those of OBX-6 and their texts one unit",
+        "numbers, identifiers and texts of OBX-5 name one term, those of OBX-6 one unit",
         contradiction::codes,
     ),
     row(
@@ -389,7 +389,7 @@ pub static RULES: [Rule; 62] = [
         On::PCD_10,
         Severity::Warning,
         "TF-2 M.1.2",
-        "a start delivers, and a completion does not",
+        "a start delivers, and a completion does not but to keep the vein open or over a dose",
         contradiction::event,
     ),
     row(
@@ -407,6 +407,14 @@ pub static RULES: [Rule; 62] = [
         "TF-2 M.1.2",
         "the flow of an event is that of its source",
         contradiction::flow,
+    ),
+    row(
+        "E06",
+        On::REPORTS,
+        Severity::Error,
+        "TF-2 B.8",
+        "weights, volumes, flows, doses and rates are not below zero",
+        contradiction::below_zero,
     ),
 ];
 

@@ -356,6 +356,13 @@ const CASES: &[Case] = &[
         &["E05"],
         "OBX^2^5",
     ),
+    Case(EVENT, "|^pump-source-info-primary|", "|^pump-source-info-secondary|", &["E05"], "OBX^2^5"),
+    Case(EVENT, "265266^MDC_DIM_MILLI_L_PER_HR^MDC^mL/h^mL/h^UCUM", "mL/h^L/h", &["A26", "E02"], "OBX^7^6"),
+    Case(EVENT, "DELIV_START^MDC|", "DELIV_START^MDC^^^^^^Delivery stopped|", &["E02"], "OBX^2^5"),
+    Case(EVENT, "DELIV_START^MDC|", "DELIV_START^MDC^S^Infusion complete^L|", &["E02"], "OBX^2^5"),
+    Case(EVENT, "|1.1.2.7|0.0|", "|1.1.2.7|-0.5|", &["E06"], "OBX^13^5"),
+    Case(EVENT, "|15.4|", "|-15.4|", &["C05", "E06"], "OBX^7^5"),
+    Case(REPORT, "|1.1.1.1|80|", "|1.1.1.1|-80|", &["E06"], "OBX^5^5"),
 ];
 
 #[test]
@@ -391,6 +398,29 @@ fn a_completion_while_the_infusion_goes_on_contradicts_itself_unless_it_is_anoth
     let beside = "OBX|99||70072^MDC_DEV_PUMP_INFUSATE_SOURCE_SECONDARY^MDC|1.1.3.0|||||||X\r";
     assert!(!breaks(&format!("{idle}{beside}")), "the other source infuses");
     assert!(!breaks(&idle.replace("^pump-status-infusing", "^pump-status-not-infusing")));
+    for dose in ["loading-dose", "bolus", "clinician-dose"] {
+        let given = idle.replace("delivery-mode-continuous", &format!("delivery-mode-{dose}"));
+        assert!(!breaks(&given), "what the {dose} was given over goes on");
+    }
+    let labelled = complete.replace("|1.1.2.3|Primary|", "|1.1.2.3|Loading dose|");
+    assert!(!breaks(&labelled), "the source is the dose");
+}
+
+#[test]
+fn a_text_or_a_source_that_says_nothing_against_its_code_is_no_contradiction() {
+    let start = |text: &str| EVENT.replace("DELIV_START^MDC|", &format!("DELIV_START^MDC^^^^^^{text}|"));
+    for text in ["Delivery started", "Run", "Start (was stopped)", "Anlauf", ""] {
+        assert_eq!(findings(&start(text)), [], "{text}");
+    }
+    for active in ["^pump-source-info-auxiliary", "1.1.2.0", "^channel a"] {
+        assert_eq!(findings(&EVENT.replace("^pump-source-info-primary", active)), [], "{active}");
+    }
+    for (from, to) in [("|1.1.2.7|0.0|", "|1.1.2.7|-0.0|"), ("|1.1.2.7|0.0|", "|1.1.2.7|0|")] {
+        assert!(!ids(&findings(&EVENT.replace(from, to))).contains(&"E06"), "{to}");
+    }
+    let deviation =
+        REPORT.replace("147842^MDC_ECG_CARD_BEAT_RATE", "131841^MDC_ECG_AMPL_ST_I").replace("|80|", "|-80|");
+    assert!(!ids(&findings(&deviation)).contains(&"E06"));
 }
 
 #[test]
