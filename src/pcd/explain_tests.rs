@@ -137,6 +137,46 @@ fn a_merge_says_which_patient_goes_into_which() {
     assert_eq!(said("A40", "MRG|4712^^^H^MR\n"), merged);
     assert!(said("A47", "MRG|\n").contains("MRG-1 does not say"), "{}", said("A47", "MRG|\n"));
     assert!(!said("A08", "").contains("MRG"));
+    for (event, begins) in [("A34", "Patients merged, accounts apart (ADT^A34)"), ("A18", "Patients merged (ADT^A18)")]
+    {
+        let told = said(event, "MRG|4712^^^H^MR\n");
+        assert!(told.starts_with(begins) && told.ends_with("; before that patient 4712 (MRG-1)."), "{told}");
+        assert!(said(event, "").contains("MRG-1 does not say"), "{event}");
+    }
+    assert_eq!(
+        said("A41", "MRG|4711^^^H^MR||997^^^H^AN\n"),
+        "Accounts merged (ADT^A41): patient 4711, ICU, room 12, bed 1; before that account 997 (MRG-3) of patient 4711 (MRG-1)."
+    );
+    assert!(said("A50", "MRG|4711\n").contains("before that patient 4711"), "the visit is not told");
+    assert!(said("A49", "").contains("MRG-3 does not say which account it was before"));
+}
+
+#[test]
+fn each_merge_of_a_message_is_told_and_each_patient_that_swaps_or_is_linked() {
+    let said = |event: &str, rest: &str| {
+        explained(&format!("MSH|^~\\&|ADT|H|||20260301||ADT^{event}|1|P|2.5.1\nEVN||20260301\n{rest}")).headline
+    };
+    let one = |id: usize| format!("PID|||{id}^^^H^MR|||||||||||||||A{id}\nPD1|\nMRG|{}^^^H^MR||B{id}\n", id + 1);
+    assert_eq!(
+        said("A40", &format!("{}{}", one(10), one(20))),
+        "Patients merged (ADT^A40): patient 10; before that patient 11 (MRG-1). And patient 20; before that patient 21 (MRG-1)."
+    );
+    let many = said("A40", &(1..9).map(|id| one(id * 10)).collect::<String>());
+    assert!(many.contains("patient 51 (MRG-1). And 3 more.") && !many.contains("patient 60"), "{many}");
+    assert!(
+        said("A36", &one(10))
+            .contains("patient 10, account A10 (PID-18); before that account B10 (MRG-3) of patient 11")
+    );
+    let swap = "PID|||1^^^H^MR\nPV1||I|ICU^1^1\nPID|||2^^^H^MR\nPV1||I|ICU^2^1\n";
+    let swapped = "Two patients swap beds (ADT^A17): patient 1, ICU, room 1, bed 1. And patient 2, ICU, room 2, bed 1.";
+    assert_eq!(said("A17", swap), swapped);
+    let moved = "PID|||1^^^H^MR\nMRG|1||5||V1\nPV1||I|ICU||||||||||||||||V2\nMRG|1||5||V3\nPV1||I|ICU\n";
+    let told = said("A45", moved);
+    assert!(
+        told.contains("visit V2 (PV1-19), ICU; before that visit V1 (MRG-5) of patient 1 (MRG-1) and visit V3"),
+        "{told}"
+    );
+    assert_eq!(said("A99", ""), "Patient message (ADT^A99): no patient sent.");
 }
 
 #[test]

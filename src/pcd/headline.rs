@@ -14,6 +14,7 @@ use super::{
     pump_event::{Infusion, LATE_AFTER_SECONDS, PumpEvent, PumpEventKind},
     summary,
 };
+use crate::hl7::Segment;
 
 /// The sentence for a message.
 pub(super) fn of(reading: Reading<'_, '_>, transaction: Transaction, report: Option<&TypedReport>) -> String {
@@ -302,6 +303,11 @@ fn device_called(reading: Reading<'_, '_>, group: usize, called: &str) -> String
 pub(super) fn location(reading: Reading<'_, '_>, group: usize) -> Option<String> {
     let visit = reading.report.groups.get(group).and_then(|group| group.visit);
     let visit = visit.map(|visit| visit.segment).or_else(|| reading.message().segment("PV1"))?;
+    location_of(reading, visit)
+}
+
+/// The same of one PV1.
+pub(super) fn location_of(reading: Reading<'_, '_>, visit: Segment<'_>) -> Option<String> {
     let place = visit.field(3).first();
     let part = |n: usize, word: &str| {
         let text = place.component(n).subcomponents().next().map(|raw| reading.text(raw)).unwrap_or_default();
@@ -315,7 +321,17 @@ pub(super) fn location(reading: Reading<'_, '_>, group: usize) -> Option<String>
 /// PID-3 of a group: `patient 4711`.
 pub(super) fn patient(reading: Reading<'_, '_>, group: usize) -> String {
     let patient = reading.report.groups.get(group).and_then(|group| group.patient).map(|patient| patient.segment);
-    let Some(pid) = patient.or_else(|| reading.message().segment("PID")) else { return "no patient sent".to_owned() };
+    let pid = patient.or_else(|| reading.message().segment("PID"));
+    pid.map_or_else(|| no_patient().to_owned(), |pid| patient_of(reading, pid))
+}
+
+/// Said where there is no PID.
+pub(super) fn no_patient() -> &'static str {
+    "no patient sent"
+}
+
+/// The same of one PID.
+pub(super) fn patient_of(reading: Reading<'_, '_>, pid: Segment<'_>) -> String {
     let id = pid.field(3).repetitions().map(|one| reading.text(one.component(1).raw())).find(|id| !id.is_empty());
     match id {
         Some(id) if id.to_lowercase().starts_with("unknown") => "patient unknown".to_owned(),

@@ -3,6 +3,7 @@
 //! Reading is for understanding, not for judging: most gateways break the framework somewhere, and a message that does
 //! is read as far as it makes sense. [`conformance`] alone judges. No row is ever left out. No I/O, no clock.
 
+mod administration;
 mod alert;
 mod association;
 pub mod cgm;

@@ -1,8 +1,8 @@
 //! The sentence for messages that tell of no single event: observations of pumps, glucose sensors, monitors and
-//! laboratories, patient administration, and what is none of these.
+//! laboratories, and what is none of these.
 
 use super::{
-    Containment, Level, Role, Row, Transaction,
+    Containment, Level, Role, Row, Transaction, administration,
     event::Reading,
     headline::{self, VALUES_MAX, after, in_brackets},
     pump_event::Infusion,
@@ -13,9 +13,7 @@ pub(super) fn of(reading: Reading<'_, '_>, transaction: Transaction) -> String {
     let part = |n| reading.text(msh_9.component(n).raw());
     let message_type = [part(1), part(2)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("^");
     if transaction == Transaction::Patient {
-        let what = ADMINISTRATION.iter().find(|(event, _)| *event == part(2)).map_or("Patient message", |row| row.1);
-        let prior = prior_patient(reading, &part(2)).unwrap_or_default();
-        return format!("{what}{}: {}{prior}.", in_brackets(&message_type), whereabouts(reading));
+        return administration::of(reading, &part(2), &message_type);
     }
     // Managing a device is about the device itself: its battery, its software.
     let is_value =
@@ -35,19 +33,6 @@ pub(super) fn of(reading: Reading<'_, '_>, transaction: Transaction) -> String {
     match glucose.as_slice() {
         [] => format!("{subject}: {}, {}.", measured(reading, &values), whereabouts(reading)),
         readings => format!("{subject}: {}, {}.", glucose_told(reading, readings), whereabouts(reading)),
-    }
-}
-
-/// MRG-1 of what merges patients or changes an identifier: whom the patient was known as.
-fn prior_patient(reading: Reading<'_, '_>, event: &str) -> Option<String> {
-    let mrg = reading.message().segment("MRG");
-    let ids = mrg.map(|mrg| mrg.field(1).repetitions().map(|one| reading.text(one.component(1).raw())).collect());
-    let ids: Vec<String> = ids.unwrap_or_default();
-    let ids: Vec<String> = ids.into_iter().filter(|id| !id.is_empty()).collect();
-    match (ids.is_empty(), event) {
-        (false, _) => Some(format!("; before that patient {} (MRG-1)", ids.join(", "))),
-        (true, "A40" | "A47") => Some("; MRG-1 does not say as whom the patient was known before".to_owned()),
-        (true, _) => None,
     }
 }
 
@@ -213,24 +198,4 @@ const FLAGS: [(&str, &str); 20] = [
     ("NAV", "not available"),
     ("BUSY", "measuring"),
     ("OFF", "off"),
-];
-
-const ADMINISTRATION: [(&str, &str); 17] = [
-    ("A01", "Admission"),
-    ("A02", "Transfer"),
-    ("A03", "Discharge"),
-    ("A04", "Registration"),
-    ("A05", "Pre-admission"),
-    ("A06", "Outpatient becomes inpatient"),
-    ("A07", "Inpatient becomes outpatient"),
-    ("A08", "Patient information updated"),
-    ("A09", "Patient leaves for another place"),
-    ("A10", "Patient arrives"),
-    ("A11", "Admission cancelled"),
-    ("A12", "Transfer cancelled"),
-    ("A13", "Discharge cancelled"),
-    ("A28", "Person added"),
-    ("A31", "Person information updated"),
-    ("A40", "Patients merged"),
-    ("A47", "Patient identifier changed"),
 ];
