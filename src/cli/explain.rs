@@ -32,7 +32,7 @@ struct ByChannel<'c> {
 
 pub(super) fn explain(common: &Common, file: &Path, channel: Option<&str>) -> Outcome {
     // Without a configuration the built-in codes explain as well; one that was named must be right.
-    let config = match common.load() {
+    let config = match common.load_channel(channel) {
         Ok(config) => Some(config),
         Err(fault) if common.config.is_some() || channel.is_some() => return Err(fault),
         Err(_) => None,

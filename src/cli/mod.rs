@@ -246,6 +246,20 @@ impl Common {
         config::load(self.config.as_deref()).map_err(Failure::Configuration)
     }
 
+    /// For one channel, or none: that others have faults is said, and keeps nobody from this one.
+    fn load_channel(&self, name: Option<&str>) -> Result<Config, Failure> {
+        let (config, left_out) = config::load_channel(self.config.as_deref(), name).map_err(Failure::Configuration)?;
+        let mut files: Vec<String> = left_out.iter().map(|fault| fault.file.display().to_string()).collect();
+        files.dedup();
+        if !files.is_empty() {
+            let files = files.join(", ");
+            eprintln!(
+                "cannula: left out for faults, though they may come first at an address: {files}; see cannula check"
+            );
+        }
+        Ok(config)
+    }
+
     /// cannula.toml alone: what is asked of the running engine or its store needs no channel to be sound.
     fn load_engine(&self) -> Result<EngineConfig, Failure> {
         config::load_engine(self.config.as_deref()).map_err(Failure::Configuration)

@@ -36,7 +36,7 @@ pub(super) struct TryArgs {
 }
 
 pub(super) fn try_message(common: &Common, args: &TryArgs) -> Outcome {
-    let config = common.load()?;
+    let config = common.load_channel(Some(&args.channel))?;
     let (channel, intake) = listening(&config, &args.channel)?;
     if let Some(name) = &args.destination
         && !channel.destinations.iter().any(|destination| *destination.name == **name)

@@ -199,6 +199,16 @@ fn engine_file(file: Option<&Path>) -> Result<(Source, PathBuf), Vec<Fault>> {
 /// Reads `file` (built-in defaults where none is named and there is no ./cannula.toml), its channels and tables. Every
 /// relative path starts at the file's folder. All faults, never only the first.
 pub fn load(file: Option<&Path>) -> Result<Config, Vec<Fault>> {
+    load_with(file, |_| true).map(|(config, _)| config)
+}
+
+/// The same for who wants one channel, or none: faults in files of other channels, which are left out, keep nobody from that
+/// and are told beside it.
+pub fn load_channel(file: Option<&Path>, channel: Option<&str>) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
+    load_with(file, |name| channel == Some(name))
+}
+
+fn load_with(file: Option<&Path>, is_needed: impl Fn(&str) -> bool) -> Result<(Config, Vec<Fault>), Vec<Fault>> {
     let (source, base) = engine_file(file)?;
     let path = source.path.clone();
     let (folders, engine) = engine::read(&source, &base);
@@ -209,14 +219,19 @@ pub fn load(file: Option<&Path>) -> Result<Config, Vec<Fault>> {
     check_together(&source, engine.as_ref(), &read);
     let codes = tables.nomenclature();
     let secret_files = around.secret_files.into_inner();
-    let (sources, channels): (Vec<Source>, Vec<Option<Loaded>>) = read.into_iter().unzip();
     let mut faults = source.into_faults();
-    faults.extend(sources.into_iter().flat_map(Source::into_faults));
+    let (mut channels, mut all, mut left_out) = (Vec::new(), true, Vec::new());
+    for (file, (source, loaded)) in files.iter().zip(read) {
+        let (is_needed, own) = (is_needed(&channel_name(file)), source.into_faults());
+        match loaded.and_then(|loaded| loaded.channel).filter(|_| own.is_empty()) {
+            Some(channel) => channels.push(Arc::new(channel)),
+            None => all &= !is_needed,
+        }
+        if is_needed { faults.extend(own) } else { left_out.extend(own) }
+    }
     faults.extend(tables.into_faults());
-    let channels: Option<Vec<Arc<Channel>>> =
-        channels.into_iter().map(|loaded| loaded?.channel.map(Arc::new)).collect();
-    match (engine, codes, channels) {
-        (Some(engine), Some(codes), Some(channels)) if faults.is_empty() => {
+    match (engine, codes) {
+        (Some(engine), Some(codes)) if all && faults.is_empty() => {
             let Engine { channels_dir, tables_dir, store, admin, limits, log } = engine;
             let (file, nomenclature) = (path, codes.nomenclature);
             let config = Config {
@@ -231,10 +246,18 @@ pub fn load(file: Option<&Path>) -> Result<Config, Vec<Fault>> {
                 nomenclature,
                 channels,
             };
-            Ok(config)
+            Ok((config, left_out))
         }
-        _ => Err(faults),
+        _ => {
+            faults.extend(left_out);
+            Err(faults)
+        }
     }
+}
+
+/// As its file is called.
+fn channel_name(file: &Path) -> String {
+    file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Where a channel's file names one of its destinations: line and column.
@@ -267,11 +290,10 @@ fn channel_files(folder: &Path, source: &Source) -> Vec<PathBuf> {
 }
 
 fn read_channel(file: &Path, around: &Surroundings<'_>) -> (Source, Option<Loaded>) {
-    let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     match fs::read_to_string(file) {
         Ok(text) => {
             let source = Source::new(file, text);
-            let loaded = channel_file::read(&source, &name, around);
+            let loaded = channel_file::read(&source, &channel_name(file), around);
             (source, loaded)
         }
         Err(error) => {

@@ -1,6 +1,6 @@
 //! `[[summary]]`: what is made of a channel's messages by a schedule.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use jiff::{
     civil::{Time, Weekday},
@@ -27,8 +27,9 @@ pub(super) fn read_all(
 
 fn read(table: &Reader<'_>, known: Option<&[Arc<Destination>]>) -> Option<Summary> {
     use Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday, Wednesday};
-    let name = table.text("name", value::trimmed);
-    let destinations = table.texts("destination", |text| destination(text, known));
+    let name = table.text("name", value::name);
+    let named = RefCell::new(Vec::new());
+    let destinations = table.texts("destination", |text| destination(text, known, &mut named.borrow_mut()));
     let days = table.count("days");
     let week = [Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday].map(Some);
     let on = table.choice("on", &[&[None][..], &week].concat());
@@ -43,7 +44,12 @@ fn read(table: &Reader<'_>, known: Option<&[Arc<Destination>]>) -> Option<Summar
     Some(Summary { name: name?.into(), destinations, days, on: on?, at: at?, zone: zone? })
 }
 
-fn destination(text: &str, known: Option<&[Arc<Destination>]>) -> Result<Arc<str>, Problem> {
+/// A destination that is named for the first time.
+fn destination(text: &str, known: Option<&[Arc<Destination>]>, named: &mut Vec<String>) -> Result<Arc<str>, Problem> {
+    if named.iter().any(|earlier| earlier == text) {
+        return Err(Problem::new(format!("{text:?} is named twice"), "name it once: it gets each summary once"));
+    }
+    named.push(text.to_owned());
     // Where the destinations have faults of their own, those are told.
     let Some(known) = known else { return Ok(text.into()) };
     let found = known.iter().find(|destination| &*destination.name == text).map(|found| found.name.clone());

@@ -89,6 +89,25 @@ fn explain_as_a_channel_names_what_refuses_the_message() {
 }
 
 #[test]
+fn a_faulty_file_of_another_channel_or_none_keeps_nobody_from_explain_and_try() {
+    let site = Site::new(&[("pumps", CHANNEL)]);
+    site.write_channel("broken", "nonsense = 1\n");
+    fs::write(site.path("one.hl7"), message("1", "AL", "NE")).unwrap();
+    for command in [&["explain", "one.hl7", "--channel", "pumps"][..], &["try", "pumps", "one.hl7"]] {
+        let (code, told, aside) = site.command(command);
+        assert!(code == 0 && told.contains("engine answers CA"), "{command:?} {told}{aside}");
+        assert!(aside.lines().count() == 1 && aside.contains("broken.toml; see cannula check"), "{aside}");
+    }
+    for command in [&["explain", "one.hl7", "--channel", "broken"][..], &["try", "broken", "one.hl7"], &["check"]] {
+        let (code, _, fault) = site.command(command);
+        assert!(code == 64 && fault.contains("broken.toml:1:1: unknown key"), "{command:?} {fault}");
+    }
+    site.write_channel("broken", CHANNEL);
+    site.write_channel("pumps", "nonsense = 1\n");
+    assert_eq!(site.command(&["try", "pumps", "one.hl7"]).0, 64, "its own fault");
+}
+
+#[test]
 fn an_answer_that_waits_or_does_not_come_is_told_as_that() {
     let channel =
         CHANNEL.replace("batch = true", "ack = \"delivered\"").replace("[\"ORU^R01\"]", "[\"ORU^R01\", \"ACK\"]");

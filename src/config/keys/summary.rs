@@ -11,9 +11,9 @@ pub(in crate::config) static SUMMARY: Table = Table {
     keys: &[
         key(
             "name",
-            Text("text"),
+            Text("name"),
             Required,
-            "Tells it from the channel's other ones; under another name it is made anew.",
+            "Unique in the channel: letters, digits, `-` and `_`, at most 64. Under another name it is made anew.",
         ),
         key(
             "destination",

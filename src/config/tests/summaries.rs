@@ -38,6 +38,10 @@ fn a_summary_that_cannot_be_made_or_goes_nowhere_is_a_fault() {
     for (rest, what) in [
         ("destination = \"her\"\nzone = \"UTC\"\n", "no destination of this channel; use one of ehr"),
         ("destination = []\nzone = \"UTC\"\n", "it goes nowhere"),
+        (
+            "destination = [\"ehr\", \"ehr\"]\nzone = \"UTC\"\n",
+            ":9:23: summary.destination: \"ehr\" is named twice; name it once",
+        ),
         ("destination = \"ehr\"\nzone = \"Berlin\"\n", "no known time zone"),
         ("destination = \"ehr\"\n", "zone is missing"),
         ("destination = \"ehr\"\nzone = \"UTC\"\nat = \"6 am\"\n", "no time of day"),
@@ -49,5 +53,10 @@ fn a_summary_that_cannot_be_made_or_goes_nowhere_is_a_fault() {
         ("destination = \"ehr\"\nzone = \"UTC\"\ndays = 30\n", "messages are kept for 30 days only"),
     ] {
         assert!(faults(rest).contains(what), "{rest}\n{}", faults(rest));
+    }
+    for name in ["a b", "", "a/b", &"a".repeat(65)] {
+        let told =
+            channel_faults(&format!("{CGM}[[summary]]\nname = {name:?}\ndestination = \"ehr\"\nzone = \"UTC\"\n"));
+        assert!(told.len() == 1 && told[0].contains(":8:8: ") && told[0].contains("use 1 to 64 letters"), "{told:?}");
     }
 }
