@@ -437,7 +437,7 @@ pub(super) static DESTINATION: Table = Table {
                 "answer",
                 Choice(&["accept", "application"]),
                 Is("accept"),
-                "Which answer settles a message that asks for both: the accept ACK, or (`application`) the application ACK that follows on the same connection, such as RRG^O16 to RGV^O15. It is asked for in every case: MSH-16 `ER` or `SU` goes out as `AL`, and the sender is told what it asked for. One that refuses, or does not come within `timeout`, makes a dead letter or holds the lane: nobody has said that the message was acted upon.",
+                "Which answer settles a message that asks for both: the accept ACK, or (`application`) the application ACK that follows on the same connection, such as RRG^O16 to RGV^O15. It is asked for in every case: MSH-16 `ER` or `SU` goes out as `AL`, and the sender is told what it asked for. In original mode (MSH-15 and MSH-16 empty) the one answer is the application's, so it is waited for after a CA there too. One that refuses, or does not come within `timeout`, makes a dead letter or holds the lane: nobody has said that the message was acted upon.",
             ),
         ),
         key(

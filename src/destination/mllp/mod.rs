@@ -13,8 +13,8 @@
 //! | AE, CE | other   | Rejected    | An error in the content. |
 //!
 //! Where the message asked for an application ACK too (MSH-16), that one comes later, does not match the message then
-//! outstanding, and is skipped; with `answer = "application"` it is waited for and settles the message. It may be any message
-//! with an MSA, such as RRG^O16, and is itself acknowledged where it asks for that.
+//! outstanding, and is skipped; with `answer = "application"` it is waited for and settles the message, also after a CA to a
+//! message of original mode, whose sender waits for the application's word alone. It may be any message with an MSA, such as RRG^O16, and is itself acknowledged where it asks for that.
 
 use futures_util::future::BoxFuture;
 
@@ -118,8 +118,11 @@ impl Connection {
 }
 
 impl Connection {
+    /// In original mode the one answer is the application's (HL7 v2.6 ch. 2.9.2): a CA there is none yet.
     fn awaits_application(&self, outgoing: &Outgoing) -> bool {
-        self.settings.awaits_application && Header::read(&outgoing.body).0.field(16) == b"AL"
+        let header = Header::read(&outgoing.body).0;
+        let asked = [header.field(15), header.field(16)];
+        self.settings.awaits_application && (asked == [b"", b""] || asked[1] == b"AL")
     }
 
     /// What became of a message that was committed. It is never sent again by itself for want of an application ACK, nor for a

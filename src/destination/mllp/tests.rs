@@ -307,6 +307,33 @@ async fn an_application_answer_that_is_a_message_settles_the_order_and_is_acknow
 }
 
 #[tokio::test]
+async fn a_commit_accept_to_an_order_of_original_mode_is_not_the_applications_answer() {
+    let (listener, address) = listen().await;
+    let mut sender =
+        Mllp::new(MllpSettings { address: address.to_string(), timeout: BOUND, awaits_application: true }).sender(0);
+    let pump = tokio::spawn(async move {
+        let mut stream = accept(&listener).await;
+        for code in ["AA", "AE"] {
+            administers(&mut stream, code).await;
+        }
+        for _ in 0..2 {
+            let id = read_frame(&mut stream).await.unwrap();
+            answer(&mut stream, if id == "c3" { "AA" } else { "CA" }, &id, "").await;
+        }
+    });
+    let asking = |id: u64, asked: &str| {
+        let body = String::from_utf8(order(id).body.to_vec()).unwrap().replace("|||AL|AL\r", asked);
+        Outgoing { body: body.into(), ..order(id) }
+    };
+    let mut send = async |id, asked| timeout(BOUND, sender.send(&asking(id, asked))).await.unwrap();
+    assert_eq!(send(1, "\r").await, Verdict::Accepted { answer: "CA, AA".to_owned() });
+    assert_eq!(send(2, "|||||\r").await, Verdict::rejected("committed (CA), then answered AE with ERR-3 207"));
+    assert_eq!(send(3, "\r").await, Verdict::Accepted { answer: "AA".to_owned() });
+    assert_eq!(send(4, "|||AL|NE\r").await, Verdict::Accepted { answer: "CA".to_owned() }, "no other is asked for");
+    timeout(BOUND, pump).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_committed_order_without_its_application_answer_is_a_persons_to_follow_up() {
     let (listener, address) = listen().await;
     let timeout_of = Duration::from_millis(50);
