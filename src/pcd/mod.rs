@@ -20,6 +20,7 @@ mod headline;
 mod identification;
 mod identity;
 mod infusion_order;
+mod loinc;
 mod nomenclature;
 mod pump_event;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use identity::{
     patient_keys, sender,
 };
 pub use infusion_order::{AnswerError, InfusionOrder, InfusionStep, OrderParameter, Reply};
+pub use loinc::{LoincFit, is_glucose_loinc, loinc_fit};
 pub use nomenclature::{
     Fit, Kind, Loinc, Nomenclature, Resolved, Term, UnitRow, device_level, is_private, is_refid, loinc_digit_holds,
     parts,

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::transaction::Profiles;
+use super::{loinc::row_fault, transaction::Profiles};
 use resolve::PARTITION;
 pub use resolve::{Fit, Resolved, device_level, is_private, is_refid, parts};
 
@@ -307,6 +307,9 @@ impl Loader {
         if !loinc_digit_holds(loinc) {
             return Err(format!("`{loinc}` fails the LOINC check digit; correct the number"));
         }
+        if let Some(fault) = row_fault(loinc, display, ucum) {
+            return Err(fault);
+        }
         let rows = self.nomenclature.loinc.entry(number).or_default();
         if overlay.seen.insert(number) {
             rows.clear();
@@ -432,6 +435,24 @@ mod tests {
         let code = |mdc| tables.loinc(mdc, Some("/min")).map(|row| row.code.to_string()).collect::<Vec<_>>();
         assert_eq!(code(147842), ["8889-8"]);
         assert_eq!(code(151562), ["9279-1"]);
+    }
+
+    #[test]
+    fn a_loinc_row_whose_unit_measures_another_property_is_refused() {
+        let fault = |row: &str| {
+            let table = format!(
+                "cf_code,refid,loinc,display,ucum,category,source\n160212,MDC_CONC_GLU_ISF,{row},laboratory,s\n"
+            );
+            let read = Nomenclature::with_files(&[("mdc-loinc.csv", table.as_bytes())]);
+            read.err().map(|mut faults| faults.remove(0).2).unwrap_or_default()
+        };
+        assert!(fault("105272-9,,mg/dL").contains("write 99504-3"), "{}", fault("105272-9,,mg/dL"));
+        assert!(fault("99504-3,,mmol/L").contains("write 105272-9"));
+        assert!(fault("99504-3,,").contains("has no unit") && fault("2340-8,,mmol/L").contains("[Mass/volume]"));
+        assert!(fault("2951-2,Sodium [Moles/volume] in Serum or Plasma,mg/dL").contains("something else"));
+        for right in ["105272-9,,mmol/L", "99504-3,,g/L", "2951-2,Sodium [Moles/volume] in Serum or Plasma,meq/L"] {
+            assert_eq!(fault(right), "", "{right}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use octofhir_ucum::{Number, get_canonical_units};
 
 use crate::{
     fhir::Decimal,
-    pcd::{cgm::MG_DL_PER_MMOL_L, same_but_annotation},
+    pcd::{LoincFit, cgm::MG_DL_PER_MMOL_L, loinc_fit, same_but_annotation},
 };
 
 /// One change of unit.
@@ -48,21 +48,17 @@ impl Conversion {
 
     /// Whether a value in this unit under these codes is to be changed. Mass becomes substance for glucose alone.
     pub fn applies<'c>(&self, ucum: &str, mut codes: impl Iterator<Item = &'c str> + Clone) -> bool {
-        let glucose = |code: &str| code.starts_with("MDC_CONC_GLU") || self.loinc(code).is_some();
+        let glucose = |code: &str| {
+            code.starts_with("MDC_CONC_GLU") || matches!(loinc_fit(code, &self.to, &[]), LoincFit::Other(..))
+        };
         same_but_annotation(&self.from, ucum)
             && (!self.of_glucose || codes.clone().any(glucose))
             && (self.codes.is_empty() || codes.any(|code| self.codes.iter().any(|asked| asked == code)))
     }
 
-    /// The LOINC concept, number and name, that a LOINC number becomes with the unit: for glucose that of the other property,
-    /// `None` where there is none known; otherwise the same with no name.
-    pub fn loinc<'c>(&self, code: &'c str) -> Option<(&'c str, &'c str)> {
-        if !self.of_glucose {
-            return Some((code, ""));
-        }
-        let target = usize::from(self.to == "mmol/L");
-        let pair = GLUCOSE_LOINC.iter().find(|pair| pair[1 - target].0 == code)?;
-        Some(pair[target])
+    /// From a mass to a substance concentration or back: another property, which has other LOINC numbers.
+    pub fn changes_property(&self) -> bool {
+        self.of_glucose
     }
 
     /// The value in the new unit; `None` where it has more digits than can be computed with.
@@ -93,16 +89,6 @@ impl Conversion {
 }
 
 const TOO_FAR: &str = "the units are too far apart to compute with";
-
-/// Mass and substance concentration of glucose: LOINC tells them by code (group LG7967-5; HL7 CGM for interstitial fluid).
-const GLUCOSE_LOINC: [[(&str, &str); 2]; 3] = [
-    [
-        ("99504-3", "Glucose [Mass/volume] in Interstitial fluid"),
-        ("105272-9", "Glucose [Moles/volume] in Interstitial fluid"),
-    ],
-    [("2345-7", "Glucose [Mass/volume] in Serum or Plasma"), ("14749-6", "Glucose [Moles/volume] in Serum or Plasma")],
-    [("2339-0", "Glucose [Mass/volume] in Blood"), ("15074-8", "Glucose [Moles/volume] in Blood")],
-];
 
 /// To that many digits after the point, a half away from zero.
 fn rounded(number: Number, decimals: u32) -> Option<String> {
@@ -168,8 +154,6 @@ mod tests {
         let applies = |ucum: &str, code: &str| conversion.applies(ucum, [code].into_iter());
         assert!(applies("mg/dL", "MDC_CONC_GLU_ISF") && applies("mg/dL", "2345-7"));
         assert!(!applies("mg/dL", "MDC_CONC_CREA") && !applies("mmol/L", "2345-7"));
-        assert_eq!(conversion.loinc("2345-7").map(|(code, _)| code), Some("14749-6"));
-        assert_eq!(conversion.loinc("14749-6"), None);
         let narrow = Conversion::new("mm[Hg]", "kPa", 1, vec!["150021".to_owned()]).unwrap();
         assert!(narrow.applies("mm[Hg]", ["150021"].into_iter()) && !narrow.applies("mm[Hg]", ["150022"].into_iter()));
     }

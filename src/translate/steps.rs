@@ -11,6 +11,7 @@ use crate::hl7::{
     edit::{self, EditError},
     escape, unescape,
 };
+use crate::pcd;
 
 /// One step.
 #[derive(Clone)]
@@ -126,6 +127,14 @@ fn map(
         written
     });
     let mapped = if outside_charset { Err(EditError::Charset) } else { mapped };
+    if let Some(place) = mapped.as_ref().ok().and_then(|mapped| contradicted(message, mapped)) {
+        let what = format!(
+            "a code becomes a LOINC number of glucose that {} does not measure: give each unit its own number in {}, by a step for each unit, and retry the dead letter",
+            place.1,
+            table.name()
+        );
+        return Err(TranslateError::new(place.0, what));
+    }
     let without_row = reading.codes_without_row(path);
     let none_missing = without_row.is_empty();
     unmapped.extend(without_row);
@@ -141,6 +150,30 @@ fn map(
         _ => mapped,
     };
     kept.map_err(|error| refused(number, &error))
+}
+
+/// An OBX whose code was made a LOINC number of glucose that its unit does not measure, and that unit: eighteen times too much
+/// or too little for whoever reads the number.
+fn contradicted(message: &Message, mapped: &Message) -> Option<(String, String)> {
+    let rows = |message| Message::segments(message).filter(|segment| segment.id() == "OBX");
+    rows(message).zip(rows(mapped)).enumerate().find_map(|(at, (before, after))| {
+        if before.field(3).raw() == after.field(3).raw() {
+            return None;
+        }
+        let (code, unit) = (pcd::Coded::read(after.field(3).first()), pcd::Coded::read(after.field(6).first()));
+        let number = code.triplets().next().filter(|first| matches!(first.system, b"LN" | b"LOINC"))?;
+        let number = mapped.text(number.code);
+        if !pcd::is_glucose_loinc(&number) {
+            return None;
+        }
+        let tables = pcd::Nomenclature::built_in();
+        let ucum = unit.triplets().find_map(|triplet| {
+            let (code, text) = (mapped.text(triplet.code), mapped.text(triplet.text));
+            pcd::ucum_of(&tables, &code, &text, triplet.system).map(Cow::into_owned)
+        })?;
+        let fits = pcd::loinc_fit(&number, &ucum, &[]) == pcd::LoincFit::Fits;
+        (!fits).then(|| (format!("OBX[{}]-3", at + 1), ucum))
+    })
 }
 
 /// One message read through one table.
@@ -283,6 +316,26 @@ mod tests {
         let missing = vec![Unmapped::new("t.csv", "999", "MDC_OTHER", "MDC")];
         assert_eq!((error.place.as_str(), error.unmapped), ("OBX-3", missing));
         assert!(error.what.contains("t.csv") && !error.what.contains("999"), "{}", error.what);
+    }
+
+    #[test]
+    fn a_code_of_glucose_is_not_mapped_to_the_loinc_number_of_another_unit() {
+        let mapped = |number: &str, unit: &str| {
+            let csv = format!("from,to,to_display,to_system\n160212,{number},Glucose,LN\n");
+            let table = Arc::new(Table::read("t.csv", csv.as_bytes()).unwrap());
+            let path = Path::parse("OBX-3").unwrap();
+            let step = Step::Map { each: None, path, table, missing: Missing::Keep };
+            let sent = SENT.replace(
+                "157784^MDC_FLOW_FLUID_PUMP^MDC^^^^v1|1.1.1.1|125.0",
+                &format!("160212^MDC_CONC_GLU_ISF^MDC|1.1.1.1|125.0|{unit}"),
+            );
+            apply(&[step], &Message::parse(sent.into_bytes()).unwrap(), &mut Vec::new())
+        };
+        assert!(mapped("99504-3", "mg/dL^^UCUM").is_ok() && mapped("105272-9", "mmol/L^^UCUM").is_ok());
+        assert!(mapped("105272-9", "").is_ok(), "without a unit nothing is contradicted");
+        let error = mapped("105272-9", "264274^MDC_DIM_MILLI_G_PER_DL^MDC").map(|_| ()).unwrap_err();
+        assert!(error.place == "OBX[1]-3" && error.what.contains("mg/dL"), "{error}");
+        assert!(mapped("99504-3", "mmol/L^^UCUM").is_err());
     }
 
     #[test]

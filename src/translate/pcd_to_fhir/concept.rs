@@ -1,13 +1,13 @@
 //! Coded values as CodeableConcepts: every triplet sent is kept, LOINC is put first where the table has it.
 
-use super::{CodeKind, Output, Semantics, Translation, Unmapped, unit::Unit};
+use super::{CodeKind, Conversion, Output, Semantics, Translation, Unmapped, unit::Unit};
 use crate::{
     fhir::{CodeableConcept, Coding, Text, systems},
-    pcd::{self, Coded, Fit, Loinc, Row, Triplet},
+    pcd::{self, Coded, Fit, Loinc, LoincFit, Row, Triplet},
 };
 
-/// OBX-3. `loinc` are the rows of the table that hold for this code and unit; where the unit was changed, a LOINC sent for
-/// the old one becomes that for the new.
+/// OBX-3. `loinc` are the rows of the table that hold for this code and unit; a LOINC number sent for another property than the
+/// unit's becomes that of the unit, or is left out.
 pub(super) fn code<'a>(
     translation: &Translation<'a>,
     row: &Row<'a>,
@@ -19,24 +19,38 @@ pub(super) fn code<'a>(
     concept.coding.extend(loinc.iter().map(|row| loinc_coding(&row.code, &row.display)));
     note_unknown(translation, row, output);
     for triplet in row.code.triplets() {
-        match unit.conversion.filter(|_| is_loinc(triplet.system)) {
-            None => add(translation, triplet, &mut concept),
-            Some(conversion) => {
-                let sent = std::str::from_utf8(triplet.code).unwrap_or_default();
-                let Some((code, display)) = conversion.loinc(sent) else { continue };
-                let changed =
-                    !display.is_empty() && !concept.coding.iter().any(|coding| coding.code.as_deref() == Some(code));
-                match display {
-                    "" => add(translation, triplet, &mut concept),
-                    _ if changed => concept.coding.push(loinc_coding(code, display)),
-                    _ => {}
+        match sent_fit(translation, row, triplet, unit) {
+            LoincFit::Fits => add(translation, triplet, &mut concept),
+            LoincFit::Other(code, display) => {
+                note_misfit(translation, triplet, unit, output);
+                if !concept.coding.iter().any(|coding| coding.code.as_deref() == Some(code)) {
+                    concept.coding.push(loinc_coding(code, display));
                 }
             }
+            LoincFit::Contradicts => note_misfit(translation, triplet, unit, output),
         }
     }
     add_text(translation, &row.code, &mut concept);
+    if concept.is_empty() {
+        let sent = row.code.triplets().flat_map(|triplet| [triplet.text, triplet.code]);
+        concept.text = sent.map(|raw| translation.text(raw)).find(|text| !text.is_empty());
+    }
     preferred(&translation.settings.codes, &mut concept.coding);
     concept
+}
+
+/// How a code as it was sent fits the unit the value leaves in. Where the unit was changed to another property, a LOINC number
+/// of which nothing is known no longer fits.
+fn sent_fit<'a>(translation: &Translation<'a>, row: &Row<'a>, triplet: Triplet<'a>, unit: &Unit<'a>) -> LoincFit {
+    let (true, Some(ucum)) = (is_loinc(triplet.system), unit.ucum.as_deref()) else { return LoincFit::Fits };
+    let number = translation.text(triplet.code);
+    let rows = row.term.code.map(|code| translation.settings.nomenclature.loinc_rows(code)).unwrap_or_default();
+    match pcd::loinc_fit(number.trim(), ucum, rows) {
+        LoincFit::Fits if unit.conversion.is_some_and(Conversion::changes_property) => {
+            if pcd::is_glucose_loinc(number.trim()) { LoincFit::Fits } else { LoincFit::Contradicts }
+        }
+        fit => fit,
+    }
 }
 
 /// OBX-3 of a device.
@@ -148,6 +162,14 @@ pub(in crate::translate) const CODING_SYSTEMS: &[(&str, &str)] = &[
     ("C4", "http://www.ama-assn.org/go/cpt"),
     ("CPT4", "http://www.ama-assn.org/go/cpt"),
 ];
+
+/// A LOINC number sent beside a unit of another property is for its sender to mend. Where the site changed the unit it is not.
+fn note_misfit<'a>(translation: &Translation<'a>, triplet: Triplet<'a>, unit: &Unit<'a>, output: &mut Output<'a>) {
+    if unit.conversion.is_none() {
+        let [code, text] = [triplet.code, triplet.text].map(|raw| translation.text(raw));
+        output.unmapped(Unmapped::new("loinc", &code, &text, "LN"));
+    }
+}
 
 /// An MDC code no row names is passed on as sent, and so is one whose number and name disagree, or a LOINC number with a
 /// wrong check digit; all are counted. An enumerated value is, too.

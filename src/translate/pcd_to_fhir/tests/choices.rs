@@ -190,6 +190,34 @@ fn glucose_changes_its_loinc_with_its_unit_and_says_what_the_device_showed() {
 }
 
 #[test]
+fn a_loinc_number_sent_beside_a_unit_of_another_property_never_leaves_with_it() {
+    let sent = |code: &str, unit: &str| {
+        let row = format!("OBX|1|NM|{code}|1.1.1.1|126|{unit}^^UCUM|||||R");
+        let translated = translate_with(&settings(), &report(&[&row])).unwrap().unwrap();
+        let found: Value = serde_json::from_slice(&translated.body).unwrap();
+        check_r4(&found);
+        let code = observations(&found)[0]["code"].clone();
+        let codes: Vec<String> =
+            code["coding"].as_array().into_iter().flatten().map(|c| c["code"].as_str().unwrap().to_owned()).collect();
+        (codes.join(" "), code["text"].as_str().unwrap_or_default().to_owned(), translated.unmapped)
+    };
+    let told = |code: &str, text: &str| vec![Unmapped::new("loinc", code, text, "LN")];
+    let nothing = String::new;
+    let molar = "105272-9^Glucose ISF^LN";
+    assert_eq!(sent(molar, "mg/dL"), ("99504-3".into(), nothing(), told("105272-9", "Glucose ISF")));
+    assert_eq!(sent(molar, "mmol/L"), ("105272-9".into(), nothing(), vec![]));
+    let both = |number: &str| format!("160212^MDC_CONC_GLU_ISF^MDC^{number}^Glucose^LN");
+    assert_eq!(sent(&both("105272-9"), "mg/dL").0, "99504-3 160212");
+    assert_eq!(sent(&both("99504-3"), "mmol/L").0, "105272-9 160212");
+    assert_eq!(sent("2340-8^Strip^LN", "mmol/L"), (nothing(), "Strip".into(), told("2340-8", "Strip")));
+    assert_eq!(sent("2340-8^^LN", "mmol/L").1, "2340-8");
+    // What the table has of a code says what its numbers measure.
+    let rate = |unit: &str| sent("147842^MDC_ECG_CARD_BEAT_RATE^MDC^8867-4^Rate^LN", unit).0;
+    assert_eq!((rate("{beat}/min"), rate("mm[Hg]")), ("8867-4 147842".into(), "147842".into()));
+    assert_eq!(sent("8867-4^Rate^LN", "mm[Hg]").0, "8867-4", "nothing is known of it without its code");
+}
+
+#[test]
 fn units_of_one_dimension_change_only_for_the_codes_asked_for() {
     let codes = vec!["MDC_PRESS_BLD_NONINV_SYS".to_owned()];
     let settings = with(|settings| settings.conversions = vec![Conversion::new("mm[Hg]", "kPa", 2, codes).unwrap()]);
