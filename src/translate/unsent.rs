@@ -13,7 +13,9 @@ pub enum Unsent {
     UnknownInfusion,
     /// A later event, or phase of the alert, was told.
     Older,
-    /// The same, and the later one had a time ahead of its receipt.
+    /// It tells of what was before the infusion told last, of which nothing is remembered.
+    EarlierInfusion,
+    /// A later one was told, which had a time ahead of its receipt.
     ClockAhead,
     /// Told before.
     Known,
@@ -35,6 +37,7 @@ impl Unsent {
             Unsent::OtherEvent => "other_event",
             Unsent::UnknownInfusion => "unknown_infusion",
             Unsent::Older => "older",
+            Unsent::EarlierInfusion => "earlier_infusion",
             Unsent::ClockAhead => "clock_ahead",
             Unsent::Known => "known",
             Unsent::Unchanged => "unchanged",
@@ -52,6 +55,9 @@ impl fmt::Display for Unsent {
             Unsent::OtherEvent => "this kind of pump event says nothing of an infusion",
             Unsent::UnknownInfusion => "no start of its infusion was told, and the event tells none",
             Unsent::Older => "something later was told of its infusion or alert, which it would take back",
+            Unsent::EarlierInfusion => {
+                "it tells of an infusion before the last one of its source, of which nothing is remembered: unless it was told before, mend the record by hand"
+            }
             Unsent::ClockAhead => {
                 "what was told last of its infusion or alert has a later time, which was ahead of its receipt: have the device's clock set, and the record compared by hand"
             }

@@ -65,17 +65,29 @@ pub(super) fn apply(
     };
     let names = Names::of(&translation, &source);
     let clock: Clock = memory::read(recall, &names.clock).unwrap_or_default();
-    let happened = read(&translation, event, happened, clock.set)?;
+    let mut happened = read(&translation, event, happened, clock.set)?;
     let ahead = ahead(&happened.at, context);
     if ahead > AHEAD_MAX {
         return Err(refuse(event.place, AHEAD));
     }
+    happened.ahead = ahead > AHEAD_NOTED;
     let memory = Memory::of(&translation, names, recall);
+    let mut set_back = None;
+    if memory.shows_clock_set_back(&happened) {
+        let clock = Clock { set: clock.set.wrapping_add(1), ..clock };
+        happened.clock = clock.set;
+        set_back = Some(memory::write(&memory.names.clock, &clock, false));
+    }
     let keeps_open = happened.mode == Some(Mode::Kvo) && happened.happened == Happened::Started;
-    let (told, changes, part_of) = memory.take(&translation, &source, happened, ahead, recall);
+    let (told, mut changes, part_of) = memory.take(&translation, &source, happened, context, recall);
+    changes.extend(set_back);
     if told.written.is_empty() {
         let why = match told.unwritten {
-            Unsent::Older if memory.noted.as_ref().is_some_and(|noted| noted.ahead) => Unsent::ClockAhead,
+            Unsent::Older | Unsent::EarlierInfusion
+                if memory.noted.as_ref().is_some_and(|noted| noted.ahead.is_some()) =>
+            {
+                Unsent::ClockAhead
+            }
             Unsent::Unchanged if keeps_open && !settings.infusions.kvo_segments => Unsent::KeepVeinOpen,
             why => why,
         };
@@ -96,8 +108,8 @@ struct Noted {
     part_of: Option<String>,
     /// The turn of the source's it was last told in.
     turn: u32,
-    /// The time it was last told of was ahead of its receipt.
-    ahead: bool,
+    /// When it was last told of, in nanoseconds since 1970, where the time told then was ahead of that.
+    ahead: Option<i64>,
 }
 
 /// What is remembered of where an event happened.
@@ -124,13 +136,21 @@ impl Memory {
         self.noted.as_ref().filter(|noted| noted.infusion.name == name)
     }
 
+    /// What was told last had a time ahead of its receipt, and this has one between the two: it happened later, by a clock that
+    /// was set back without a word of it.
+    fn shows_clock_set_back(&self, event: &Event) -> bool {
+        let Some(noted) = &self.noted else { return false };
+        let later = noted.ahead.is_some_and(|received| event.at.at >= received);
+        later && !event.ahead && noted.infusion.is_told_later_than(event)
+    }
+
     /// What comes of an event, what to remember of it, and what the first administration of its infusion is part of.
     fn take(
         &self,
         translation: &Translation<'_>,
         source: &Source<'_>,
         mut event: Event,
-        ahead: SignedDuration,
+        context: Context,
         recall: &Recall<'_>,
     ) -> (Told, Vec<EpisodeChange>, Option<String>) {
         let before = self.noted.as_ref();
@@ -154,7 +174,8 @@ impl Memory {
         }
         let turn = self.occupancy.turn_after(self.patient, before.map(|noted| noted.turn), &event);
         let late = told.unwritten == Unsent::Older;
-        let ahead = if late { before.is_some_and(|noted| noted.ahead) } else { ahead > AHEAD_NOTED };
+        let received = received(context).filter(|_| event.ahead);
+        let ahead = if late { before.and_then(|noted| noted.ahead) } else { received };
         let noted = Noted { infusion: now, part_of: part_of.clone(), turn, ahead };
         changes.push(memory::write(&names.infusion, &noted, open));
         (told, changes, part_of)
@@ -292,13 +313,17 @@ fn medication<'a>(programme: &Programme) -> CodeableConcept<'a> {
     CodeableConcept { coding: coding.collect(), text: programme.words.clone().map(Into::into) }
 }
 
-/// A start that was lost is not made up: then it is known until when. An end before the start is of a clock that was set.
+/// A start that was lost is not made up: then it is known until when. An end before the start is of a clock that was set: of
+/// the two that is left out which was told by the wrong one, as far as that is known.
 fn period(segment: &Segment) -> Period {
     let end = segment.end.as_ref().or(segment.held.as_ref().filter(|_| segment.start.is_none()));
-    let in_order = |end: &&When| segment.start.as_ref().is_none_or(|start| start.at <= end.at);
-    Period {
-        start: segment.start.as_ref().map(|start| start.text.clone()),
-        end: end.filter(in_order).map(|end| end.text.clone()),
+    let text = |when: &When| when.text.clone();
+    match (&segment.start, end) {
+        (Some(start), Some(end)) if start.at > end.at && segment.start_ahead => {
+            Period { start: None, end: Some(text(end)) }
+        }
+        (Some(start), Some(end)) if start.at > end.at => Period { start: Some(text(start)), end: None },
+        (start, end) => Period { start: start.as_ref().map(text), end: end.map(text) },
     }
 }
 
@@ -327,6 +352,11 @@ pub(super) fn quantity<'a>(translation: &Translation<'_>, value: &str, unit: &st
         code: unit.clone().filter(|_| coded),
         unit,
     })
+}
+
+/// When a message was received, as moments are remembered.
+pub(super) fn received(context: Context) -> Option<i64> {
+    i64::try_from(context.received_at.as_nanosecond()).ok()
 }
 
 /// How far a moment is ahead of the receipt of the message that tells of it.

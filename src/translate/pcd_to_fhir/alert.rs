@@ -10,7 +10,7 @@ mod standing;
 
 use super::{
     Alerts, Context, Devices, Output, PcdToFhir, Recall, TranslateError, Translated, Translation, Unsent,
-    administration::{AHEAD, AHEAD_MAX, AHEAD_NOTED, ahead, is_named, when},
+    administration::{AHEAD, AHEAD_MAX, AHEAD_NOTED, ahead, is_named, received, when},
     bundle::Write,
     finish, memory, patient, references, refuse,
 };
@@ -57,7 +57,7 @@ pub(super) fn apply(
         if ahead > AHEAD_MAX {
             return Err(refuse(source.place, AHEAD));
         }
-        let told = Told::of(alert, at, ahead > AHEAD_NOTED);
+        let told = Told::of(alert, at, received(context).filter(|_| ahead > AHEAD_NOTED));
         let name = source.name(alert);
         let before: Option<Standing> = memory::read(recall, &name);
         let behind = before.as_ref().is_some_and(Standing::is_ahead);

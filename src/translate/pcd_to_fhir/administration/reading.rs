@@ -52,6 +52,7 @@ pub(super) fn read(
         counter: volume(&infusion.volume_cumulative),
         to_be_infused: volume(&infusion.volume_to_be_infused),
         reason: infusion.not_delivering_reason.clone().map(|reason| short(&reason)),
+        ahead: false,
         clock,
         elsewhere: false,
         unresolved: false,

@@ -14,8 +14,8 @@ use crate::{
 /// What a message tells of an alert.
 pub(super) struct Told {
     at: When,
-    /// That is ahead of its receipt.
-    ahead: bool,
+    /// When it was received, where the time is ahead of that.
+    ahead: Option<i64>,
     /// It begins, and the message says when.
     starts: bool,
     /// Its condition is there.
@@ -43,12 +43,12 @@ pub(super) struct Standing {
     /// No end will be told.
     pub once: bool,
     moment: bool,
-    /// The last time told was ahead of its receipt.
-    ahead: bool,
+    /// When the last was received, where its time was ahead of that.
+    ahead: Option<i64>,
 }
 
 impl Told {
-    pub fn of(alert: &Alert, at: When, ahead: bool) -> Told {
+    pub fn of(alert: &Alert, at: When, ahead: Option<i64>) -> Told {
         let phase = alert.phase.as_ref();
         let is = |wanted: &Phase| phase == Some(wanted);
         let gone = matches!(alert.state, Some(AlarmState::Inactive | AlarmState::Off));
@@ -69,10 +69,11 @@ impl Told {
 /// How the alert stands now; `None` where the message says nothing any more.
 pub(super) fn tell(before: Option<Standing>, told: &Told) -> Option<Standing> {
     let Some(before) = before else { return Some(Standing::first(told)) };
-    if told.at.at < before.last.at {
+    let set_back = before.shows_clock_set_back(told);
+    if told.at.at < before.last.at && !set_back {
         return None;
     }
-    let later = told.at.at > before.last.at;
+    let later = told.at.at > before.last.at || set_back;
     if before.over && told.is_active && !told.ends {
         // What is told again of the moment it ended is late; what is told of a later one is another alert.
         return later.then(|| Standing::first(told));
@@ -98,6 +99,8 @@ impl Standing {
     fn goes_on(mut self, told: &Told) -> Standing {
         self.last = told.at.clone();
         self.ahead = told.ahead;
+        // By a clock that was wrong, as the one now shows.
+        self.start.take_if(|start| start.at > told.at.at);
         if told.ends {
             self.end.get_or_insert_with(|| told.at.clone());
             self.over |= !told.latched;
@@ -107,7 +110,13 @@ impl Standing {
 
     /// What comes with a time before the last one's may be told of a right clock.
     pub fn is_ahead(&self) -> bool {
-        self.ahead
+        self.ahead.is_some()
+    }
+
+    /// What was told last had a time ahead of its receipt, and this has one between the two: it happened later.
+    fn shows_clock_set_back(&self, told: &Told) -> bool {
+        let later = self.ahead.is_some_and(|received| told.at.at >= received);
+        later && told.ahead.is_none() && told.at.at < self.last.at
     }
 
     /// The last message is of the moment it is named by.

@@ -54,6 +54,8 @@ pub(in crate::translate::pcd_to_fhir) struct Event {
     pub to_be_infused: Option<Amount>,
     /// Why it does not deliver.
     pub reason: Option<String>,
+    /// The time is further ahead of its receipt than a right clock's.
+    pub ahead: bool,
     /// How often the pump's clock was set: times before and after cannot be compared.
     pub clock: u32,
     /// Another patient was told of at this source since this one was.
@@ -78,6 +80,7 @@ impl Event {
             counter: None,
             to_be_infused: None,
             reason: None,
+            ahead: false,
             clock: 0,
             elsewhere: false,
             unresolved: false,

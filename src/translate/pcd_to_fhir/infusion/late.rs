@@ -19,17 +19,23 @@ impl Infusion {
     }
 
     /// What comes after later events were taken: a start fills in what was missing; of anything else that was not told
-    /// before, nobody knows how much of the dose it changes.
-    pub(super) fn told_late(self, event: &Event) -> Option<Told> {
+    /// before, nobody knows how much of the dose it changes. Else why it says nothing.
+    pub(super) fn told_late(self, event: &Event) -> Result<Told, Unsent> {
         if let Some(told) = self.clone().started_late(event) {
-            return Some(told);
+            return Ok(told);
         }
         let at = event.at.at;
         let since = self.segment.start.as_ref().map_or(i64::MIN, |start| start.at).max(self.after);
         let known = self.past.contains(&(at, event.digest()));
         let is_remembered = self.past.len() < PAST_MAX || self.past.first().is_some_and(|(first, _)| *first <= at);
-        if known || !is_remembered || at <= since || !self.is_named_by(event) {
-            return None;
+        if known {
+            return Err(Unsent::Known);
+        }
+        if at <= since || !self.is_named_by(event) {
+            return Err(Unsent::EarlierInfusion);
+        }
+        if !is_remembered {
+            return Err(Unsent::Older);
         }
         let mut doubted = self;
         doubted.note_past(event);
@@ -41,7 +47,7 @@ impl Infusion {
             doubted.bolus.iter_mut().for_each(Segment::doubt);
             doubted.write_bolus(&mut written);
         }
-        Some(Told { now: Some(doubted), written, unresolved: event.unresolved, unwritten: Unsent::Older })
+        Ok(Told { now: Some(doubted), written, unresolved: event.unresolved, unwritten: Unsent::Older })
     }
 
     /// What comes of a stop after the end. The same told again says nothing; a volume that is withdrawn or another corrects the
@@ -89,6 +95,7 @@ impl Infusion {
             return None;
         }
         self.segment.start = Some(event.at.clone());
+        self.segment.start_ahead = event.ahead;
         self.segment.rate.clone_from(&event.rate);
         self.programme.complete(&event.programme);
         if self.segment.dose.as_ref().is_some_and(|given| !self.segment.delivery.may_have_begun(event, given)) {

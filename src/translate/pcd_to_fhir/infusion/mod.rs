@@ -124,7 +124,7 @@ fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
             .map_or_else(|| nothing(Unsent::UnknownInfusion), |infusion| infusion.alone(event));
     };
     match infusion.takes(event) {
-        News::Older => return infusion.told_late(event).unwrap_or_else(|| nothing(Unsent::Older)),
+        News::Older => return infusion.told_late(event).unwrap_or_else(nothing),
         News::Known => return nothing(Unsent::Known),
         News::Again => {
             let mut written = Vec::new();
@@ -220,6 +220,11 @@ impl Infusion {
         self.segment.is_endless() || self.bolus_runs()
     }
 
+    /// The event has a time before the last one's, by the same clock.
+    pub fn is_told_later_than(&self, event: &Event) -> bool {
+        self.clock == event.clock && event.at.at < self.last
+    }
+
     /// How the event stands to what was told before.
     fn takes(&self, event: &Event) -> News {
         if self.clock != event.clock {
@@ -235,6 +240,8 @@ impl Infusion {
             std::cmp::Ordering::Less => News::Older,
             std::cmp::Ordering::Equal if self.seen.last() == Some(&digest) => News::Again,
             std::cmp::Ordering::Equal if self.seen.contains(&digest) => News::Known,
+            // By a clock that was set back since.
+            std::cmp::Ordering::Greater if self.past.contains(&(event.at.at, digest)) => News::Known,
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => News::New,
         }
     }

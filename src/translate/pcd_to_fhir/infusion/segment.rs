@@ -36,6 +36,8 @@ pub(in crate::translate::pcd_to_fhir) struct Segment {
     pub run: Run,
     /// `None` where it was lost.
     pub start: Option<When>,
+    /// The start was told with a time ahead of its receipt: an end before it is right, and it is not.
+    pub start_ahead: bool,
     pub end: Option<When>,
     /// Since when it is paused.
     pub held: Option<When>,
@@ -59,6 +61,7 @@ impl Segment {
             mode,
             run: Run::Running,
             start: Some(event.at.clone()),
+            start_ahead: event.ahead,
             end: None,
             held: None,
             // A bolus has none that is written.

@@ -18,9 +18,13 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn take(&mut self, settings: &PcdToFhir, text: &str) -> Option<Value> {
+        self.take_at(settings, text, context())
+    }
+
+    pub(super) fn take_at(&mut self, settings: &PcdToFhir, text: &str, context: Context) -> Option<Value> {
         let message = parse(text);
         let recall = |episode: &[u8]| self.remembered.recall(episode);
-        let translated = super::told(super::super::apply(settings, &message, context(), &recall)).unwrap()?;
+        let translated = super::told(super::super::apply(settings, &message, context, &recall)).unwrap()?;
         let longest = translated.episodes.iter().filter_map(|change| change.note.as_ref()).map(|note| note.len()).max();
         assert!(longest.unwrap_or_default() <= crate::translate::NOTE_BYTES_MAX);
         self.longest_note = self.longest_note.max(longest.unwrap_or_default());
@@ -77,7 +81,7 @@ fn event_of(source: &str, minute: u32, code: &str, rows: &[&str]) -> String {
 
 pub(super) const START: &str = "197288^MDC_EVT_PUMP_DELIV_START^MDC";
 pub(super) const STOP: &str = "197290^MDC_EVT_PUMP_DELIV_STOP^MDC";
-const COMPLETE: &str = "197292^MDC_EVT_PUMP_DELIV_COMP^MDC";
+pub(super) const COMPLETE: &str = "197292^MDC_EVT_PUMP_DELIV_COMP^MDC";
 const CLEARED: &str = "0^MDC_EVT_PUMP_PROG_CLEARED^MDC";
 pub(super) const COUNTERS: &str = "0^MDC_EVT_PUMP_VOL_COUNTERS_CLEARED^MDC";
 pub(super) const CLOCK: &str = "0^MDC_EVT_PUMP_DEVICE_TIME_CHANGED^MDC";

@@ -1,7 +1,7 @@
 //! What is not sent, and why.
 
 use super::{
-    episodes::{CLOCK, COUNTERS, Record, START, STOP, alert, event, flow},
+    episodes::{CLOCK, COMPLETE, COUNTERS, Record, START, STOP, alert, event, flow, volume},
     *,
 };
 use crate::translate::Remembered;
@@ -25,7 +25,7 @@ fn what_is_not_sent_says_why() {
     let mut why = |text: &str| pump.why(text).map(Unsent::label);
     assert_eq!(why(&event(5, COUNTERS, &[])), Some("unknown_infusion"));
     assert_eq!(why(&event(10, START, &[&flow("12.50")])), None);
-    assert_eq!(why(&event(0, START, &[&flow("3.00")])), Some("older"));
+    assert_eq!(why(&event(0, START, &[&flow("3.00")])), Some("earlier_infusion"));
     assert_eq!(why(&event(11, COUNTERS, &[])), Some("unchanged"));
     assert_eq!(why(&event(12, CLOCK, &[])), Some("clock_set"));
     assert_eq!(why(&alert(10, "start", "active")), None);
@@ -54,6 +54,40 @@ fn what_a_clock_that_was_ahead_makes_old_is_told_of() {
     assert_eq!(why(&stop), Some(Unsent::ClockAhead), "{stop}");
     assert_eq!(why(&later(alert(0, "start", "active"))), None);
     assert_eq!(why(&alert(0, "end", "inactive")), Some(Unsent::ClockAhead));
+}
+
+#[test]
+fn what_happens_after_a_clock_was_set_back_ends_what_began_ahead_of_its_receipt() {
+    let mut record = Record::default();
+    let received = |time: &str| Context { received_at: format!("2026-03-01T{time}Z").parse().unwrap(), ..context() };
+    let mut take = |text: &str, at: &str| {
+        let bundle = record.take_at(&settings(), text, received(at));
+        (bundle.is_some(), record.kept().last().map(|kept| (*kept).clone()).unwrap_or_default())
+    };
+    // 12:10 at the pump is 11:10 UTC, and it was 11:00.
+    let start = event(210, START, &[&flow("12.50")]);
+    assert_eq!(take(&start, "11:00:05").1["status"], "in-progress");
+    assert!(!take(&event(159, STOP, &[&volume("9")]), "11:01:00").0, "from before it was received");
+    let complete = event(205, COMPLETE, &[&volume("1.50")]);
+    let (_, kept) = take(&complete, "11:05:03");
+    assert_eq!(kept["status"], "completed");
+    assert_eq!(kept["effectivePeriod"], json!({"end": "2026-03-01T12:05:00+01:00"}), "the start is known to be wrong");
+    assert_eq!(kept["dosage"]["dose"]["value"].to_string(), "1.50");
+    assert!(!take(&start, "11:20:00").0, "told again, it begins nothing");
+    assert!(take(&event(206, START, &[&flow("3")]), "11:06:02").0, "and the next one is told");
+
+    let mut record = Record::default();
+    let mut take = |text: &str, at: &str| {
+        record.take_at(&settings(), text, received(at));
+        record.kept().last().map(|kept| (*kept).clone()).unwrap_or_default()
+    };
+    assert_eq!(take(&alert(210, "start", "active"), "11:00:05")["status"], "preliminary");
+    assert_eq!(take(&alert(159, "end", "inactive"), "11:01:00")["status"], "preliminary");
+    let over = take(&alert(205, "end", "inactive"), "11:05:03");
+    assert_eq!(
+        (&over["status"], &over["effectivePeriod"]),
+        (&json!("final"), &json!({"end": "2026-03-01T12:05:00+01:00"}))
+    );
 }
 
 #[test]
