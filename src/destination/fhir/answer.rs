@@ -138,6 +138,12 @@ impl Answer {
         self
     }
 
+    /// The body is XML, or a page.
+    pub(super) fn is_xml(&self) -> bool {
+        let body = self.raw.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&self.raw);
+        !self.typed_json && body.trim_ascii_start().starts_with(b"<")
+    }
+
     /// The body, where it is JSON.
     pub(super) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.raw).ok()

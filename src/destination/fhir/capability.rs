@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     super::Verdict,
     http::{Call, Http},
-    settings::{Beside, BundleMode, Idempotency, PatientMode, WriteSettings},
+    settings::{Beside, BundleMode, Idempotency, PatientMode, RepeatSearch, WriteSettings},
 };
 
 /// What is missing, each with what to do; the error is why the statement could not be read.
@@ -22,13 +22,22 @@ pub(super) async fn missing(http: &Http, settings: &WriteSettings) -> Result<Vec
     if !answer.is_success() {
         return Err(format!("metadata: {}", answer.reason("no CapabilityStatement")));
     }
+    if answer.is_xml() {
+        return Ok(vec![format!("metadata is XML or a page though JSON was asked for: {NO_JSON}")]);
+    }
     let statement = answer.json().filter(|statement| statement["resourceType"] == "CapabilityStatement");
     let statement = statement.ok_or("metadata is no CapabilityStatement, or is longer than max_response: check url")?;
     Ok(lacks(&statement, settings))
 }
 
+const NO_JSON: &str = "Cannula writes and reads JSON alone; ask who runs it for application/fhir+json";
+
 fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
     let mut lacks = Vec::new();
+    let formats: Vec<&str> = statement["format"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !formats.is_empty() && !formats.iter().any(|format| format.contains("json")) {
+        lacks.push(format!("it speaks {} and no JSON: {NO_JSON}", formats.join(", ")));
+    }
     let version = statement["fhirVersion"].as_str().unwrap_or("4.0.1");
     if !version.starts_with("4.0") {
         lacks.push(format!("it speaks FHIR {version}: set url to its R4 (4.0.1) base"));
@@ -61,6 +70,16 @@ fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
             if settings.idempotency == Idempotency::IfNoneExist && observation["conditionalCreate"] == false {
                 lacks.push("it has no conditional create: set idempotency = \"put-id\" or \"none\"".to_owned());
             }
+            if settings.idempotency == Idempotency::IfNoneExist && observation["conditionalUpdate"] == false {
+                lacks.push(
+                    "it has no conditional update, which corrections and alerts are written by: set idempotency = \"put-id\" or \"none\""
+                        .to_owned(),
+                );
+            }
+            if searches_observations(settings) && lacks_identifier(observation) {
+                let remedy = "ask who runs it to have it searched, or set idempotency = \"put-id\"";
+                lacks.push(format!("Observation has no search parameter identifier, which tells a repeat: {remedy}"));
+            }
             if settings.idempotency == Idempotency::PutId
                 && (observation["updateCreate"] == false || !has(&interactions, "update"))
             {
@@ -90,10 +109,30 @@ fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
     {
         lacks.push("it does not create Patient: set patient = \"lookup\"".to_owned());
     }
+    if patient.is_some_and(lacks_identifier) {
+        lacks.push(
+            "Patient has no search parameter identifier, by which patients are found: ask who runs it".to_owned(),
+        );
+    }
     lacks.extend(
         settings.beside.iter().filter_map(|beside| lacks_beside(of(beside.kind), *beside, settings.idempotency)),
     );
     lacks
+}
+
+/// An observation is found by its identifier: by the server, or before it is sent again.
+fn searches_observations(settings: &WriteSettings) -> bool {
+    match settings.idempotency {
+        Idempotency::IfNoneExist => true,
+        Idempotency::PutId => false,
+        Idempotency::None => settings.repeat_search == RepeatSearch::Identifier,
+    }
+}
+
+/// The statement has search parameters of the resource, and its identifier is none of them.
+fn lacks_identifier(resource: &Value) -> bool {
+    let known = resource["searchParam"].as_array().filter(|known| !known.is_empty());
+    known.is_some_and(|known| known.iter().all(|parameter| parameter["name"] != "identifier"))
 }
 
 /// What a server cannot do with what is written beside observations.
@@ -111,6 +150,9 @@ fn lacks_beside(resource: Option<&Value>, beside: Beside, idempotency: Idempoten
         Idempotency::PutId => (!denies("updateCreate"), true),
         Idempotency::None => (has("search-type"), true),
     };
+    if idempotency != Idempotency::PutId && lacks_identifier(resource) {
+        return told(&format!("{kind} has no search parameter identifier"));
+    }
     let creates = if idempotency == Idempotency::PutId { has("update") } else { has("create") };
     match (creates && create, updates && !(has("update") && update)) {
         (false, _) => told(&format!("it does not create {kind} as idempotency asks for")),
@@ -146,7 +188,19 @@ mod tests {
         let put = WriteSettings { idempotency: Idempotency::PutId, ..defaults.clone() };
         let none = WriteSettings { idempotency: Idempotency::None, ..defaults.clone() };
         type Change = fn(&mut Value);
-        let table: [(&WriteSettings, Change, &str); 11] = [
+        fn params(it: &mut Value, at: usize, name: &str) {
+            it["rest"][0]["resource"][at]["searchParam"] = json!([{ "name": name }]);
+        }
+        let table: [(&WriteSettings, Change, &str); 16] = [
+            (
+                &defaults,
+                |it| it["format"] = json!(["application/fhir+xml", "xml"]),
+                "application/fhir+xml, xml and no JSON",
+            ),
+            (&defaults, |it| it["rest"][0]["resource"][0]["conditionalUpdate"] = false.into(), "no conditional update"),
+            (&defaults, |it| params(it, 0, "code"), "Observation has no search parameter identifier"),
+            (&none, |it| params(it, 0, "code"), "Observation has no search parameter identifier"),
+            (&lookup, |it| params(it, 1, "name"), "Patient has no search parameter identifier"),
             (&defaults, |it| it["fhirVersion"] = "5.0.0".into(), "FHIR 5.0.0"),
             (&defaults, |it| it["rest"][0]["interaction"] = json!([]), "no transactions"),
             (&batch, |it| it["rest"][0]["interaction"] = json!([{ "code": "transaction" }]), "no batches"),
@@ -174,6 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_used_is_not_asked_for() {
+        let put = WriteSettings { idempotency: Idempotency::PutId, ..WriteSettings::default() };
+        let content = WriteSettings {
+            idempotency: Idempotency::None,
+            patient: PatientMode::Lookup,
+            repeat_search: RepeatSearch::Content,
+            ..WriteSettings::default()
+        };
+        let change = |it: &mut Value| {
+            it["format"] = json!(["xml", "json"]);
+            it["rest"][0]["resource"][0]["searchParam"] = json!([{ "name": "code" }]);
+            it["rest"][0]["resource"][0]["conditionalUpdate"] = false.into();
+            it["rest"][0]["resource"][1]["searchParam"] = json!([{ "name": "identifier" }]);
+        };
+        for settings in [put, content] {
+            assert_eq!(lacks(&statement(change), &settings), Vec::<String>::new());
+        }
+    }
+
+    #[test]
     fn what_is_written_beside_observations_must_be_taken_too() {
         let beside = Beside { kind: "Patient", updates: true, without: "key = \"none\"" };
         let told = |idempotency, updates, change: fn(&mut Value)| {
@@ -189,6 +263,10 @@ mod tests {
         assert_eq!(told(usual, true, gone), "it has no Patient: set key = \"none\", or ask who runs it");
         let once: fn(&mut Value) = |it| it["rest"][0]["resource"][1]["conditionalCreate"] = false.into();
         assert!(told(usual, false, once).contains("does not create Patient") && told(none, true, once).is_empty());
+        let unnamed: fn(&mut Value) = |it| {
+            it["rest"][0]["resource"][1]["searchParam"] = json!([{ "name": "name" }]);
+        };
+        assert!(told(usual, true, unnamed).contains("Patient has no search parameter identifier: set key"));
         let kept: fn(&mut Value) = |it| it["rest"][0]["resource"][1]["conditionalUpdate"] = false.into();
         assert!(told(usual, true, kept).contains("does not update Patient") && told(usual, false, kept).is_empty());
         let fixed: fn(&mut Value) = |it| it["rest"][0]["resource"][1]["updateCreate"] = false.into();
