@@ -7,6 +7,7 @@ use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 
 use super::{Common, Failure, Outcome};
 use crate::{
+    config::{self, InForce},
     destination::Settings,
     translate::{MAPPING_COLUMNS, MappingRow},
 };
@@ -72,6 +73,8 @@ fn rows(common: &Common, args: &ExportArgs) -> Result<Vec<MappingRow>, Failure> 
     }
     let mut rows = MappingRow::of_nomenclature(&config.nomenclature);
     for channel in config.channels.iter().filter(|channel| wanted(&channel.name)) {
+        let held = config::in_force(&config.channels_dir.join(format!("{}.toml", channel.name)));
+        let before = rows.len();
         for destination in &channel.destinations {
             let (channel, name) = (&*channel.name, &*destination.name);
             rows.extend(MappingRow::of_destination(channel, name, &destination.plan));
@@ -80,8 +83,41 @@ fn rows(common: &Common, args: &ExportArgs) -> Result<Vec<MappingRow>, Failure> 
                 rows.extend(choices.map(|(key, value)| MappingRow::of_choice(channel, name, key, &value)));
             }
         }
+        let own = rows.split_off(before);
+        rows.extend(with_all_keys(&channel.name, own, &held));
     }
     Ok(rows)
+}
+
+/// A channel's rows: its choices with who made each, and a row for every key that is none of them yet.
+fn with_all_keys(channel: &str, mut rows: Vec<MappingRow>, held: &[InForce]) -> Vec<MappingRow> {
+    let is_of = |row: &MappingRow, key: &InForce| {
+        let of_mapping = key.key.strip_prefix("fhir.").and_then(|key| key.split('.').next());
+        row.part == "settings"
+            && row.destination == key.destination
+            && !key.destination.is_empty()
+            && (of_mapping == Some(&*row.code) || key.key == row.code)
+    };
+    for row in &mut rows {
+        if let Some(key) = held.iter().find(|key| is_of(row, key)) {
+            row.source.clone_from(&key.by);
+        }
+    }
+    let further = held.iter().filter(|key| !key.key.starts_with("step.") && !rows.iter().any(|row| is_of(row, key)));
+    let further: Vec<MappingRow> = further
+        .map(|key| MappingRow {
+            part: "settings",
+            channel: channel.to_owned(),
+            destination: key.destination.clone(),
+            code: key.key.clone(),
+            name: key.name.clone(),
+            to_code: key.value.clone(),
+            source: key.by.clone(),
+            ..MappingRow::default()
+        })
+        .collect();
+    rows.extend(further);
+    rows
 }
 
 fn csv(rows: &[MappingRow]) -> Result<Vec<u8>, Failure> {

@@ -11,6 +11,7 @@ mod engine;
 mod fhir_keys;
 mod fhir_mapping;
 mod fhir_table;
+mod in_force;
 mod keys;
 mod profiles;
 mod reader;
@@ -34,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+pub use in_force::{InForce, in_force};
 pub use samples::{SAMPLE_ID, SAMPLE_RECEIVED_AT, check_samples};
 pub use schema::schemas;
 pub use watch::{Watch, watch};

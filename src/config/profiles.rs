@@ -32,6 +32,12 @@ pub(super) fn applied<'d>(table: Reader<'d>) -> Reader<'d> {
     }
 }
 
+/// What a profile says of keys that are not written, under its name.
+pub(super) fn preset(name: &str) -> Option<(&'static str, &'static DeTable<'static>)> {
+    let at = NAMES.iter().position(|known| *known == name)?;
+    Some((NAMES[at], TABLES.get(at)?.get_ref()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,6 +91,46 @@ fn the_mapping_is_json_where_that_is_asked_for() {
 }
 
 #[test]
+fn the_mapping_has_every_key_that_holds_for_a_channel_and_whose_it_is() {
+    let channel = "[listener]\naddress = \"LISTENER\"\nprocessing_ids = [\"P\", \"T\"]\n\
+        [accept]\nwhere = { \"MSH-3.1\" = \"GW\" }\n[device]\nidentity = [\"obx-18\"]\n[tolerance]\nzone = \"Europe/Berlin\"\n\
+        [[destination]]\nname = \"ehr\"\ntype = \"fhir\"\nurl = \"http://127.0.0.1:9/fhir\"\nwhen = 'true'\n\
+        headers = { Authorization = { env = \"PATH\" } }\n\
+        fhir = { profile = \"athenahealth\", unverified_status = \"preliminary\" }\n\
+        [[summary]]\nname = \"agp\"\ndestination = \"ehr\"\nzone = \"Europe/Berlin\"\n";
+    let site = Site::new(&[("pumps", channel)]);
+    let (code, json, fault) = site.command(&["mappings", "export", "--json"]);
+    assert_eq!(code, 0, "{fault}");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    for (destination, key, name, value, source) in [
+        ("", "listener.processing_ids", "", "P, T", "written"),
+        ("", "accept.where", "MSH-3.1", "GW", "written"),
+        ("", "device.identity", "", "obx-18", "written"),
+        ("", "tolerance.zone", "", "Europe/Berlin", "written"),
+        ("", "tolerance.no_zone", "", "accept", "default"),
+        ("", "summary.days", "agp", "14", "default"),
+        ("ehr", "when", "", "true", "written"),
+        ("ehr", "fhir.profile", "", "athenahealth", "written"),
+        ("ehr", "fhir.rate.per_second", "", "50", "profile athenahealth"),
+        ("ehr", "unverified_status", "", "preliminary", "written"),
+        ("ehr", "patient", "", "lookup", "profile athenahealth"),
+        ("ehr", "encounter", "", "identifier", "default"),
+    ] {
+        let own = rows.iter().filter(|row| {
+            (text(row, "destination"), text(row, "code"), text(row, "name"))
+                == (destination.into(), key.into(), name.into())
+        });
+        let own: Vec<_> = own.map(|row| (text(row, "to_code"), text(row, "source"))).collect();
+        assert_eq!(own, [(value.to_owned(), source.to_owned())], "{destination} {key} {name}");
+    }
+    assert!(!json.contains("Authorization"), "no header is named");
+    let sheet = site.path("mapping.xlsx");
+    let (code, _, fault) = site.command(&["mappings", "export", "--format", "xlsx", "--to", sheet.to_str().unwrap()]);
+    assert!(code == 0 && std::fs::metadata(sheet).unwrap().len() > 20_000, "{fault}");
+}
+
+#[test]
 fn an_unknown_option_is_exit_64() {
     assert_eq!(Site::new(&[]).command(&["check", "--fast"]).0, 64);
 }
