@@ -208,7 +208,7 @@ pub(super) struct FhirSinkArgs {
     #[arg(long, default_value = "300s", value_name = "TIME", value_parser = seconds, requires = "client_id")]
     pub(super) token_life: Duration,
     /// A record that keeps what it is given instead: transactions, batches, single writes and searches, without an account.
-    #[arg(long, conflicts_with_all = ["client_id", "script", "down", "account"])]
+    #[arg(long, conflicts_with_all = ["script", "account"])]
     pub(super) record: bool,
     /// The record has this patient: SYSTEM|VALUE of an identifier; may be given several times.
     #[arg(long, value_name = "SYSTEM|VALUE", requires = "record")]

@@ -256,13 +256,14 @@ impl FhirSinkArgs {
             ignores_search: lacks(Lack::Search),
             drops_identifiers: lacks(Lack::Identifiers),
         };
-        let record = Record::listen(&self.address, config).await?;
+        let record = Record::listen(&self.address, config, self.login()?, &self.down).await?;
         for patient in &self.patient {
             let (system, value) = patient.split_once('|').ok_or("--patient is SYSTEM|VALUE")?;
             record.put(json!({ "resourceType": "Patient", "identifier": [{ "system": system, "value": value }] }));
         }
         eprintln!("listening on {}", record.url());
         until_over(self.seconds).await;
+        record.login_faults().iter().for_each(|fault| eprintln!("a login was refused: {fault}"));
         let counts = record.counts();
         match json {
             true => println!("{:#}", json!(counts)),

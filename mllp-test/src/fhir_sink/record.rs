@@ -3,19 +3,23 @@
 //! lack.
 
 use super::connection::{Killable, Switch};
-use super::login::decoded;
+use super::login::{Desk, LoginConfig, decoded};
 use super::{fhir, outcome};
-use axum::Router;
+use crate::peer::{Peer, Service, stopped};
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Form, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Router, serve};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::future::IntoFuture;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 
 /// What a record lacks; nothing by default.
 #[derive(Debug, Clone, Default)]
@@ -47,12 +51,17 @@ pub enum RecordFault {
     BareEntry(usize, u16),
 }
 
-/// A running record. It ends when dropped.
+/// A running record. It ends when dropped; what it was given outlives its outages.
 #[derive(Debug)]
-pub struct Record {
-    address: SocketAddr,
-    kept: Arc<Mutex<Kept>>,
-    task: JoinHandle<()>,
+pub struct Record(Peer<RecordService>);
+
+#[derive(Debug)]
+struct RecordService(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    kept: Mutex<Kept>,
+    desk: Option<Desk>,
 }
 
 #[derive(Debug, Default)]
@@ -73,48 +82,66 @@ type Written = Result<(u16, String), (u16, &'static str)>;
 impl Record {
     /// Listens on loopback.
     pub async fn start(config: RecordConfig) -> std::io::Result<Record> {
-        Record::listen("127.0.0.1:0", config).await
+        Record::listen("127.0.0.1:0", config, None, &[]).await
     }
 
-    /// Listens on `address`.
-    pub async fn listen(address: &str, config: RecordConfig) -> std::io::Result<Record> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        let kept = Arc::new(Mutex::new(Kept { config, ..Kept::default() }));
-        let app = Router::new().fallback(answer).with_state(kept.clone());
-        let service = app.into_make_service_with_connect_info::<Switch>();
-        let task = tokio::spawn(async move {
-            let _ = axum::serve(Killable(listener), service).await;
-        });
-        Ok(Record { address, kept, task })
+    /// Listens on `address`, but for the outages since the start; who wants something must log in, where that is given.
+    pub async fn listen(
+        address: &str,
+        config: RecordConfig,
+        login: Option<LoginConfig>,
+        outages: &[Range<Duration>],
+    ) -> std::io::Result<Record> {
+        let kept = Mutex::new(Kept { config, ..Kept::default() });
+        let service = RecordService(Arc::new(Shared { kept, desk: login.map(Desk::new) }));
+        Peer::start(address, service, outages).await.map(Record)
     }
 
     /// The base URL.
     pub fn url(&self) -> String {
-        format!("http://{}/fhir", self.address)
+        format!("http://{}/fhir", self.0.address())
+    }
+
+    /// Stops listening and closes every connection.
+    pub async fn down(&self) {
+        self.0.down().await;
+    }
+
+    /// Listens again on the same port.
+    pub async fn up(&self) -> std::io::Result<()> {
+        self.0.up().await
+    }
+
+    /// What was wrong with the logins that were refused for what they were.
+    pub fn login_faults(&self) -> Vec<String> {
+        self.0.service().0.desk.as_ref().map(Desk::faults).unwrap_or_default()
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        crate::lock(&self.0.service().0.kept)
     }
 
     /// Puts a resource there; its literal reference.
     pub fn put(&self, resource: Value) -> String {
-        let mut kept = crate::lock(&self.kept);
+        let mut kept = self.kept();
         let kind = resource["resourceType"].as_str().unwrap_or_default().to_owned();
         kept.create(&kind, resource)
     }
 
     /// Takes a resource away.
     pub fn remove(&self, reference: &str) {
-        crate::lock(&self.kept).resources.remove(reference);
+        self.kept().resources.remove(reference);
     }
 
     /// Everything of one type.
     pub fn all(&self, kind: &str) -> Vec<Value> {
-        crate::lock(&self.kept).of(kind).map(|(_, resource)| resource.clone()).collect()
+        self.kept().of(kind).map(|(_, resource)| resource.clone()).collect()
     }
 
     /// How many there are of each type.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
-        for reference in crate::lock(&self.kept).resources.keys() {
+        for reference in self.kept().resources.keys() {
             *counts.entry(reference.split('/').next().unwrap_or_default().to_owned()).or_default() += 1;
         }
         counts
@@ -122,36 +149,62 @@ impl Record {
 
     /// Requests so far: method and path, with the query.
     pub fn requests(&self) -> Vec<String> {
-        crate::lock(&self.kept).requests.clone()
+        self.kept().requests.clone()
     }
 
     /// What goes wrong with the `nth` write from the start, from 1.
     pub fn fault(&self, nth: u64, fault: RecordFault) {
-        crate::lock(&self.kept).faults.insert(nth, fault);
+        self.kept().faults.insert(nth, fault);
     }
 }
 
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.task.abort();
+impl Service for RecordService {
+    async fn serve(self: Arc<Self>, listener: TcpListener, stop: watch::Receiver<bool>) {
+        let app = Router::new().route("/token", post(token)).fallback(answer).with_state(self.0.clone());
+        let service = app.into_make_service_with_connect_info::<Switch>();
+        let mut stopping = stop.clone();
+        let server = serve(Killable(listener), service)
+            .with_graceful_shutdown(async move { stopped(&mut stopping).await })
+            .into_future();
+        // It fails only where accepting does, which is tried again by itself.
+        let _ = server.await;
+    }
+}
+
+async fn token(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Form(form): Form<HashMap<String, String>>,
+) -> Response {
+    match &shared.desk {
+        Some(desk) => desk.log_in(&headers, &form),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
 async fn answer(
-    State(kept): State<Arc<Mutex<Kept>>>,
+    State(shared): State<Arc<Shared>>,
     ConnectInfo(switch): ConnectInfo<Switch>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let mut kept = crate::lock(&kept);
+    let mut kept = crate::lock(&shared.kept);
     let path = uri.path().trim_start_matches("/fhir").trim_start_matches('/').to_owned();
     let query = uri.query().unwrap_or_default().to_owned();
     let mark = if query.is_empty() { "" } else { "?" };
     kept.requests.push(format!("{method} {path}{mark}{query}"));
     if path == "metadata" {
         return fhir(StatusCode::OK, &kept.statement());
+    }
+    if let Some(desk) = &shared.desk {
+        if path == ".well-known/smart-configuration" {
+            return axum::Json(desk.configuration(&headers)).into_response();
+        }
+        if !desk.admits(&headers) {
+            return outcome(StatusCode::UNAUTHORIZED, "login", "Bundle", "no token that is good");
+        }
     }
     if let Some(kind) = path.strip_suffix("/_search") {
         if kept.config.refuses_post_search {
@@ -419,13 +472,16 @@ impl Kept {
             json!({ "type": kind, "conditionalCreate": !self.config.ignores_conditions, "updateCreate": true,
                 "interaction": [{ "code": "create" }, { "code": "read" }, { "code": "update" }, { "code": "search-type" }] })
         };
-        let resources = ["Observation", "Patient", "Device", "Provenance"].map(resource);
+        let resources = KINDS.map(resource);
         json!({ "resourceType": "CapabilityStatement", "status": "active", "kind": "instance", "fhirVersion": "4.0.1",
             "rest": [{ "mode": "server", "interaction": [{ "code": "transaction" }, { "code": "batch" }],
                 "resource": resources }] })
     }
 }
 
+/// What it says it takes; it takes any.
+const KINDS: [&str; 7] =
+    ["Observation", "Patient", "Device", "DeviceMetric", "MedicationAdministration", "DiagnosticReport", "Provenance"];
 /// Parameters that are searched by.
 const SEARCHED: [&str; 5] = ["identifier", "_tag", "code", "patient", "date"];
 

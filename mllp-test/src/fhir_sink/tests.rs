@@ -270,6 +270,47 @@ async fn another_script_is_followed_from_its_first_request_on() {
 }
 
 #[tokio::test]
+async fn a_record_keeps_what_it_has_over_an_outage_takes_doses_and_asks_for_a_login() {
+    let login = LoginConfig {
+        client_id: "gw".to_owned(),
+        jwks: json!({ "keys": [] }),
+        secret: Some("s".to_owned()),
+        scopes: Vec::new(),
+        token_life: BOUND,
+        told_life: None,
+        https: false,
+    };
+    let record = Record::listen("127.0.0.1:0", RecordConfig::default(), Some(login), &[]).await.unwrap();
+    let address = record.url().trim_start_matches("http://").split('/').next().unwrap().to_owned();
+    let ask = async |head: &str, body: &str| {
+        let mut stream = TcpStream::connect(&address).await?;
+        let length = body.len();
+        let text = format!("{head} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {length}\r\n");
+        stream.write_all(text.as_bytes()).await?;
+        let kind = if body.starts_with('{') { "application/fhir+json" } else { "application/x-www-form-urlencoded" };
+        stream.write_all(format!("Content-Type: {kind}\r\n\r\n{body}").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<String, std::io::Error>(answer)
+    };
+    let bounded = async |head: &str, body: &str| timeout(BOUND, ask(head, body)).await.unwrap();
+    let dose = r#"{"resourceType":"MedicationAdministration","status":"completed"}"#;
+    assert!(bounded("POST /fhir/MedicationAdministration", dose).await.unwrap().starts_with("HTTP/1.1 401"));
+    let form = "grant_type=client_credentials&client_id=gw&client_secret=s";
+    let token = bounded("POST /token", form).await.unwrap();
+    let token: Value = serde_json::from_str(token.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let bearer = format!("HTTP/1.1\r\nAuthorization: Bearer {}\r\nX: y", token["access_token"].as_str().unwrap());
+    let written = bounded(&format!("POST /fhir/MedicationAdministration {bearer}"), dose).await.unwrap();
+    assert!(written.starts_with("HTTP/1.1 201"), "{written}");
+    assert!(bounded("GET /fhir/metadata", "").await.unwrap().contains("\"MedicationAdministration\""));
+    record.down().await;
+    assert!(bounded("GET /fhir/metadata", "").await.is_err(), "nothing listens");
+    record.up().await.unwrap();
+    assert_eq!(record.counts()["MedicationAdministration"], 1);
+    assert!(bounded("GET /fhir/metadata", "").await.is_ok());
+}
+
+#[tokio::test]
 async fn a_record_refuses_what_it_does_not_search_by_rather_than_find_nothing() {
     let record = Record::start(RecordConfig::default()).await.unwrap();
     record.put(json!({ "resourceType": "Patient", "identifier": [{ "system": "urn:mrn", "value": "4711" }] }));
