@@ -22,7 +22,7 @@ use crate::{
         self,
         conformance::{Mark, Shown},
     },
-    store::{self, Backup, DeadLetter, Event, Sequence, Stats, StoreError, Summary},
+    store::{self, Backup, DeadLetter, Event, Sequence, State as Became, Stats, StoreError, Summary},
     translate::Context,
 };
 
@@ -374,13 +374,15 @@ pub(super) async fn dead(State(engine): Shared, query: Asked<DeadQuery>) -> Answ
     Ok(Page::new(letters, limit, |letter| letter.entry.as_u64()))
 }
 
-pub(super) async fn settle_dead(State(engine): Shared, path: Named<(u64, String)>) -> Answer<StatusCode> {
+/// Answers a retry with what it passes, or is passed by, in its lane.
+pub(super) async fn settle_dead(State(engine): Shared, path: Named<(u64, String)>) -> Answer<Response> {
     let (entry, action) = named(path)?;
     if !matches!(action.as_str(), "retry" | "discard") {
         return Err(Problem::not_found("the actions are retry and discard"));
     }
     audited(&engine, &format!("dead.{action}"), &entry.to_string()).await?;
     let sequence = Sequence::from_u64(entry);
+    let lane = if action == "retry" { behind(&engine, sequence).await } else { None };
     match action.as_str() {
         "retry" => engine.store.retry_dead(sequence).await,
         _ => engine.store.discard_dead(sequence).await,
@@ -390,7 +392,56 @@ pub(super) async fn settle_dead(State(engine): Shared, path: Named<(u64, String)
         error => error.into(),
     })?;
     info!(entry, action, "dead letter settled");
-    Ok(StatusCode::NO_CONTENT)
+    if action == "discard" {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(Json(Retried { entry, lane }).into_response())
+}
+
+/// Answer to the retry of a dead letter.
+#[derive(Serialize)]
+struct Retried {
+    entry: u64,
+    /// `None` where that could not be told.
+    lane: Option<Behind>,
+}
+
+/// Messages that were received after a dead letter and go the same way: what is sent again comes after them, out of order.
+#[derive(Serialize)]
+struct Behind {
+    destination: Arc<str>,
+    /// Delivered already.
+    delivered: usize,
+    /// They wait, and go first.
+    waiting: usize,
+    /// There are more than were counted.
+    more: bool,
+}
+
+/// What stands behind a dead letter in its lane, among the newest messages of its destination.
+async fn behind(engine: &Engine, entry: Sequence) -> Option<Behind> {
+    let before = Sequence::from_u64(entry.as_u64().checked_sub(1)?);
+    let letter = engine.store.dead(None, Some(before), 1).await.ok()?.pop().filter(|letter| letter.entry == entry)?;
+    let (channel, destination) = (letter.channel.to_string(), letter.destination.to_string());
+    let query = store::Query {
+        channel: Some(channel),
+        destination: Some(destination),
+        limit: PAGE_MAX,
+        ..store::Query::default()
+    };
+    let newest = engine.store.find(query).await.ok()?;
+    let more = newest.len() == PAGE_MAX && newest.last().is_some_and(|oldest| oldest.id > letter.id);
+    let later = newest.iter().filter(|message| message.id > letter.id);
+    let states: Vec<Became> = later
+        .flat_map(|message| &message.deliveries)
+        .filter_map(|delivery| {
+            let same = delivery.destination == letter.destination && delivery.lane == letter.lane;
+            same.then_some(delivery.state)
+        })
+        .collect();
+    let count = |wanted| states.iter().filter(|state| **state == wanted).count();
+    let (delivered, waiting) = (count(Became::Delivered), count(Became::Waiting));
+    Some(Behind { destination: letter.destination, delivered, waiting, more })
 }
 
 pub(super) async fn store(State(engine): Shared) -> Json<Stats> {

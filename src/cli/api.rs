@@ -176,8 +176,8 @@ pub(super) fn dead(common: &Common, action: DeadAction) -> Outcome {
                 api.print(&letters, dead_line);
             }
             DeadAction::Retry { entry } => {
-                api.call(Method::POST, &format!("/api/dead/{entry}/retry"), None).await?;
-                println!("{entry} waits in its lane again");
+                let retried = api.json(Method::POST, &format!("/api/dead/{entry}/retry"), None).await?;
+                api.print_one(&retried, retried_line);
             }
             DeadAction::Discard { entry } => {
                 api.call(Method::POST, &format!("/api/dead/{entry}/discard"), None).await?;
@@ -367,6 +367,33 @@ fn message_history(message: &Value) -> String {
     }
     for finding in message["findings"].as_array().map(Vec::as_slice).unwrap_or_default() {
         lines.push(format!("{:>12}  breaks {}", "", super::senders::finding(finding)));
+    }
+    lines.join("\n")
+}
+
+/// What was received after it and is there already must be told: the receiver gets it out of order.
+fn retried_line(retried: &Value) -> String {
+    let (entry, lane) = (&retried["entry"], &retried["lane"]);
+    let (delivered, waiting) = (lane["delivered"].as_u64().unwrap_or(0), lane["waiting"].as_u64().unwrap_or(0));
+    let again = format!("{entry} waits in its lane again");
+    if lane.is_null() {
+        return format!("{again}; whether later messages of its lane were delivered already could not be told");
+    }
+    let more = if lane["more"] == true { "at least " } else { "" };
+    let destination = lane["destination"].as_str().unwrap_or_default();
+    let mut lines = vec![again];
+    if delivered > 0 || more == "at least " {
+        lines.push(format!(
+            "out of order: {more}{} of its lane that came after it {} delivered to {destination} already; compare what it changes there",
+            super::count(usize::try_from(delivered).unwrap_or(usize::MAX), "message"),
+            if delivered == 1 { "was" } else { "were" }
+        ));
+    }
+    if waiting > 0 {
+        lines.push(format!(
+            "{} of its lane that came after it will go first",
+            super::count(usize::try_from(waiting).unwrap_or(usize::MAX), "message")
+        ));
     }
     lines.join("\n")
 }

@@ -63,7 +63,9 @@ async fn a_refused_message_becomes_a_dead_letter_that_can_be_sent_again() {
     let dead = site.json("/api/dead");
     let entry = dead["items"][0]["entry"].as_u64().unwrap_or_else(|| panic!("{dead}\n{}", site.log()));
     assert!(dead["items"][0]["reason"].as_str().unwrap().contains("102"), "{dead}");
-    assert_eq!(site.post(&format!("/api/dead/{entry}/retry")).0, 204);
+    let (status, told) = site.post(&format!("/api/dead/{entry}/retry"));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((status, &told["lane"]["delivered"], &told["lane"]["waiting"]), (200, &0.into(), &0.into()), "{told}");
     tokio::task::block_in_place(|| site.drained());
     assert_eq!(site.json("/api/dead")["items"], Value::Array(Vec::new()));
     let id = site.json("/api/messages")["items"][0]["id"].clone();
@@ -76,6 +78,31 @@ async fn a_refused_message_becomes_a_dead_letter_that_can_be_sent_again() {
     assert_eq!(replayed, 200);
     tokio::task::block_in_place(|| site.drained());
     assert_eq!(site.json("/api/messages?state=delivered")["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_sent_again_says_what_it_comes_after() {
+    let script = mllp_test::script::Script::parse(["nth=1:AE"]).unwrap();
+    let sink = Sink::start("127.0.0.1:0", SinkConfig { script, ..SinkConfig::default() }).await.unwrap();
+    let mut site = Site::new(&[("pumps", &to_legacy(&sink))]);
+    site.start();
+    for id in ["1", "2", "3"] {
+        send(&site, id).await;
+    }
+    tokio::task::block_in_place(|| site.drained());
+    assert_eq!(site.post("/api/channels/pumps/destinations/legacy/pause").0, 204);
+    send(&site, "4").await;
+    let dead = site.json("/api/dead");
+    let entry = dead["items"][0]["entry"].to_string();
+    let (code, told, fault) = tokio::task::block_in_place(|| site.command(&["dead", "retry", &entry]));
+    assert_eq!(code, 0, "{fault}");
+    assert!(
+        told.contains("out of order: 2 messages of its lane that came after it were delivered to legacy already"),
+        "{told}"
+    );
+    assert!(told.contains("1 message of its lane that came after it"), "{told}");
+    let (code, _, fault) = tokio::task::block_in_place(|| site.command(&["dead", "retry", &entry]));
+    assert!(code == 1 && fault.contains("no dead letter"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
