@@ -19,7 +19,7 @@ use crate::{
     pcd,
     translate::{
         Alerts, CATEGORY_CLASSES, Category, CodeKind, Conversion, DeviceDetail, EncounterReference, Infusions,
-        Medication, PcdToFhir, Semantics,
+        InsulinProduct, Medication, PcdToFhir, Semantics,
     },
 };
 
@@ -55,6 +55,7 @@ pub(super) fn read(
         true => table.one("insulin_medication").and_then(|table| medication(&table)).map(Some),
         false => Some(None),
     };
+    let insulin_products: Vec<_> = table.many("insulin_product").iter().map(insulin_product).collect();
     let infusions = infusions(table);
     let alerts = table.choice("alerts", &[Alerts::Observation, Alerts::Final, Alerts::Refuse]);
     let conversions: Vec<_> = table.many("convert").iter().map(conversion).collect();
@@ -77,6 +78,7 @@ pub(super) fn read(
         yes_no_boolean: yes_no_boolean?,
         insulin_in_u: insulin_in_u?,
         insulin_medication: insulin_medication?,
+        insulin_products: insulin_products.into_iter().collect::<Option<_>>()?,
         infusions: infusions?,
         alerts: alerts?,
         conversions: conversions.into_iter().collect::<Option<_>>()?,
@@ -184,6 +186,20 @@ fn medication(table: &Reader<'_>) -> Option<Medication> {
     let (system, code) = (table.text("system", uri), table.text("code", value::filled));
     let display = table.text("display", value::filled);
     Some(Medication { system: system?, code: code?, display: display? })
+}
+
+fn insulin_product(table: &Reader<'_>) -> Option<InsulinProduct> {
+    let codes = table.texts("doses", |text| {
+        let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let problem = || Problem::new(format!("{text:?} is no code of a dose"), "write an MDC number or identifier");
+        if number || pcd::is_refid(text) { Ok(text.to_owned()) } else { Err(problem()) }
+    });
+    let device = match table.has("device") {
+        true => table.text("device", value::trimmed).map(Some),
+        false => Some(None),
+    };
+    let medication = medication(table);
+    Some(InsulinProduct { codes: codes?, device: device?, medication: medication? })
 }
 
 fn conversion(table: &Reader<'_>) -> Option<Conversion> {
@@ -336,6 +352,12 @@ pub(super) static FHIR_MAPPING: Table = Table {
             "The insulin that doses are of; not written: \"Insulin\", in words.",
         ),
         key(
+            "insulin_product",
+            Kind::Many(&INSULIN_PRODUCT),
+            Optional,
+            "The insulin of some doses or of some pumps, a table each, before `insulin_medication`; the first that fits.",
+        ),
+        key(
             "convert",
             Kind::Many(&CONVERT),
             Optional,
@@ -348,6 +370,27 @@ pub(super) static FHIR_MAPPING: Table = Table {
 pub(super) static MEDICATION: Table = Table {
     title: "insulin_medication",
     keys: &[
+        key("system", Text("URI"), Required, "Its coding system, such as RxNorm's."),
+        key("code", Text("text"), Required, "Its code."),
+        key("display", Text("text"), Required, "Its name."),
+    ],
+};
+
+pub(super) static INSULIN_PRODUCT: Table = Table {
+    title: "[[destination.fhir.insulin_product]]",
+    keys: &[
+        key(
+            "doses",
+            Texts("code"),
+            Is(""),
+            "MDC numbers or identifiers of the doses it is for, such as `MDC_CTXT_MEDICATION_LONGACTING`; none: every dose.",
+        ),
+        key(
+            "device",
+            Text("device"),
+            Optional,
+            "The pump it is in, as `cannula devices` names it; not written: every one.",
+        ),
         key("system", Text("URI"), Required, "Its coding system, such as RxNorm's."),
         key("code", Text("text"), Required, "Its code."),
         key("display", Text("text"), Required, "Its name."),

@@ -41,6 +41,12 @@ insulin_medication = { system = "http://www.nlm.nih.gov/research/umls/rxnorm", c
 from = "mg/dL"
 to = "mmol/L"
 decimals = 1
+[[destination.fhir.insulin_product]]
+doses = ["MDC_CTXT_MEDICATION_LONGACTING", "8418344"]
+device = "P-1"
+system = "urn:oid:2.999.2"
+code = "L"
+display = "long"
 "#;
     let settings = loaded(folder.path(), "oru-to-fhir", mapping).unwrap();
     assert_eq!((settings.semantics, settings.device_detail), (Semantics::Results, DeviceDetail::Metric));
@@ -51,6 +57,8 @@ decimals = 1
         settings.device_updates && settings.blood_pressure_panel && settings.diagnostic_report && settings.insulin_in_u
     );
     assert_eq!(settings.insulin_medication.unwrap().code, "285018");
+    let product = &settings.insulin_products[0];
+    assert_eq!((product.codes.len(), product.device.as_deref(), &*product.medication.code), (2, Some("P-1"), "L"));
     let usual = loaded(folder.path(), "pcd-to-fhir", "").unwrap();
     assert_eq!(usual.codes, PcdToFhir::new(usual.nomenclature.clone()).codes);
     assert!(!usual.device_updates && usual.conversions.is_empty() && usual.semantics == Semantics::Device);
@@ -68,6 +76,7 @@ fn what_can_mean_nothing_is_a_fault_with_its_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let faults = |mapping: &str| loaded(folder.path(), "pcd-to-fhir", mapping).err().unwrap().join("\n");
     for (mapping, told) in [
+        ("[[destination.fhir.insulin_product]]\ndoses = \"insulin\"\n", "\"insulin\" is no code of a dose"),
         ("codes = [\"snomed\"]\n", "\"snomed\" is no kind of code; write loinc, mdc or other"),
         ("categories = { settings = \"procedure\" }\n", "\"settings\" is no code and no class"),
         ("categories = { \"8480-7\" = \"vital-signs\" }\n", "\"8480-7\" is no code and no class"),

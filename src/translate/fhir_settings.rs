@@ -54,6 +54,8 @@ pub struct PcdToFhir {
     pub insulin_in_u: bool,
     /// The insulin a dose is of; without it the dose is named by its MDC term.
     pub insulin_medication: Option<Medication>,
+    /// Insulins by the dose that is told and by the device, before that one; the first that fits.
+    pub insulin_products: Vec<InsulinProduct>,
     /// Units that are changed.
     pub conversions: Vec<Conversion>,
     /// What becomes of pump events (PCD-10).
@@ -88,6 +90,7 @@ impl PcdToFhir {
             patient_create: false,
             insulin_in_u: false,
             insulin_medication: None,
+            insulin_products: Vec::new(),
             conversions: Vec::new(),
             infusions: Infusions::default(),
             alerts: Alerts::Observation,
@@ -180,6 +183,17 @@ pub enum EncounterReference {
     Conditional,
     /// Not at all.
     None,
+}
+
+/// The insulin of some doses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsulinProduct {
+    /// MDC numbers or identifiers of the doses; none: of all.
+    pub codes: Vec<String>,
+    /// The device, by one of its identities; none: every one.
+    pub device: Option<String>,
+    /// What they are of.
+    pub medication: Medication,
 }
 
 /// A drug, as a site's formulary names it.

@@ -211,6 +211,13 @@ fn of_settings(settings: &PcdToFhir) -> Vec<MappingRow> {
         to_display: drug.display.clone(),
         ..setting("insulin_medication", drug.code.clone())
     }));
+    rows.extend(settings.insulin_products.iter().map(|product| MappingRow {
+        to_system: product.medication.system.clone(),
+        to_display: product.medication.display.clone(),
+        name: product.codes.join(", "),
+        note: product.device.iter().map(|device| format!("of device {device}")).collect(),
+        ..setting("insulin_product", product.medication.code.clone())
+    }));
     rows.extend(status_rows(settings.unverified_final).map(|(code, status, replaces)| MappingRow {
         part: "statuses",
         code: code.to_owned(),

@@ -18,8 +18,8 @@ pub use cgm_summary::{PatientIdentifier, SummaryHead, cgm_summary, is_cgm_summar
 pub use conversion::Conversion;
 pub use episode::{CHANGES_MAX, EpisodeChange, NOTE_BYTES_MAX, Recall, Remembered, nothing_remembered};
 pub use fhir_settings::{
-    Alerts, CATEGORY_CLASSES, Category, CodeKind, DeviceDetail, EncounterReference, Infusions, Medication, PcdToFhir,
-    Semantics,
+    Alerts, CATEGORY_CLASSES, Category, CodeKind, DeviceDetail, EncounterReference, Infusions, InsulinProduct,
+    Medication, PcdToFhir, Semantics,
 };
 pub use mapping::{MAPPING_COLUMNS, MappingRow};
 pub use unmapped::{LOOKED_UP, Unmapped, UnmappedCode, rows_to_fill_in};

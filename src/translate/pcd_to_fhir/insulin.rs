@@ -4,6 +4,7 @@
 //! insulin's is left an Observation: nothing is given that cannot be counted.
 
 use super::{
+    super::{InsulinProduct, Medication},
     Devices, Origin, Output, TranslateError, Translation,
     bundle::Write,
     correction,
@@ -63,9 +64,10 @@ pub(super) fn write<'a>(
     trace.note("dosage.dose", row.place_of(5));
     trace.note("dosage.dose.unit", row.place_of(6));
     trace.note("dosage.dose.code", row.place_of(6));
-    let configured = translation.settings.insulin_medication.as_ref();
-    let origin = configured.map_or(Origin::Constant, |_| Origin::Configuration("insulin_medication"));
-    trace.note("medicationCodeableConcept", origin);
+    let product = product(translation, row);
+    let key = if product.is_some() { "insulin_product" } else { "insulin_medication" };
+    let configured = product.or(translation.settings.insulin_medication.as_ref());
+    trace.note("medicationCodeableConcept", configured.map_or(Origin::Constant, |_| Origin::Configuration(key)));
     let medication = match configured {
         Some(drug) => {
             let part = |text: &'a String| Some((&**text).into());
@@ -100,4 +102,21 @@ pub(super) fn write<'a>(
     let resource = Resource::MedicationAdministration(Box::new(given));
     output.resource("MedicationAdministration", &identifier, status.1, resource, trace);
     Ok(true)
+}
+
+/// The first of the site's products that is for this dose and this device.
+fn product<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Option<&'a Medication> {
+    let products = &translation.settings.insulin_products;
+    if products.is_empty() {
+        return None;
+    }
+    let number = row.term.code.map(|code| code.to_string());
+    let refid = row.term.term.map(|term| &*term.refid);
+    let is_named = |code: &String| number.as_deref() == Some(code) || refid == Some(code);
+    let devices = translation.settings.identification.device_keys(translation.message);
+    let fits = |product: &&InsulinProduct| {
+        let of_dose = product.codes.is_empty() || product.codes.iter().any(is_named);
+        of_dose && product.device.as_ref().is_none_or(|device| devices.contains(device))
+    };
+    products.iter().find(fits).map(|product| &product.medication)
 }

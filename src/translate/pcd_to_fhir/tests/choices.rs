@@ -1,7 +1,7 @@
 //! What a site can choose.
 
 use super::*;
-use crate::translate::Medication;
+use crate::translate::{InsulinProduct, Medication};
 
 fn with(change: impl FnOnce(&mut PcdToFhir)) -> PcdToFhir {
     let mut settings = settings();
@@ -259,6 +259,30 @@ fn a_dose_of_insulin_is_given_and_a_setting_of_one_is_not() {
         (&given["dosage"]["dose"]["code"], codes(&given["medicationCodeableConcept"])[0]),
         (&json!("U"), "285018")
     );
+    let drug = |code: &str| Medication { system: systems::RXNORM.into(), code: code.into(), display: code.into() };
+    let product = |codes: &[&str], device: Option<&str>, code: &str| InsulinProduct {
+        codes: codes.iter().map(|code| (*code).to_owned()).collect(),
+        device: device.map(str::to_owned),
+        medication: drug(code),
+    };
+    let by_dose = with(|settings| {
+        settings.insulin_medication = Some(drug("any"));
+        settings.insulin_products = vec![
+            product(&["MDC_CTXT_MEDICATION_LONGACTING"], None, "long"),
+            product(&["8418344"], Some("ACDE480000009999"), "of another pump"),
+            product(&[], Some("ACDE480000001001"), "of this pump"),
+        ];
+    });
+    let of = |settings: &PcdToFhir, row: &str| {
+        codes(&resources(settings, row)[1]["medicationCodeableConcept"])[0].to_owned()
+    };
+    let long = row("8417812^MDC_CTXT_MEDICATION_LONGACTING", "12", "267616^MDC_DIM_X_INTL_UNIT^MDC");
+    assert_eq!((of(&by_dose, &bolus), of(&by_dose, &long)), ("of this pump".to_owned(), "long".to_owned()));
+    let elsewhere = with(|settings| {
+        settings.insulin_medication = Some(drug("any"));
+        settings.insulin_products = vec![product(&["8418344"], Some("ACDE480000009999"), "of another pump")];
+    });
+    assert_eq!(of(&elsewhere, &bolus), "any");
     for row in [
         row("8418332^MDC_INS_BOLUS_SETTING", "4", "267616^MDC_DIM_X_INTL_UNIT^MDC"),
         row("8418344^MDC_INS_BOLUS", "4", "263762^MDC_DIM_MILLI_L^MDC"),

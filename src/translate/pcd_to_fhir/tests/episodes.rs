@@ -119,6 +119,28 @@ pub(super) fn told() -> Vec<(String, Vec<String>)> {
 const MODE: &str = "CWE|158008^MDC_DEV_PUMP_PROGRAM_DELIVERY_MODE^MDC|1.1.3.3|^pump-program-delivery-mode-bolus||||||R";
 
 #[test]
+fn a_rate_by_weight_is_the_rate_of_the_drug_digit_for_digit() {
+    let flow = "NM|158014^MDC_FLOW_FLUID_PUMP_CURRENT^MDC|1.1.1.4";
+    let dose_rate = "NM|157924^MDC_RATE_DOSE^MDC|1.1.2.9";
+    for (row, unit) in [
+        (flow, "265619^MDC_DIM_MICRO_G_PER_KG_PER_MIN^MDC"),
+        (flow, "ug/kg/min^ug/kg/min^UCUM"),
+        (flow, "mcg/kg/min"),
+        (dose_rate, "265619^MDC_DIM_MICRO_G_PER_KG_PER_MIN^MDC"),
+    ] {
+        let mut record = Record::default();
+        record.take(&settings(), &event(0, START, &[&format!("{row}|0.0500|{unit}|||||R")])).unwrap();
+        let rate: Value = serde_json::from_str("0.0500").unwrap();
+        let told =
+            json!({"value": rate, "unit": "ug/kg/min", "system": "http://unitsofmeasure.org", "code": "ug/kg/min"});
+        assert_eq!(record.kept()[0]["dosage"], json!({"rateQuantity": told}), "{row} {unit}");
+        assert!(record.kept()[0].to_string().contains("0.0500"), "{row} {unit}");
+        record.take(&settings(), &event(5, START, &[&format!("{row}|0.08|{unit}|||||R")])).unwrap();
+        assert_eq!(record.kept().len(), 2, "another rate is another segment");
+    }
+}
+
+#[test]
 fn an_infusion_is_one_administration_from_its_start_to_its_end() {
     let mut record = Record::default();
     let settings = settings();
