@@ -359,7 +359,8 @@ impl Shared {
         }
         let findings = self.conformance(channel, &message, at, first)?;
         let routes = channel.route_from(&message, &devices).map_err(|error| self.filter_failed(&error))?;
-        let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes).collect();
+        let bytes = |keys: Vec<String>| keys.into_iter().map(String::into_bytes);
+        let mark = pcd::cgm::may_tell(message.as_bytes()).then(|| pcd::cgm::MARK.to_vec());
         if first {
             self.associated(channel, &message);
         }
@@ -372,8 +373,8 @@ impl Shared {
             findings,
             keys: SearchKeys {
                 control_id: header.field(10).to_vec(),
-                patient: bytes(pcd::patient_keys(&message)),
-                device: bytes(devices),
+                patient: bytes(pcd::patient_keys(&message)).collect(),
+                device: bytes(devices).chain(mark).collect(),
             },
             message: message.received(),
         })

@@ -1,4 +1,5 @@
-//! `summaries.json` in the store's folder: of each summary the last one of which everything is stored.
+//! `summaries.json` in the store's folder: of each summary the last one of which everything is stored, and from when on messages
+//! are marked that may tell of glucose.
 //!
 //! It only saves looking through the messages. Where it is lost they tell what was made.
 
@@ -16,6 +17,10 @@ use crate::store::replace_file;
 
 /// When it was due, by channel and summary.
 type Made = BTreeMap<String, BTreeMap<String, Timestamp>>;
+
+/// No channel has this name.
+const ENGINE: &str = "";
+const MARKED_FROM: &str = "marked_from";
 
 pub(super) struct Done {
     path: PathBuf,
@@ -53,6 +58,17 @@ impl Done {
             }
         })
         .await;
+    }
+
+    /// From when on messages are marked that may tell of glucose: since the first start of an engine that does so.
+    pub async fn marked_from(&self, started: Timestamp) -> Timestamp {
+        match self.of(ENGINE, MARKED_FROM) {
+            Some(known) => known,
+            None => {
+                self.note(ENGINE, MARKED_FROM, started).await;
+                started
+            }
+        }
     }
 
     fn made(&self) -> MutexGuard<'_, Made> {

@@ -8,7 +8,7 @@ use super::{readings::kept, received_from};
 use crate::{
     channel::Channel,
     hl7::Message,
-    pcd::cgm,
+    pcd::cgm::{self, MARK},
     store::{Query, Sequence, Store, StoreError},
     translate::is_cgm_summary,
 };
@@ -41,26 +41,51 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Everything received from then on: readings may come long after they were made.
-    pub async fn of(store: &dyn Store, channel: &Channel, from: Timestamp) -> Result<Gathered, StoreError> {
-        let mut query = Query {
+    /// Everything received from then on: readings may come long after they were made. Of what was received from `marked_from`
+    /// on only what may tell of glucose is read.
+    pub async fn of(
+        store: &dyn Store,
+        channel: &Channel,
+        from: Timestamp,
+        marked_from: Option<Timestamp>,
+    ) -> Result<Gathered, StoreError> {
+        let query = Query {
             channel: Some(channel.name.to_string()),
             from: received_from(from),
             limit: PAGE,
             ..Query::default()
         };
+        let marked = Query { device: Some(MARK.to_vec()), from: query.from.max(marked_from), ..query.clone() };
+        let before = marked_from.is_none_or(|marked| query.from.is_none_or(|from| from < marked));
+        let unmarked = Query { to: marked_from, ..query };
         let mut gathered = Gathered::default();
+        if marked_from.is_some() {
+            gathered.take(store, channel, marked).await?;
+        }
+        if before {
+            gathered.take(store, channel, unmarked).await?;
+            // What was received at the very moment from which messages are marked is found by both.
+            for patient in &mut gathered.patients {
+                patient.ids.sort_unstable_by(|one, other| other.cmp(one));
+                patient.ids.dedup();
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// What the query finds, newest first.
+    async fn take(&mut self, store: &dyn Store, channel: &Channel, mut query: Query) -> Result<(), StoreError> {
         loop {
             let page = store.find(query.clone()).await?;
             for found in &page {
                 let Some((_, bytes)) = kept(store, found.id).await? else { continue };
                 if let Ok(message) = channel.read(bytes) {
-                    gathered.add(found.id, &message);
+                    self.add(found.id, &message);
                 }
                 tokio::task::yield_now().await;
             }
             if page.len() < PAGE {
-                return Ok(gathered);
+                return Ok(());
             }
             query.cursor = page.last().map(|found| found.id);
         }

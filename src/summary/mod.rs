@@ -51,6 +51,8 @@ pub struct Summaries {
     /// Held from a look at the lanes until the store has what goes by them.
     channels: RwLock<Vec<Arc<Channel>>>,
     done: Done,
+    /// What was received from then on is marked where it may tell of glucose.
+    opened_at: Timestamp,
 }
 
 /// What became of the summary of one patient.
@@ -85,8 +87,8 @@ impl Summaries {
         metrics: Arc<Metrics>,
         nomenclature: Arc<ArcSwap<Nomenclature>>,
     ) -> Summaries {
-        let done = Done::in_store(folder);
-        Summaries { store, clock, metrics, nomenclature, channels: RwLock::default(), done }
+        let (done, opened_at) = (Done::in_store(folder), clock.now());
+        Summaries { opened_at, store, clock, metrics, nomenclature, channels: RwLock::default(), done }
     }
 
     /// Makes those of these channels from now on. When this returns the store has been given all that was routed by those before.
@@ -133,7 +135,11 @@ impl Summaries {
     }
 
     async fn make(&self, channel: &Arc<Channel>, summary: &Summary, due: &Due) -> Result<(), StoreError> {
-        let gathered = Gathered::of(&*self.store, channel, due.from).await?;
+        let marked_from = match cgm::is_sure(&self.nomenclature.load()) {
+            true => Some(self.done.marked_from(self.opened_at).await),
+            false => None,
+        };
+        let gathered = Gathered::of(&*self.store, channel, due.from, marked_from).await?;
         let mut counts = [0_u64; Outcome::ALL.len()];
         for patient in gathered.patients() {
             let Some(outcome) = self.make_one(channel, summary, due, patient, &gathered).await? else { continue };
@@ -215,7 +221,7 @@ impl Summaries {
                 keys: SearchKeys {
                     control_id: message.msh().raw_field(10).to_vec(),
                     patient: pcd::patient_keys(&read).into_iter().map(String::into_bytes).collect(),
-                    device: Vec::new(),
+                    device: vec![cgm::MARK.to_vec()],
                 },
                 findings: Vec::new(),
                 message: message.bytes(),

@@ -9,8 +9,8 @@ use super::super::{Coded, Nomenclature, Report, Row, Timing, device_keys};
 use crate::hl7::{Message, Time};
 
 /// MDC_CONC_GLU_ISF; LOINC has a code for each of the two units.
-const GLUCOSE_ISF: u32 = 160_212;
-const LOINC: [&[u8]; 2] = [b"99504-3", b"105272-9"];
+pub(super) const GLUCOSE_ISF: u32 = 160_212;
+pub(super) const LOINC: [&[u8]; 2] = [b"99504-3", b"105272-9"];
 /// mg/dL of glucose for one mmol/L: 180.156 g/mol (LOINC group LG7967-5).
 pub const MG_DL_PER_MMOL_L: f64 = 18.0156;
 /// No sensor measures more, in mg/dL and mmol/L: what says so is a fault or of another unit.
