@@ -5,6 +5,7 @@
 //! they took while lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean
 //! stop, and nothing may keep a stop from ending.
 
+mod together;
 mod unmapped_file;
 mod ways;
 
@@ -29,16 +30,17 @@ use crate::{
     channel::Channel,
     clock::Clock,
     config::{self, Config, LimitsConfig, LogFormat, StoreConfig, Watch},
-    delivery::Delivery,
+    delivery::{Delivery, Key},
     devices::Devices,
     intake::{Conformity, Intake, Owed},
     metrics::Metrics,
     mllp::server::{Bound, Budget, Server},
     pcd::Nomenclature,
     sabotage::{self, CrashPoint},
-    store::{DiskStore, OpenError, Store, StoreError},
+    store::{DiskStore, LaneStatus, OpenError, Store, StoreError},
     summary::Summaries,
 };
+use together::TogetherFile;
 use unmapped_file::UnmappedFile;
 use ways::WaysFile;
 
@@ -335,6 +337,7 @@ impl Parts {
         for (address, group) in by_address.iter().filter(|(address, _)| !known.contains(address)) {
             bound.push((*address, self.bind(*address, group.clone())?));
         }
+        self.note_together(&channels).await;
         // Lanes first: nothing may be acknowledged for a channel that does not come into force.
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         sabotage::crash_at(CrashPoint::DuringReload);
@@ -352,6 +355,21 @@ impl Parts {
             tokio::spawn(server.drain(self.settings.limits.drain_timeout));
         }
         Ok(())
+    }
+
+    /// Before anything is sent by these channels.
+    async fn note_together(&self, channels: &[Arc<Channel>]) {
+        let (path, channels, store) = (self.settings.store.path.clone(), channels.to_vec(), self.store.clone());
+        let noted = tokio::task::spawn_blocking(move || {
+            let lanes = store.lanes();
+            let waits = |key: &Key| {
+                let own = |status: &LaneStatus| (&status.lane.channel, &status.lane.destination) == (&key.0, &key.1);
+                lanes.iter().any(|status| status.waiting > 0 && own(status))
+            };
+            TogetherFile::in_store(&path).noted(&channels, waits)
+        });
+        // A panic in it was reported when it happened.
+        self.delivery.went_together(noted.await.unwrap_or_default());
     }
 
     /// Before anything is received by a new way, and at the end, when what waits may have come by one alone.

@@ -63,6 +63,8 @@ pub struct Delivery {
     lines: Mutex<Lines>,
     /// Held while a pause or its end is made durable and applied, so that both happen in one order.
     pausing: tokio::sync::Mutex<()>,
+    /// Several messages may have been sent to these in one request.
+    together: Mutex<BTreeSet<Key>>,
 }
 
 #[derive(Default)]
@@ -139,6 +141,7 @@ impl Delivery {
             told: Arc::default(),
             lines: Mutex::default(),
             pausing: Default::default(),
+            together: Mutex::default(),
         })
     }
 
@@ -157,6 +160,12 @@ impl Delivery {
     /// Told before anything is configured: by which ways what waits came to its lanes, as `ways` answered last.
     pub fn came_by(&self, ways: Ways) {
         self.lines().before = ways;
+    }
+
+    /// Told before each configuration: to which destinations several messages may have been sent in one request, now or before
+    /// the last stop.
+    pub fn went_together(&self, destinations: BTreeSet<Key>) {
+        *self.together.lock().unwrap_or_else(PoisonError::into_inner) = destinations;
     }
 
     /// By which ways what waits came to its lanes. Kept before intake routes by another configuration.
@@ -438,7 +447,10 @@ impl Delivery {
     }
 
     fn board(&self, key: &Key) -> Board {
-        Board::new(key.clone(), self.metrics.clone(), self.told.clone(), self.unmapped.clone())
+        let went_together = self.together.lock().unwrap_or_else(PoisonError::into_inner).contains(key);
+        let mut board = Board::new(key.clone(), self.metrics.clone(), self.told.clone(), self.unmapped.clone());
+        board.went_together = went_together;
+        board
     }
 
     /// Held for moments only, never over an await.
