@@ -5,7 +5,7 @@
 //! they took while lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean
 //! stop, and nothing may keep a stop from ending.
 
-mod together;
+mod reach;
 mod unmapped_file;
 mod ways;
 
@@ -40,7 +40,7 @@ use crate::{
     store::{DiskStore, LaneStatus, OpenError, Store, StoreError},
     summary::Summaries,
 };
-use together::TogetherFile;
+use reach::ReachFile;
 use unmapped_file::UnmappedFile;
 use ways::WaysFile;
 
@@ -337,7 +337,7 @@ impl Parts {
         for (address, group) in by_address.iter().filter(|(address, _)| !known.contains(address)) {
             bound.push((*address, self.bind(*address, group.clone())?));
         }
-        self.note_together(&channels).await;
+        self.note_reach(&channels).await;
         // Lanes first: nothing may be acknowledged for a channel that does not come into force.
         self.delivery.set_channels(&channels).await.map_err(StartError::Delivery)?;
         sabotage::crash_at(CrashPoint::DuringReload);
@@ -358,7 +358,7 @@ impl Parts {
     }
 
     /// Before anything is sent by these channels.
-    async fn note_together(&self, channels: &[Arc<Channel>]) {
+    async fn note_reach(&self, channels: &[Arc<Channel>]) {
         let (path, channels, store) = (self.settings.store.path.clone(), channels.to_vec(), self.store.clone());
         let noted = tokio::task::spawn_blocking(move || {
             let lanes = store.lanes();
@@ -366,10 +366,10 @@ impl Parts {
                 let own = |status: &LaneStatus| (&status.lane.channel, &status.lane.destination) == (&key.0, &key.1);
                 lanes.iter().any(|status| status.waiting > 0 && own(status))
             };
-            TogetherFile::in_store(&path).noted(&channels, waits)
+            ReachFile::in_store(&path).noted(&channels, waits)
         });
         // A panic in it was reported when it happened.
-        self.delivery.went_together(noted.await.unwrap_or_default());
+        self.delivery.may_have_sent(noted.await.unwrap_or_default());
     }
 
     /// Before anything is received by a new way, and at the end, when what waits may have come by one alone.

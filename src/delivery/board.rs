@@ -23,8 +23,8 @@ pub(super) struct Board {
     metrics: Arc<Metrics>,
     told: Arc<Told>,
     codes: Arc<UnmappedCodes>,
-    /// Several messages may have been sent to it in one request before the last stop.
-    pub(super) went_together: bool,
+    /// Messages of a lane that may have been sent to it, before the last stop, and are not recorded; at least one.
+    pub(super) reach: usize,
     lanes: Mutex<Lanes>,
 }
 
@@ -75,7 +75,7 @@ impl Drop for InFlight<'_> {
 
 impl Board {
     pub(super) fn new(key: Key, metrics: Arc<Metrics>, told: Arc<Told>, codes: Arc<UnmappedCodes>) -> Board {
-        Board { key, metrics, told, codes, went_together: false, lanes: Mutex::default() }
+        Board { key, metrics, told, codes, reach: 1, lanes: Mutex::default() }
     }
 
     /// The end of a delivery is durable.

@@ -63,8 +63,8 @@ pub struct Delivery {
     lines: Mutex<Lines>,
     /// Held while a pause or its end is made durable and applied, so that both happen in one order.
     pausing: tokio::sync::Mutex<()>,
-    /// Several messages may have been sent to these in one request.
-    together: Mutex<BTreeSet<Key>>,
+    /// Messages of a lane of these that may have been sent and are not recorded.
+    reaches: Mutex<BTreeMap<Key, usize>>,
 }
 
 #[derive(Default)]
@@ -141,7 +141,7 @@ impl Delivery {
             told: Arc::default(),
             lines: Mutex::default(),
             pausing: Default::default(),
-            together: Mutex::default(),
+            reaches: Mutex::default(),
         })
     }
 
@@ -162,10 +162,10 @@ impl Delivery {
         self.lines().before = ways;
     }
 
-    /// Told before each configuration: to which destinations several messages may have been sent in one request, now or before
-    /// the last stop.
-    pub fn went_together(&self, destinations: BTreeSet<Key>) {
-        *self.together.lock().unwrap_or_else(PoisonError::into_inner) = destinations;
+    /// Told before each configuration: of which destinations more than one message of a lane may have been sent, now or before the
+    /// last stop, and how many, without being recorded.
+    pub fn may_have_sent(&self, reaches: BTreeMap<Key, usize>) {
+        *self.reaches.lock().unwrap_or_else(PoisonError::into_inner) = reaches;
     }
 
     /// By which ways what waits came to its lanes. Kept before intake routes by another configuration.
@@ -447,9 +447,9 @@ impl Delivery {
     }
 
     fn board(&self, key: &Key) -> Board {
-        let went_together = self.together.lock().unwrap_or_else(PoisonError::into_inner).contains(key);
+        let reach = self.reaches.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
         let mut board = Board::new(key.clone(), self.metrics.clone(), self.told.clone(), self.unmapped.clone());
-        board.went_together = went_together;
+        board.reach = reach.unwrap_or(1);
         board
     }
 

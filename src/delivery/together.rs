@@ -93,8 +93,7 @@ impl Lane {
     /// Behind a head that may have been sent before the lane began, what may have gone along with it or followed it is in doubt too.
     pub(super) fn doubt_behind(&mut self, service: &Service, head: &Waiting) {
         let first = !std::mem::replace(&mut self.has_begun, true);
-        let several = service.receiver.together_max() > 1 || self.board.went_together;
-        let reach = if several { TOGETHER_MAX } else { 1 } + service.resend_window - 1;
+        let reach = self.board.reach.max(service.receiver.together_max() + service.resend_window - 1);
         if first && head.possible_repeat && reach > 1 {
             let behind = self.store.queued(&self.id, head.entry, reach);
             self.together.doubt(behind.last().map_or(head.entry, |last| last.entry));

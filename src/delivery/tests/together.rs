@@ -127,20 +127,20 @@ async fn behind_a_head_that_may_have_been_sent_so_may_what_went_along_with_it() 
     assert_eq!(answered(&shelf, &mut calls, 4, verdict).await, [(vec![4], false)], "it came later");
 }
 
-/// As when `messages_per_bundle` was lowered while the engine was stopped.
+/// As when `messages_per_bundle` or `resend_window` was lowered while the engine was stopped.
 #[tokio::test(start_paused = true)]
-async fn what_may_have_gone_along_is_marked_also_where_each_goes_alone_now() {
-    for (noted, marked) in [(true, true), (false, false)] {
+async fn what_may_have_been_sent_is_marked_also_where_each_goes_alone_now() {
+    for reach in 1..=3 {
         let shelf = Shelf::new();
         let delivery = delivery(&shelf);
         let (receiver, mut calls) = receiver_of(1);
         shelf.put("ehr", 0, 1..=3);
         shelf.with(|contents| contents.suspect_head("ehr", 0));
         let configured = configured("ehr", 1, service(receiver, 7));
-        delivery.went_together(noted.then(|| configured.key.clone()).into_iter().collect());
+        delivery.may_have_sent([(configured.key.clone(), reach)].into());
         delivery.apply(vec![configured]).unwrap();
         let sent = answered(&shelf, &mut calls, 3, |_| accepted()).await;
-        assert_eq!(sent, [(vec![1], true), (vec![2], marked), (vec![3], marked)]);
+        assert_eq!(sent, [(vec![1], true), (vec![2], reach > 1), (vec![3], reach > 2)]);
     }
 }
 
