@@ -408,7 +408,7 @@ impl Parts {
         let intake = Intake::new(group, store, clock, metrics, devices, owed, hold);
         intake.set_batch_bytes_max(self.settings.limits.in_flight_bytes / 2);
         intake.set_conformity(self.conformity.clone());
-        let bound = Server::bind(address, limits, intake.clone(), self.in_flight.clone(), self.metrics.clone());
+        let bound = Server::bind(address, limits, None, intake.clone(), self.in_flight.clone(), self.metrics.clone());
         let bound = bound.map_err(|error| StartError::Listen { address, key, error })?;
         Ok((intake, bound))
     }

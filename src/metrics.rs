@@ -24,6 +24,7 @@ const NONCONFORMING: &str = "Messages with a fault in their content, by table 03
 const REDELIVERED: &str = "Sends of a possible repeat that may have reached the receiver.";
 const UNSENT: &str = "Messages with nothing to send, by why.";
 const HELD_LANES: &str = "Lanes that stand at a refused message until the operator acts.";
+const CERTIFICATE_EXPIRY: &str = "Seconds until a certificate of ours ends; negative once it has.";
 const DESTINATION_UP: &str = "1 while the last attempt reached it, and before the first.";
 
 /// The engine's metrics; made once and shared by reference.
@@ -64,6 +65,10 @@ pub struct Metrics {
     pub summaries: IntCounterVec,
     /// `{channel,limit}`: a limit that bit, such as connections or frame_timeout.
     pub limits_hit: IntCounterVec,
+    /// `{channel,reason}`: TLS handshakes of peers that failed.
+    pub tls_handshake_failures: IntCounterVec,
+    /// `{channel,use}`: seconds until the certificates end that are shown to peers or trusted of them.
+    pub certificate_expiry_seconds: IntGaugeVec,
     /// `{channel}`: open inbound connections.
     pub connections: IntGaugeVec,
     /// `{channel,destination}`: messages waiting for delivery.
@@ -142,6 +147,13 @@ impl Metrics {
             quirks: of_both("quirks_total", "quirk", "Messages with a quirk of their sender.")?,
             summaries: of_both("summaries_total", "outcome", "Summaries due by a schedule, a patient each.")?,
             limits_hit: of_both("limits_hit_total", "limit", "Limits that bit.")?,
+            tls_handshake_failures: of_both("tls_handshake_failures_total", "reason", "TLS handshakes that failed.")?,
+            certificate_expiry_seconds: gauges(
+                &r,
+                "certificate_expiry_seconds",
+                CERTIFICATE_EXPIRY,
+                &["channel", "use"],
+            )?,
             connections: gauges(&r, "connections", "Open inbound connections.", &["channel"])?,
             waiting: gauges(&r, "waiting", "Messages waiting for delivery.", to)?,
             oldest_waiting_seconds: gauges(&r, "oldest_waiting_seconds", "Age of the oldest waiting message.", to)?,

@@ -4,11 +4,7 @@
 //! delivered. So a connection that saw a timeout, or whose exchange was abandoned, cannot be used again, nor for a second
 //! message with a control id it has carried: the first one's answer may come twice.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Read},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -21,6 +17,8 @@ use tokio_util::codec::Decoder;
 use super::{
     Codec, CodecError, Decoded, FS, VT,
     codec::{FRAMING_BYTES, frame_into},
+    line::Line,
+    tls::Connector,
 };
 use crate::{
     clock::Clock,
@@ -46,7 +44,7 @@ pub enum ExchangeError {
 
 /// A connection to one receiver. After any error it is of no more use: drop it and connect again.
 pub struct Client {
-    stream: TcpStream,
+    stream: Line,
     codec: Codec,
     buffer: BytesMut,
     /// False from the start of an exchange to its answer, so also after one that failed or was dropped half-way.
@@ -68,10 +66,17 @@ pub struct Ignored {
 }
 
 impl Client {
-    /// Connects to `host:port`, keepalive on.
-    pub async fn connect(address: &str, limit: Duration) -> io::Result<Client> {
-        let stream = timeout(limit, TcpStream::connect(address)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        super::tune(&stream)?;
+    /// Connects to `host:port`, keepalive on, over TLS where `tls` is given; `limit` is for all of it.
+    pub async fn connect(address: &str, tls: Option<&Connector>, limit: Duration) -> io::Result<Client> {
+        let connected = async {
+            let stream = TcpStream::connect(address).await?;
+            super::tune(&stream)?;
+            match tls {
+                None => Ok(Line::Plain(stream)),
+                Some(tls) => tls.connect(stream).await.map(Line::Secured),
+            }
+        };
+        let stream = timeout(limit, connected).await.map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(Client {
             stream,
             codec: Codec::new(ANSWER_BYTES_MAX),
@@ -144,18 +149,15 @@ impl Client {
         self.ignored
     }
 
-    /// Reads away what waits in the socket. The socket itself is asked, since the runtime may not yet know of bytes
-    /// that are there. An error where the peer has closed.
+    /// Reads away what waits in the socket. An error where the peer has closed.
     fn discard_stale(&mut self) -> io::Result<()> {
         self.ignored.stale_bytes += self.buffer.len() as u64;
         self.buffer = BytesMut::new();
         self.codec = Codec::new(ANSWER_BYTES_MAX);
-        let socket = socket2::SockRef::from(&self.stream);
         let mut waste = [0; 4096];
         // A peer that sends faster than this reads is as good as closed.
         for _ in 0..ANSWER_BYTES_MAX / waste.len() {
-            match (&*socket).read(&mut waste) {
-                Ok(0) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            match self.stream.throw_away(&mut waste) {
                 Ok(length) => self.ignored.stale_bytes += length as u64,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -171,20 +173,35 @@ impl Client {
         let mut frame = BytesMut::with_capacity(message.len() + FRAMING_BYTES);
         frame_into(message, &mut frame);
         let mut sent = 0;
-        while sent < frame.len() {
-            let fault = match timeout_at(deadline, self.stream.write(&frame[sent..])).await {
-                Ok(Ok(length)) if length > 0 => {
-                    sent += length;
-                    continue;
+        let fault = loop {
+            let written = async {
+                match &frame[sent..] {
+                    // Over TLS the last bytes may wait for the socket.
+                    [] => self.stream.flush().await.map(|()| 0),
+                    rest => self.stream.write(rest).await,
                 }
-                Ok(Ok(_)) => "the connection takes no more bytes".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the receiver does not read".to_owned(),
             };
-            let before_end = sent <= message.len() + 1;
-            return Err(if before_end { not_sent(&fault) } else { ExchangeError::Ambiguous(fault) });
+            match timeout_at(deadline, written).await {
+                Ok(Ok(0)) if sent == frame.len() => return Ok(()),
+                Ok(Ok(0)) => break "the connection takes no more bytes".to_owned(),
+                Ok(Ok(length)) => sent += length,
+                Ok(Err(error)) => match self.refusal(&error) {
+                    Some(refusal) => return Err(refusal),
+                    None => break error.to_string(),
+                },
+                Err(_) => break "the receiver does not read".to_owned(),
+            }
+        };
+        let before_end = sent <= message.len() + 1;
+        Err(if before_end { not_sent(&fault) } else { ExchangeError::Ambiguous(fault) })
+    }
+
+    /// A receiver that refuses our certificate took nothing, but only a connection's first message can meet that.
+    fn refusal(&mut self, error: &io::Error) -> Option<ExchangeError> {
+        if self.recent.len() > 1 {
+            return None;
         }
-        Ok(())
+        self.stream.refusal(error).map(ExchangeError::NotSent)
     }
 
     async fn answer(
@@ -209,7 +226,10 @@ impl Client {
             match timeout_at(deadline, self.stream.read_buf(&mut self.buffer)).await {
                 Ok(Ok(0)) => return Err(self.unanswered("the receiver closed the connection")),
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(self.unanswered(&error.to_string())),
+                Ok(Err(error)) => {
+                    let refusal = self.refusal(&error);
+                    return Err(refusal.unwrap_or_else(|| self.unanswered(&error.to_string())));
+                }
                 Err(_) => return Err(self.unanswered(&format!("no answer within {limit:?}"))),
             }
         }

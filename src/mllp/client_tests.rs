@@ -23,7 +23,7 @@ fn ack(code: &str, control_id: &str) -> Vec<u8> {
 async fn pair() -> (Client, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (client, accepted) = tokio::join!(Client::connect(&address, BOUND), listener.accept());
+    let (client, accepted) = tokio::join!(Client::connect(&address, None, BOUND), listener.accept());
     (client.unwrap(), accepted.unwrap().0)
 }
 
@@ -216,7 +216,8 @@ async fn a_connection_closed_while_idle_costs_no_ambiguity() {
 #[tokio::test]
 async fn a_frame_whose_end_never_left_is_not_sent() {
     let (mut client, peer) = pair().await;
-    socket2::SockRef::from(&client.stream).set_send_buffer_size(4096).unwrap();
+    let Line::Plain(stream) = &client.stream else { panic!("plain") };
+    socket2::SockRef::from(stream).set_send_buffer_size(4096).unwrap();
     // More than the kernel takes on both sides; the receiver does not read.
     let large = vec![b'x'; 32 << 20];
     assert!(not_sent_text(client.exchange(&large, b"17", SHORT).await).contains("does not read"));
@@ -263,5 +264,5 @@ async fn a_receiver_that_is_not_there_is_an_error_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    assert!(timeout(BOUND, Client::connect(&address, BOUND)).await.expect("an error").is_err());
+    assert!(timeout(BOUND, Client::connect(&address, None, BOUND)).await.expect("an error").is_err());
 }

@@ -35,7 +35,10 @@ pub enum Decoded {
 /// Why the connection is of no more use.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The peer speaks TLS or HTTP.
+    /// The peer speaks TLS.
+    #[error("the peer speaks TLS")]
+    Tls,
+    /// The peer speaks HTTP or the like.
     #[error("the peer speaks another protocol than MLLP")]
     ProtocolMismatch,
     /// Over 4 KiB without a frame.
@@ -171,9 +174,9 @@ impl Codec {
     }
 
     fn note_noise(&mut self, noise: &[u8]) -> Result<(), CodecError> {
-        if self.opening.is_foreign(noise) {
+        if let Some(foreign) = self.opening.foreign(noise) {
             self.oddities = Oddities::default();
-            return self.fail(CodecError::ProtocolMismatch);
+            return self.fail(foreign);
         }
         self.oddities.noise += u64::from(!self.in_noise);
         self.in_noise = true;
@@ -344,9 +347,10 @@ impl Opening {
         self.closed = true;
     }
 
-    fn is_foreign(&mut self, noise: &[u8]) -> bool {
+    /// What another protocol is known by.
+    fn foreign(&mut self, noise: &[u8]) -> Option<CodecError> {
         if self.closed {
-            return false;
+            return None;
         }
         let taken = noise.len().min(self.bytes.len() - self.length);
         self.bytes[self.length..self.length + taken].copy_from_slice(&noise[..taken]);
@@ -354,8 +358,9 @@ impl Opening {
         self.closed = self.length == self.bytes.len();
         match self.bytes[..self.length] {
             // A TLS record: handshake, version 3.x.
-            [0x16, 0x03, ..] => true,
-            _ => matches!(&self.bytes, b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" | b"CONN" | b"PRI " | b"SSH-"),
+            [0x16, 0x03, ..] => Some(CodecError::Tls),
+            _ => matches!(&self.bytes, b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" | b"CONN" | b"PRI " | b"SSH-")
+                .then_some(CodecError::ProtocolMismatch),
         }
     }
 }

@@ -222,9 +222,13 @@ fn an_unended_frame_is_dropped_and_counted_when_the_peer_ends() {
 #[test]
 fn other_protocols_are_told_at_once() {
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
-    for opening in [&hello[..], b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n"] {
+    for (opening, told) in [
+        (&hello[..], CodecError::Tls),
+        (b"GET / HTTP/1.1\r\n\r\n", CodecError::ProtocolMismatch),
+        (b"SSH-2.0-x\r\n", CodecError::ProtocolMismatch),
+    ] {
         let outcome = at_every_cut(opening);
-        assert_eq!(outcome.error, Some(CodecError::ProtocolMismatch.to_string()));
+        assert_eq!(outcome.error, Some(told.to_string()));
     }
     // The same bytes later are noise.
     assert_eq!(then_good(&[&frame(b"one"), &b"GET / "[..]].concat()).frames, frames(&[b"one"]));

@@ -23,16 +23,18 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     CodecError, Decoded, Oddities,
     budget::{InFlight, Share},
     codec::{FRAMING_BYTES, frame_into},
+    complaints::Complaints,
     outlet::{Late, Letters},
     queue::Queue,
     reader::{Reader, Silence},
     server::{Answer, FrameHandler, Limits},
+    tls::Refused,
 };
 use crate::{
     metrics::Metrics,
@@ -72,6 +74,7 @@ impl Limits {
 pub(super) struct Counters {
     pub(super) metrics: Arc<Metrics>,
     pub(super) label: Arc<str>,
+    pub(super) complaints: Arc<Complaints>,
 }
 
 /// A frame handed on, waiting for its answer.
@@ -390,7 +393,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    self.connection.counters.codec_error(&error);
+                    self.connection.counters.codec_error(&error, self.connection.peer);
                     break Some(End::Ours);
                 }
             }
@@ -498,6 +501,19 @@ async fn ready_now(answer: &mut BoxFuture<'static, Answer>) -> Option<Answer> {
 }
 
 impl Counters {
+    /// A handshake that failed.
+    pub(super) fn refused(&self, peer: SocketAddr, refused: Refused) {
+        self.metrics.tls_handshake_failures.with_label_values(&[&*self.label, refused.reason()]).inc();
+        self.complain(peer, refused.reason(), refused.remedy());
+    }
+
+    /// Tells who must do what, once in a while.
+    fn complain(&self, peer: SocketAddr, fault: &'static str, remedy: &str) {
+        if let Some(times) = self.complaints.due(fault) {
+            warn!(channel = %self.label, %peer, fault, times, remedy, "peer not let in");
+        }
+    }
+
     fn limit(&self, limit: &str) {
         self.metrics.limits_hit.with_label_values(&[&*self.label, limit]).inc();
     }
@@ -514,9 +530,20 @@ impl Counters {
         }
     }
 
-    fn codec_error(&self, error: &CodecError) {
+    fn codec_error(&self, error: &CodecError, peer: SocketAddr) {
         match error {
-            CodecError::ProtocolMismatch => self.bad_frames("protocol_mismatch", 1),
+            CodecError::Tls => {
+                self.bad_frames("protocol_mismatch", 1);
+                self.complain(peer, "tls", "the gateway speaks TLS and this listener does not: set `tls` in [listener], or switch it off at the gateway");
+            }
+            CodecError::ProtocolMismatch => {
+                self.bad_frames("protocol_mismatch", 1);
+                self.complain(
+                    peer,
+                    "protocol_mismatch",
+                    "the peer speaks HTTP or the like: it must speak MLLP here, or call another address",
+                );
+            }
             CodecError::Noise => self.limit("noise_bytes"),
             CodecError::Io(_) => {}
         }

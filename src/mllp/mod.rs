@@ -1,4 +1,4 @@
-//! MLLP: framing (`codec`), the listening side (`server`), the calling side (`client`).
+//! MLLP: framing (`codec`), the listening side (`server`), the calling side (`client`), and TLS under both (`tls`).
 //!
 //! Moves whole frames and their answers. What a frame means is for others: nothing here answers by itself, and a frame
 //! that was read is either handed on or its sender sees the connection end without an answer.
@@ -6,12 +6,15 @@
 mod budget;
 pub mod client;
 mod codec;
+mod complaints;
 mod connection;
+mod line;
 mod network;
 mod outlet;
 mod queue;
 mod reader;
 pub mod server;
+pub mod tls;
 
 pub use codec::{Codec, CodecError, Decoded, FS, Oddities, VT};
 

@@ -1,8 +1,8 @@
 //! The listening side: connections, limits, deadlines, answers in order, drain.
 //!
 //! ```text
-//!            over a cap, not allowed
-//! accepted ──────────────────────────▶ closed, counted
+//!            over a cap, not allowed, TLS handshake failed
+//! accepted ──────────────────────────────────────────────▶ closed, counted
 //!    │
 //!    ▼      bytes                      whole frame, budget and place had
 //! between ─────────▶ inside a frame ─────────────────────────────────▶ handed on, in order ─▶ between
@@ -27,11 +27,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prometheus::IntGauge;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -41,8 +44,10 @@ use tracing::{debug, info, warn};
 use super::{
     Oddities,
     budget::InFlight,
+    complaints::Complaints,
     connection::{Connection, Counters},
     outlet::outlet,
+    tls::Acceptor,
 };
 pub use super::{
     budget::Budget,
@@ -55,6 +60,8 @@ use crate::{hl7::ack, metrics::Metrics};
 const BACKLOG: u32 = 1024;
 /// Pause before accepting is tried again when the process or machine is out of something.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Longest TLS handshake, where a frame has no shorter time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Limits of one listening address. Durations of zero mean never.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +141,9 @@ pub struct Server {
 
 struct Shared {
     limits: ArcSwap<Limits>,
+    /// None: plaintext.
+    tls: ArcSwapOption<Acceptor>,
+    complaints: Arc<Complaints>,
     handler: Arc<dyn FrameHandler>,
     in_flight: InFlight,
     metrics: Arc<Metrics>,
@@ -169,6 +179,7 @@ impl Server {
     pub fn bind(
         address: SocketAddr,
         limits: Limits,
+        tls: Option<Acceptor>,
         handler: Arc<dyn FrameHandler>,
         in_flight: Budget,
         metrics: Arc<Metrics>,
@@ -178,6 +189,8 @@ impl Server {
             address: listener.local_addr()?,
             shared: Arc::new(Shared {
                 limits: ArcSwap::from_pointee(limits),
+                tls: ArcSwapOption::from_pointee(tls),
+                complaints: Arc::default(),
                 in_flight: InFlight::new(in_flight, metrics.in_flight_bytes.clone()),
                 handler,
                 metrics,
@@ -199,6 +212,15 @@ impl Server {
     /// New limits for connections accepted from now on; open ones stay.
     pub fn set_limits(&self, limits: Limits) {
         self.shared.limits.store(Arc::new(limits));
+    }
+
+    /// How connections accepted from now on are secured; open ones stay as they are.
+    pub fn set_tls(&self, tls: Option<Acceptor>) {
+        if self.shared.tls.load().as_deref() != tls.as_ref() {
+            let secured = tls.is_some();
+            self.shared.tls.store(tls.map(Arc::new));
+            info!(address = %self.address, tls = secured, "TLS of the listener changed; open connections stay");
+        }
     }
 
     /// Open connections.
@@ -299,13 +321,53 @@ async fn serve(
         limits: shared.limits.load_full(),
         handler: shared.handler.clone(),
         in_flight: shared.in_flight.clone(),
-        counters: Counters { metrics: shared.metrics.clone(), label: shared.handler.label() },
+        counters: Counters {
+            metrics: shared.metrics.clone(),
+            label: shared.handler.label(),
+            complaints: shared.complaints.clone(),
+        },
         stop,
     };
-    let (read, write) = stream.into_split();
+    match shared.tls.load_full() {
+        None => {
+            let (read, write) = stream.into_split();
+            talk(&connection, read, write, &cut).await;
+        }
+        // On the heap: a connection without TLS has no room for one with it.
+        Some(tls) => Box::pin(secure(tls, stream, connection, cut)).await,
+    }
+}
+
+/// The handshake, then the rest over TLS.
+async fn secure(tls: Arc<Acceptor>, stream: TcpStream, connection: Connection, cut: CancellationToken) {
+    let limit = match connection.limits.frame_timeout {
+        Duration::ZERO => HANDSHAKE_TIMEOUT,
+        frame => frame.min(HANDSHAKE_TIMEOUT),
+    };
+    let accepted = tokio::select! {
+        biased;
+        () = cut.cancelled() => return,
+        () = connection.stop.cancelled() => return,
+        accepted = tls.accept(stream, limit) => accepted,
+    };
+    drop(tls);
+    match accepted {
+        Ok(secured) => {
+            let (read, write) = tokio::io::split(secured);
+            talk(&connection, read, write, &cut).await;
+        }
+        Err(refused) => connection.counters.refused(connection.peer, refused),
+    }
+}
+
+async fn talk<R, W>(connection: &Connection, read: R, write: W, cut: &CancellationToken)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let (outlet, mut late) = outlet();
-    connection.handler.opened(peer, outlet);
-    let _closed = Closed { handler: connection.handler.clone(), peer };
+    connection.handler.opened(connection.peer, outlet);
+    let _closed = Closed { handler: connection.handler.clone(), peer: connection.peer };
     tokio::select! {
         biased;
         () = cut.cancelled() => {}

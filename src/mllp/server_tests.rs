@@ -10,6 +10,9 @@ use tokio::{
     time::timeout,
 };
 
+#[path = "server_tls_tests.rs"]
+mod tls;
+
 /// Bound on every wait; never reached where things are right.
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -63,12 +66,16 @@ struct Bench {
 
 impl Bench {
     async fn new(limits: Limits, at_once: bool, budget_kib: usize) -> Bench {
+        Bench::with(limits, at_once, budget_kib, None)
+    }
+
+    fn with(limits: Limits, at_once: bool, budget_kib: usize, tls: Option<Acceptor>) -> Bench {
         let (taken, seen) = mpsc::unbounded_channel();
         let metrics = Arc::new(Metrics::new().unwrap());
         let budget = Budget::of_bytes(budget_kib * 2 * 1024);
         let handler = Arc::new(Echo { taken, at_once });
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(address, limits, handler, budget.clone(), metrics.clone()).unwrap().serve();
+        let server = Server::bind(address, limits, tls, handler, budget.clone(), metrics.clone()).unwrap().serve();
         Bench { server, metrics, budget, taken: seen }
     }
 
@@ -352,7 +359,7 @@ fn piped(limits: Limits, at_once: bool, pipe: usize) -> (DuplexStream, Piped) {
         limits: Arc::new(limits),
         handler: Arc::new(Echo { taken, at_once }),
         in_flight: InFlight::new(Budget::of_bytes(1 << 21), metrics.in_flight_bytes.clone()),
-        counters: Counters { metrics: metrics.clone(), label: "ward".into() },
+        counters: Counters { metrics: metrics.clone(), label: "ward".into(), complaints: Arc::default() },
         stop: CancellationToken::new(),
     };
     let (ours, theirs) = duplex(pipe);

@@ -96,7 +96,7 @@ impl Connection {
 
     async fn connect(&self) -> Result<Client, Verdict> {
         let MllpSettings { address, timeout, .. } = &self.settings;
-        let client = Client::connect(address, *timeout).await;
+        let client = Client::connect(address, None, *timeout).await;
         client.map_err(|error| Verdict::unavailable(format!("cannot connect to {address}: {error}")))
     }
 

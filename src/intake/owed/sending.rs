@@ -185,7 +185,7 @@ impl Owed {
     }
 
     async fn call_with_due(self: &Arc<Owed>, channel: &Arc<str>, address: &str) -> Result<(), String> {
-        let connected = client::Client::connect(address, CALL_TIMEOUT).await;
+        let connected = client::Client::connect(address, None, CALL_TIMEOUT).await;
         let mut client = connected.map_err(|error| error.to_string())?;
         let mut after = 0;
         while let Some(id) = self.next_unreached(channel, after) {

@@ -122,7 +122,7 @@ impl Site {
         let conformity = Arc::new(Conformity::default());
         intake.set_conformity(conformity.clone());
         let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Budget::of_bytes(1 << 26));
-        let server = Server::bind(address, limits, intake, budget, metrics.clone()).unwrap().serve();
+        let server = Server::bind(address, limits, None, intake, budget, metrics.clone()).unwrap().serve();
         Site { server, store, metrics, conformity }
     }
 
