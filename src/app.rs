@@ -5,6 +5,7 @@
 //! they took while lanes finish what is outstanding, and the store closes last. Nothing acknowledged depends on a clean
 //! stop, and nothing may keep a stop from ending.
 
+mod certificates;
 mod reach;
 mod unmapped_file;
 mod ways;
@@ -40,6 +41,7 @@ use crate::{
     store::{DiskStore, LaneStatus, OpenError, Store, StoreError},
     summary::Summaries,
 };
+use certificates::Certificates;
 use reach::ReachFile;
 use unmapped_file::UnmappedFile;
 use ways::WaysFile;
@@ -51,6 +53,8 @@ const CLOSE: Duration = Duration::from_secs(2);
 
 /// Between two looks for silent devices.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at the certificates.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(60);
 
 /// Why the engine did not start, or a reload was refused. The operator acts.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +108,7 @@ pub struct App {
     look: JoinHandle<()>,
     unmapped: JoinHandle<()>,
     summaries: JoinHandle<()>,
+    certificates: JoinHandle<()>,
 }
 
 impl App {
@@ -112,6 +117,7 @@ impl App {
         let (parts, watches) = Parts::open(&config, source, clock).await?;
         let audit = open_audit(&config.store.audit_log(), &parts.clock)?;
         let engine = parts.clone().engine(audit);
+        warn_of(&config);
         parts.watch_files(&config);
         parts.apply(config.channels).await?;
         tokio::spawn(parts.owed.clone().watch());
@@ -125,7 +131,8 @@ impl App {
         let look = tokio::spawn(look_after(parts.devices.clone(), parts.store.clone()));
         let unmapped = tokio::spawn(parts.unmapped_file().keep_up(parts.delivery.clone()));
         let summaries = tokio::spawn(parts.summaries.clone().keep_up());
-        Ok(App { parts, admin, watch, look, unmapped, summaries })
+        let certificates = tokio::spawn(parts.clone().look_at_certificates());
+        Ok(App { parts, admin, watch, look, unmapped, summaries, certificates })
     }
 
     /// The admin address bound.
@@ -165,6 +172,7 @@ impl App {
         self.look.abort();
         self.unmapped.abort();
         self.summaries.abort();
+        self.certificates.abort();
         // A reload that hangs is not waited for; what it still tries to put in force, delivery refuses.
         let _ = timeout_at(cut_at, async { *self.parts.stopping.lock().await = true }).await;
         self.parts.owed.stop();
@@ -186,6 +194,10 @@ impl App {
             Ok(())
         })
     }
+}
+
+fn warn_of(config: &Config) {
+    config.warnings.iter().for_each(|warning| warn!(%warning, "configuration"));
 }
 
 /// Looks for silent devices, and keeps what is known of all.
@@ -229,6 +241,7 @@ struct Parts {
     devices: Arc<Devices>,
     owed: Arc<Owed>,
     summaries: Arc<Summaries>,
+    certificates: Certificates,
     metrics: Arc<Metrics>,
     clock: Clock,
     nomenclature: Arc<ArcSwap<Nomenclature>>,
@@ -301,6 +314,7 @@ impl Parts {
             devices,
             owed,
             summaries: Arc::new(summaries),
+            certificates: Certificates::new(metrics.clone()),
             metrics,
             clock,
             conformity: Arc::new(Conformity::new(nomenclature.clone())),
@@ -344,6 +358,7 @@ impl Parts {
         self.owed.set_channels(&channels);
         self.summaries.set_channels(&channels);
         self.devices.channels_changed(&channels);
+        self.certificates.look(&channels, self.clock.now());
         self.channels.store(Arc::new(channels));
         self.keep_ways().await;
         let gone = self.listen(by_address, bound);
@@ -391,6 +406,7 @@ impl Parts {
         for (address, listening) in &kept {
             if let Some(group) = by_address.remove(address) {
                 listening.server.set_limits(group[0].listener.limits.clone());
+                listening.server.set_tls(group[0].listener.tls.clone());
                 listening.intake.set_channels(group);
             }
         }
@@ -401,14 +417,14 @@ impl Parts {
     }
 
     fn bind(&self, address: SocketAddr, group: Vec<Arc<Channel>>) -> Result<(Arc<Intake>, Bound), StartError> {
-        let limits = group[0].listener.limits.clone();
+        let (limits, tls) = (group[0].listener.limits.clone(), group[0].listener.tls.clone());
         let key = format!("listener.address of channel {}", group[0].name);
         let (store, clock, metrics) = (self.store.clone(), self.clock.clone(), self.metrics.clone());
         let (devices, owed, hold) = (self.devices.clone(), self.owed.clone(), self.settings.limits.hold_when_full);
         let intake = Intake::new(group, store, clock, metrics, devices, owed, hold);
         intake.set_batch_bytes_max(self.settings.limits.in_flight_bytes / 2);
         intake.set_conformity(self.conformity.clone());
-        let bound = Server::bind(address, limits, None, intake.clone(), self.in_flight.clone(), self.metrics.clone());
+        let bound = Server::bind(address, limits, tls, intake.clone(), self.in_flight.clone(), self.metrics.clone());
         let bound = bound.map_err(|error| StartError::Listen { address, key, error })?;
         Ok((intake, bound))
     }
@@ -440,6 +456,7 @@ impl Parts {
         if Settings::of(&config) != self.settings {
             warn!("store, admin, limits and log of cannula.toml have changed; restart to put them in force");
         }
+        warn_of(&config);
         self.watch_files(&config);
         let channels = config.channels.len();
         self.apply(config.channels).await.map_err(|error| vec![error.to_string()])?;
@@ -465,6 +482,15 @@ impl Parts {
         match config::watch(config) {
             Ok(watch) => drop(self.watches.send(watch)),
             Err(error) => warn!(error, "files are not watched; reload with POST /api/reload or SIGHUP"),
+        }
+    }
+
+    async fn look_at_certificates(self: Arc<Self>) {
+        let mut due = tokio::time::interval(CERTIFICATES_EVERY);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            self.certificates.look(&self.channels.load(), self.clock.now());
         }
     }
 

@@ -24,7 +24,7 @@ use asking::{answerable, answerable_as_received};
 use crate::{
     destination,
     hl7::{self, Charset, Message, ParseError, Path},
-    mllp::server::Limits,
+    mllp::{server::Limits, tls::Acceptor},
     pcd::{
         self, Explanation, FhirElement, FhirElements,
         conformance::Profile,
@@ -65,6 +65,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Limits of the address, the same in every channel that shares it.
     pub limits: Limits,
+    /// How connections are secured, the same in every channel that shares the address; none: not at all.
+    pub tls: Option<Acceptor>,
     /// When the application ACK is due.
     pub ack: AckWhen,
     /// Whether frames that hold a batch are split.

@@ -17,6 +17,7 @@ pub(super) fn check(common: &Common, schema: bool, online: bool) -> Outcome {
         return Ok(());
     }
     let config = common.load()?;
+    config.warnings.iter().for_each(|told| eprintln!("{told}"));
     let (mut faults, mut unasked) = (Vec::new(), Vec::new());
     for channel in &config.channels {
         let file = config.channels_dir.join(format!("{}.toml", channel.name));

@@ -8,14 +8,14 @@ use std::{
 };
 
 use super::{
-    destination_table,
+    Fault, destination_table,
     document::Document,
     keys,
     reader::{Reader, named_once, nearest},
     source::{Problem, Source},
     summary_table,
     tables::Tables,
-    tolerance_table, value,
+    tls_table, tolerance_table, value,
 };
 use crate::{
     channel::{
@@ -23,7 +23,10 @@ use crate::{
         Retransmission, stable_hash,
     },
     hl7::Charset,
-    mllp::server::{Limits, Network},
+    mllp::{
+        server::{Limits, Network},
+        tls::Acceptor,
+    },
     pcd::{Identification, IdentityRules, PLACES, Transaction, conformance::Profile},
     translate::Plan,
 };
@@ -38,6 +41,8 @@ pub(super) struct Surroundings<'l> {
     pub tables: &'l Tables,
     /// Files that secrets were read from, to be watched.
     pub secret_files: RefCell<Vec<PathBuf>>,
+    /// What works and still should be mended.
+    pub warnings: RefCell<Vec<Fault>>,
 }
 
 /// A channel, and where in its file things stand that only other files show to be faulty. What is known of its listener is
@@ -48,6 +53,7 @@ pub(super) struct Loaded {
     pub channel: Option<Channel>,
     pub address: Option<SocketAddr>,
     pub limits: Option<Limits>,
+    pub tls: Option<Option<Acceptor>>,
     /// It has no `accept`.
     pub takes_all: bool,
     pub address_at: usize,
@@ -73,7 +79,11 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
     let listening = root.one("listener");
     let (address, limits) =
         listening.as_ref().map_or((None, None), |table| (table.text("address", value::socket), limits(table)));
-    let listener = listening.as_ref().and_then(|table| listener(table, address, limits.as_ref()));
+    let tls = listening.as_ref().and_then(|table| tls_table::listener(table, around));
+    let listener = listening.as_ref().and_then(|table| listener(table, address, limits.as_ref(), tls.clone()));
+    if let (Some(table), Some(listener)) = (&listening, &listener) {
+        check_exposure(table, listener, around);
+    }
     let mut hashed: Vec<Arc<[u8]>> = vec![source.text.as_bytes().into()];
     let accept = root.one("accept").and_then(|table| filter(&table, around, &mut hashed));
     let repeat = root.one("repeat").and_then(|table| repeat(&table));
@@ -106,6 +116,7 @@ pub(super) fn read(source: &Source, name: &str, around: &Surroundings<'_>) -> Op
         name: file_name.to_owned(),
         address,
         limits,
+        tls,
         takes_all,
         address_at: listening.place("address"),
         max_message_at: listening.place("max_message"),
@@ -122,7 +133,12 @@ fn hash(parts: &[Arc<[u8]>]) -> u64 {
     stable_hash(lengths.iter().zip(parts).flat_map(|(length, part)| [&length[..], &part[..]]))
 }
 
-fn listener(table: &Reader<'_>, address: Option<SocketAddr>, limits: Option<&Limits>) -> Option<Listener> {
+fn listener(
+    table: &Reader<'_>,
+    address: Option<SocketAddr>,
+    limits: Option<&Limits>,
+    tls: Option<Option<Acceptor>>,
+) -> Option<Listener> {
     let fixed = table.text("charset", |text| if text == "msh-18" { Ok(None) } else { charset(text).map(Some) });
     let charset_default = table.text("charset_default", charset);
     let processing_ids = table.texts("processing_ids", value::filled);
@@ -131,9 +147,10 @@ fn listener(table: &Reader<'_>, address: Option<SocketAddr>, limits: Option<&Lim
     let batch = table.flag("batch");
     let conformance = table.choice("conformance", &[Conformance::Off, Conformance::Report, Conformance::Reject]);
     let profile = table.choice("conformance_profile", &[Profile::AsReceived, Profile::Strict]);
-    let listener = Listener {
+    Some(Listener {
         address: address?,
         limits: limits?.clone(),
+        tls: tls?,
         ack: ack?,
         batch: batch?,
         conformance: conformance?,
@@ -142,9 +159,7 @@ fn listener(table: &Reader<'_>, address: Option<SocketAddr>, limits: Option<&Lim
         charset_default: charset_default?,
         processing_ids: processing_ids?,
         versions: versions?,
-    };
-    check_exposure(table, &listener);
-    Some(listener)
+    })
 }
 
 fn ack(table: &Reader<'_>) -> Option<AckWhen> {
@@ -173,27 +188,29 @@ fn check_batch(table: &Reader<'_>, listener: Option<&Listener>, repeat: Option<&
     }
 }
 
-/// Unencrypted and unauthenticated as it is, an address that other machines reach must be asked for.
-fn check_exposure(table: &Reader<'_>, listener: &Listener) {
+/// Unencrypted and unauthenticated, an address that other machines reach must be asked for.
+fn check_exposure(table: &Reader<'_>, listener: &Listener, around: &Surroundings<'_>) {
     if listener.address.ip().to_canonical().is_loopback() {
         return;
     }
-    if table.flag("allow_plaintext") == Some(false) {
+    let remedy = "name the gateways' networks, such as `allow = [\"10.4.0.0/16\"]`";
+    let is_open = listener.limits.allow.is_empty();
+    if let Some(tls) = &listener.tls {
+        if is_open && !tls.proves_peers() {
+            let what = format!("{}: any machine may send to this address", table.key("address"));
+            let remedy = format!("set `tls.client_ca`, or {remedy}");
+            around.warnings.borrow_mut().push(table.source.told(table.place("address"), what, remedy));
+        }
+    } else if table.flag("allow_plaintext") == Some(false) {
         table.problem(
             "address",
             Problem::new(
                 "other machines reach this address, and messages to it are not encrypted",
-                "listen on 127.0.0.1 behind a TLS proxy, or set `allow_plaintext = true` and `allow`",
+                "set `tls`, or where the network is trusted `allow_plaintext = true` and `allow`",
             ),
         );
-    } else if listener.limits.allow.is_empty() {
-        table.problem(
-            "address",
-            Problem::new(
-                "any machine may send to this address",
-                "name the gateways' networks, such as `allow = [\"10.4.0.0/16\"]`",
-            ),
-        );
+    } else if is_open {
+        table.problem("address", Problem::new("any machine may send to this address", remedy));
     }
 }
 

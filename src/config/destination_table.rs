@@ -7,7 +7,7 @@ use super::{
     fhir_mapping, fhir_table, profiles,
     reader::Reader,
     source::Problem,
-    steps_table, value,
+    steps_table, tls_table, value,
 };
 use crate::{
     channel::{Destination, OnReject, Order},
@@ -52,7 +52,7 @@ fn read(
     let mut settings = kind.and_then(|kind| {
         table.only_for("a destination", kind);
         match kind {
-            "mllp" => mllp(table),
+            "mllp" => mllp(table, around),
             "fhir" => fhir_table::read(table, mapping.as_ref()?, around),
             _ => file(table, around),
         }
@@ -106,15 +106,22 @@ fn beside(mapping: &PcdToFhir) -> Vec<Beside> {
     written.map(|(_, kind, updates, without)| Beside { kind, updates, without }).collect()
 }
 
-fn mllp(table: &Reader<'_>) -> Option<Settings> {
+fn mllp(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
     let address = table.text("address", value::host_and_port);
     let timeout = table.text("timeout", value::some_duration);
     let awaits_application = table.choice("answer", &[false, true]);
     let allowed = table.flag("allow_plaintext");
     let address = address?;
     let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-    check_plaintext(table, "address", host, allowed?);
-    Some(Settings::Mllp(MllpSettings { address, timeout: timeout?, awaits_application: awaits_application? }))
+    let tls = match table.has("tls") {
+        true => tls_table::receiver(&table.one("tls")?, host, around).map(Some)?,
+        false => {
+            check_plaintext(table, "address", host, allowed?);
+            None
+        }
+    };
+    let (timeout, awaits_application) = (timeout?, awaits_application?);
+    Some(Settings::Mllp(MllpSettings { address, timeout, awaits_application, tls }))
 }
 
 fn file(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
@@ -125,7 +132,7 @@ fn file(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<Settings> {
 
 pub(super) fn check_plaintext(table: &Reader<'_>, key: &str, host: &str, allowed: bool) {
     if !allowed && !value::is_loopback(host) {
-        let remedy = "send to a TLS proxy on this machine or to an https URL, or set `allow_plaintext = true`";
+        let remedy = "set `tls` or an https URL, or where the network is trusted `allow_plaintext = true`";
         table.problem(key, Problem::new("messages would leave this machine unencrypted", remedy));
     }
 }

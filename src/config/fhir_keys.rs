@@ -184,5 +184,14 @@ pub(super) static CLIENT_TLS: Table = Table {
             "The client's certificate in PEM form, with those between it and its authority.",
         ),
         key("key", Text("file"), Optional, "The private key of `cert` in PEM form, unencrypted."),
+        of(
+            &["mllp"],
+            key(
+                "server_name",
+                Text("DNS name or IP address"),
+                Optional,
+                "The name that the receiver's certificate must have; not written: the host of `address`.",
+            ),
+        ),
     ],
 };

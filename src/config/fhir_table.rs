@@ -6,11 +6,11 @@ use super::{
     reader::Reader,
     secret::{self, Shape},
     source::Problem,
-    value,
+    tls_table, value,
 };
 use crate::destination::{
-    BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
-    SearchMethod, Secret, Settings, SigningKey, WriteSettings,
+    BundleMode, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch, SearchMethod,
+    Secret, Settings, SigningKey, WriteSettings,
 };
 
 /// The server of a destination of type fhir.
@@ -24,7 +24,10 @@ pub(super) fn read(table: &Reader<'_>, mapping: &Reader<'_>, around: &Surroundin
         true => table.one("auth").and_then(|auth| authorisation(&auth, allowed, around)),
         false => Some(FhirAuth::None),
     };
-    let tls = table.one("tls").and_then(|tls| certificates(&tls, around));
+    let tls = table.one("tls").and_then(|tls| {
+        tls.only_for("tls of a destination", "fhir");
+        tls_table::destination(&tls, around)
+    });
     let (write, rate) = (write(mapping), mapping.one("rate").and_then(|table| rate(&table)));
     let url = url?;
     if !url.encrypted {
@@ -149,21 +152,6 @@ fn token_url(table: &Reader<'_>, plaintext: bool) -> Option<Option<String>> {
     }
     // Letter for letter: it is the audience of assertions.
     table.text("token_url", value::any).map(Some)
-}
-
-fn certificates(table: &Reader<'_>, around: &Surroundings<'_>) -> Option<ClientTls> {
-    let file = |name| if table.has(name) { secret::pem_file(table, name, around).map(Some) } else { Some(None) };
-    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
-    let identity = match (cert?, key?) {
-        (Some(cert), Some(key)) => Some(Secret(format!("{cert}\n{key}\n").into())),
-        (None, None) => None,
-        (cert, _) => {
-            let (has, lacks) = if cert.is_some() { ("cert", "key") } else { ("key", "cert") };
-            table.problem(has, Problem::new(format!("it says nothing without `{lacks}`"), format!("add `{lacks}`")));
-            return None;
-        }
-    };
-    Some(ClientTls { ca: ca?.map(|ca| Secret(ca.into())), identity })
 }
 
 fn scope(text: &str) -> Result<String, Problem> {

@@ -200,13 +200,13 @@ pub(super) static LISTENER: Table = Table {
             "address",
             Text("IP address and port"),
             Required,
-            "Address to listen on. Channels may share one: the first, by file name, whose `accept` matches takes the message. They must then have the same limits.",
+            "Address to listen on. Channels may share one: the first, by file name, whose `accept` matches takes the message. They must then have the same limits and `tls`.",
         ),
         key(
             "allow_plaintext",
             Flag,
             Is("false"),
-            "Allows an address that other machines reach, over which messages then go unencrypted. `allow` is then required.",
+            "Allows an address that other machines reach without `tls`, over which messages then go unencrypted. `allow` is then required.",
         ),
         key("allow", Texts("network such as 10.4.0.0/16"), Is(""), "Peers that may connect; none: all."),
         key("max_message", Text("size"), Is("16MiB"), "Longest message, at most 32MiB."),
@@ -282,7 +282,37 @@ pub(super) static LISTENER: Table = Table {
             Is("as-received"),
             "What `reject` refuses. `as-received`: what cannot be read or attributed (rules H). `strict`: every error of the IHE PCD framework too, which nearly every real gateway makes.",
         ),
-        later("tls", "Certificate, key and client CA of the listener."),
+        key(
+            "tls",
+            One(&LISTENER_TLS),
+            Optional,
+            "Takes connections over TLS 1.2 or 1.3 alone; without it they are plaintext. Channels that share an address have the same.",
+        ),
+    ],
+};
+
+pub(super) static LISTENER_TLS: Table = Table {
+    title: "tls of [listener]",
+    keys: &[
+        key(
+            "cert",
+            Text("file"),
+            Required,
+            "The listener's certificate in PEM form, with those between it and its authority.",
+        ),
+        key("key", Text("file"), Required, "The private key of `cert` in PEM form, unencrypted."),
+        key(
+            "client_ca",
+            Text("file"),
+            Optional,
+            "Authorities in PEM form. With it each gateway must show a certificate of one of them (mutual TLS, IHE ATNA ITI-19); without it, anyone may send who reaches the address.",
+        ),
+        key(
+            "allowed_clients",
+            Texts("certificate name"),
+            Is(""),
+            "Of the gateways that `client_ca` vouches for, those whose certificate has one of these as its CN or a DNS name, letter for letter; none: all of them.",
+        ),
     ],
 };
 
@@ -400,12 +430,12 @@ pub(super) static DESTINATION: Table = Table {
             ),
         ),
         of(
-            FHIR,
+            NETWORK,
             key(
                 "tls",
                 One(&CLIENT_TLS),
                 Optional,
-                "Certificates of an https connection, and of that to the token endpoint.",
+                "Type mllp: sends over TLS 1.2 or 1.3 alone, also where it is empty (`tls = {}`); without it, plaintext. Type fhir: certificates of an https connection, and of that to the token endpoint.",
             ),
         ),
         of(
@@ -426,7 +456,7 @@ pub(super) static DESTINATION: Table = Table {
                 "A file a message, or one growing file with a JSON line a message.",
             ),
         ),
-        of(NETWORK, key("allow_plaintext", Flag, Is("false"), "Allows an unencrypted connection to another machine.")),
+        of(NETWORK, key("allow_plaintext", Flag, Is("false"), "Allows a connection to another machine without TLS.")),
         of(
             NETWORK,
             key("timeout", Text("duration"), Is("30s"), "Longest wait for the connection, and for the answer."),

@@ -22,6 +22,7 @@ mod source;
 mod steps_table;
 mod summary_table;
 mod tables;
+mod tls_table;
 mod tolerance_table;
 mod value;
 mod watch;
@@ -78,6 +79,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Files that secrets were read from.
     pub secret_files: Vec<PathBuf>,
+    /// What works and still should be mended.
+    pub warnings: Vec<Fault>,
     /// The store.
     pub store: StoreConfig,
     /// Address of the console, API, metrics and health.
@@ -215,12 +218,13 @@ fn load_with(file: Option<&Path>, is_needed: impl Fn(&str) -> bool) -> Result<(C
     let path = source.path.clone();
     let (folders, engine) = engine::read(&source, &base);
     let tables = Tables::open(&folders.tables);
-    let around = Surroundings { base: &base, tables: &tables, secret_files: RefCell::default() };
+    let around =
+        Surroundings { base: &base, tables: &tables, secret_files: RefCell::default(), warnings: RefCell::default() };
     let files = channel_files(&folders.channels, &source);
     let read: Vec<(Source, Option<Loaded>)> = files.iter().map(|file| read_channel(file, &around)).collect();
     check_together(&source, engine.as_ref(), &read);
     let codes = tables.nomenclature();
-    let secret_files = around.secret_files.into_inner();
+    let (secret_files, warnings) = (around.secret_files.into_inner(), around.warnings.into_inner());
     let mut faults = source.into_faults();
     let (mut channels, mut all, mut left_out) = (Vec::new(), true, Vec::new());
     for (file, (source, loaded)) in files.iter().zip(read) {
@@ -239,6 +243,7 @@ fn load_with(file: Option<&Path>, is_needed: impl Fn(&str) -> bool) -> Result<(C
             let config = Config {
                 file,
                 secret_files,
+                warnings,
                 store,
                 admin,
                 limits,
@@ -365,7 +370,7 @@ fn check_address(source: &Source, this: &Loaded, earlier: &[(&Source, &Loaded)])
     let earlier = || earlier.iter().map(|(_, other)| *other);
     if let Some(other) = earlier().find(|other| clash(other, this)) {
         let what = format!("listener.address is shared with channel {}", other.name);
-        source.fault(this.address_at, what, "give both the same address and limits, or another port");
+        source.fault(this.address_at, what, "give both the same address, limits and `tls`, or another port");
     }
     let same_address = |other: &&Loaded| this.address.is_some() && other.address == this.address;
     if let Some(other) = earlier().filter(same_address).find(|other| other.takes_all) {
@@ -387,12 +392,13 @@ fn check_directories<'l>(source: &Source, this: &'l Loaded, taken: &mut Vec<&'l 
     }
 }
 
-/// Two channels that cannot both be served: the same address with different limits, or addresses that overlap without
+/// Two channels that cannot both be served: the same address with different limits or `tls`, or addresses that overlap without
 /// being the same.
 fn clash(one: &Loaded, other: &Loaded) -> bool {
     match (one.address, other.address) {
         (Some(this), Some(that)) if this == that => {
             one.limits.as_ref().zip(other.limits.as_ref()).is_some_and(|(this, that)| this != that)
+                || one.tls.as_ref().zip(other.tls.as_ref()).is_some_and(|(this, that)| this != that)
         }
         (Some(this), Some(that)) => overlap(this, that),
         _ => false,
@@ -414,6 +420,9 @@ mod fhir_mapping_tests;
 mod fhir_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tls_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tolerance_tests;

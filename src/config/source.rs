@@ -37,9 +37,14 @@ impl Source {
 
     /// Notes a fault that begins at byte `at` of the file.
     pub fn fault(&self, at: usize, what: impl Into<String>, remedy: impl Into<String>) {
+        self.faults.borrow_mut().push(self.told(at, what, remedy));
+    }
+
+    /// The same, not noted: for what is no fault.
+    pub fn told(&self, at: usize, what: impl Into<String>, remedy: impl Into<String>) -> Fault {
         let (line, column) = line_column(&self.text, at);
         let (what, remedy) = (what.into(), remedy.into());
-        self.faults.borrow_mut().push(Fault { file: self.path.clone(), line, column, what, remedy });
+        Fault { file: self.path.clone(), line, column, what, remedy }
     }
 
     /// The line of byte `at`, from 1.

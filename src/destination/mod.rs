@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::translate::Format;
+use crate::{mllp::tls::Connector, translate::Format};
 pub use fhir::{
     Beside, BundleMode, ClientTls, FhirAuth, FhirSettings, Idempotency, Login, PatientMode, Proof, Rate, RepeatSearch,
     SearchMethod, SigningKey, WriteSettings,
@@ -169,6 +169,8 @@ pub struct MllpSettings {
     pub timeout: Duration,
     /// A message that asks for an application ACK (MSH-16 `AL`) is settled by that, not by the accept ACK before it.
     pub awaits_application: bool,
+    /// How the receiver proves itself; none: plaintext.
+    pub tls: Option<Connector>,
 }
 
 /// A directory. It must exist: an absent one may be a mount that is missing.

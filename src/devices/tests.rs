@@ -151,6 +151,7 @@ pub(crate) fn channel() -> Channel {
                 write_timeout: Duration::ZERO,
                 allow: Vec::new(),
             },
+            tls: None,
             ack: crate::channel::AckWhen::Stored,
             batch: false,
             conformance: crate::channel::Conformance::Off,

@@ -38,6 +38,7 @@ fn channel(destinations: Vec<channel::Destination>) -> Arc<Channel> {
             conformance: Conformance::Off,
             profile: Profile::default(),
             charset: None,
+            tls: None,
             ack: crate::channel::AckWhen::Stored,
             batch: false,
             charset_default: Charset::UTF_8,
@@ -80,8 +81,12 @@ fn fhir(url: String) -> channel::Destination {
 }
 
 fn mllp(address: SocketAddr) -> channel::Destination {
-    let settings =
-        MllpSettings { address: address.to_string(), timeout: Duration::from_secs(20), awaits_application: false };
+    let settings = MllpSettings {
+        address: address.to_string(),
+        timeout: Duration::from_secs(20),
+        awaits_application: false,
+        tls: None,
+    };
     destination("legacy", Settings::Mllp(settings), Plan::Unchanged)
 }
 

@@ -177,8 +177,12 @@ async fn a_faulty_mllp_receiver_gets_every_message_in_order_and_repeats_only_wha
     }
     let taken = Taken::default();
     let address = faulty(taken.clone()).await.to_string();
-    let settings =
-        Settings::Mllp(MllpSettings { address, timeout: Duration::from_secs(20), awaits_application: false });
+    let settings = Settings::Mllp(MllpSettings {
+        address,
+        timeout: Duration::from_secs(20),
+        awaits_application: false,
+        tls: None,
+    });
     let to = destination::open(&settings, &destination::Meter::detached()).unwrap();
     // Ids are the store's; the lane is told to the receiver by what is sent.
     let lane_of = expected.clone();

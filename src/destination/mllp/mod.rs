@@ -95,8 +95,8 @@ impl Connection {
     }
 
     async fn connect(&self) -> Result<Client, Verdict> {
-        let MllpSettings { address, timeout, .. } = &self.settings;
-        let client = Client::connect(address, None, *timeout).await;
+        let MllpSettings { address, timeout, tls, .. } = &self.settings;
+        let client = Client::connect(address, tls.as_ref(), *timeout).await;
         client.map_err(|error| Verdict::unavailable(format!("cannot connect to {address}: {error}")))
     }
 
@@ -189,3 +189,5 @@ fn is_code(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -11,9 +11,9 @@ use tokio::{
 
 use super::*;
 
-const BOUND: Duration = Duration::from_secs(20);
+pub(super) const BOUND: Duration = Duration::from_secs(20);
 
-fn outgoing(id: u64) -> Outgoing {
+pub(super) fn outgoing(id: u64) -> Outgoing {
     let control_id = format!("c{id}");
     Outgoing {
         id,
@@ -25,7 +25,8 @@ fn outgoing(id: u64) -> Outgoing {
 }
 
 fn sender(address: SocketAddr, limit: Duration) -> Box<dyn Sender> {
-    Mllp::new(MllpSettings { address: address.to_string(), timeout: limit, awaits_application: false }).sender(0)
+    Mllp::new(MllpSettings { address: address.to_string(), timeout: limit, awaits_application: false, tls: None })
+        .sender(0)
 }
 
 async fn send(sender: &mut Box<dyn Sender>, id: u64) -> Verdict {
@@ -284,7 +285,8 @@ fn order(id: u64) -> Outgoing {
 async fn an_application_answer_that_is_a_message_settles_the_order_and_is_acknowledged() {
     let (listener, address) = listen().await;
     let mut sender =
-        Mllp::new(MllpSettings { address: address.to_string(), timeout: BOUND, awaits_application: true }).sender(0);
+        Mllp::new(MllpSettings { address: address.to_string(), timeout: BOUND, awaits_application: true, tls: None })
+            .sender(0);
     let pump = tokio::spawn(async move {
         let mut stream = accept(&listener).await;
         let told = [administers(&mut stream, "AA").await, administers(&mut stream, "AE").await];
@@ -337,9 +339,13 @@ async fn a_commit_accept_to_an_order_of_original_mode_is_not_the_applications_an
 async fn a_committed_order_without_its_application_answer_is_a_persons_to_follow_up() {
     let (listener, address) = listen().await;
     let timeout_of = Duration::from_millis(50);
-    let mut sender =
-        Mllp::new(MllpSettings { address: address.to_string(), timeout: timeout_of, awaits_application: true })
-            .sender(0);
+    let mut sender = Mllp::new(MllpSettings {
+        address: address.to_string(),
+        timeout: timeout_of,
+        awaits_application: true,
+        tls: None,
+    })
+    .sender(0);
     let pump = tokio::spawn(async move {
         let mut stream = accept(&listener).await;
         let id = read_frame(&mut stream).await.unwrap();

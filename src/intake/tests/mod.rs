@@ -51,6 +51,7 @@ fn channel(name: &str, accept: &[&str]) -> Channel {
         listener: Listener {
             address: "127.0.0.1:0".parse().unwrap(),
             limits: limits(),
+            tls: None,
             ack: AckWhen::Stored,
             batch: false,
             conformance: Conformance::Report,
