@@ -29,6 +29,7 @@ pub mod sender;
 pub mod simulate;
 pub mod sink;
 pub mod spec;
+pub mod tls;
 pub mod v2;
 pub mod verify;
 

@@ -1,10 +1,10 @@
 //! Sends what others wrote: whole files or the messages in them, one at a time, each waiting for its answer.
 
 use crate::frame::{Deframer, framed};
+use crate::tls::{self, ClientTls, Stream};
 use crate::v2::Ack;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const ACK_BYTES_MAX: usize = 1 << 20;
@@ -29,7 +29,7 @@ pub enum NoAnswer {
 /// A connection for single messages.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     answers: Deframer,
     ack_timeout: Duration,
 }
@@ -37,9 +37,17 @@ pub struct Client {
 impl Client {
     /// Connects.
     pub async fn connect(address: &str, ack_timeout: Duration) -> Result<Client, NoAnswer> {
-        let connected = timeout(ack_timeout, TcpStream::connect(address)).await;
+        Client::connect_over(address, None, ack_timeout).await
+    }
+
+    /// Connects, over TLS where it is given.
+    pub async fn connect_over(
+        address: &str,
+        tls: Option<&ClientTls>,
+        ack_timeout: Duration,
+    ) -> Result<Client, NoAnswer> {
+        let connected = timeout(ack_timeout, tls::connect(address, tls)).await;
         let stream = connected.map_err(|_| NoAnswer::Timeout(ack_timeout))??;
-        stream.set_nodelay(true)?;
         Ok(Client { stream, answers: Deframer::new(ACK_BYTES_MAX), ack_timeout })
     }
 

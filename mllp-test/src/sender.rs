@@ -5,13 +5,13 @@
 use crate::account::SenderBook;
 use crate::frame::{Deframer, framed};
 use crate::id::{Kind, MessageId};
+use crate::tls::{self, ClientTls, Stream};
 use crate::v2::Ack;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -34,6 +34,8 @@ pub struct Outbound {
 pub struct SenderConfig {
     /// The receiver's `host:port`.
     pub address: String,
+    /// Over TLS, where it is given.
+    pub tls: Option<ClientTls>,
     /// How many messages may wait for an answer; 1 is lockstep.
     pub window: usize,
     /// How long to wait for each answer.
@@ -57,6 +59,7 @@ impl SenderConfig {
     pub fn to(address: impl Into<String>) -> SenderConfig {
         SenderConfig {
             address: address.into(),
+            tls: None,
             window: 1,
             ack_timeout: Duration::from_secs(30),
             answered: true,
@@ -74,7 +77,17 @@ impl SenderConfig {
 pub async fn run(config: SenderConfig, mut source: mpsc::Receiver<Outbound>, book: Arc<SenderBook>) {
     let mut sender = Sender { config, book, pending: VecDeque::new(), give_up: None };
     while let Some(stream) = sender.connect(&source).await {
-        if sender.session(stream, &mut source).await == Ended::Done {
+        let ended = match stream {
+            Stream::Plain(stream) => {
+                let (reader, writer) = stream.into_split();
+                sender.session(reader, writer, &mut source).await
+            }
+            secured => {
+                let (reader, writer) = tokio::io::split(secured);
+                sender.session(reader, writer, &mut source).await
+            }
+        };
+        if ended == Ended::Done {
             break;
         }
         if !sender.config.resend {
@@ -109,7 +122,7 @@ struct Sender {
 
 impl Sender {
     /// `None` when there is nothing more to do, or no more time to do it.
-    async fn connect(&mut self, source: &mpsc::Receiver<Outbound>) -> Option<TcpStream> {
+    async fn connect(&mut self, source: &mpsc::Receiver<Outbound>) -> Option<Stream> {
         let begun = Instant::now();
         loop {
             if source.is_closed() {
@@ -118,13 +131,16 @@ impl Sender {
                     return None;
                 }
             }
-            let attempt = timeout(self.config.ack_timeout, TcpStream::connect(&self.config.address)).await;
+            let attempt = tls::connect(&self.config.address, self.config.tls.as_ref());
+            let attempt = timeout(self.config.ack_timeout, attempt).await;
             // On a free local port a connection can meet itself, and would keep the receiver from coming back.
-            let is_itself = |stream: &TcpStream| stream.local_addr().ok() == stream.peer_addr().ok();
+            let is_itself = |stream: &Stream| match stream {
+                Stream::Plain(stream) => stream.local_addr().ok() == stream.peer_addr().ok(),
+                Stream::Secured(_) => false,
+            };
             if let Ok(Ok(stream)) = attempt
                 && !is_itself(&stream)
             {
-                let _ = stream.set_nodelay(true);
                 self.book.count(|account| account.connections += 1);
                 return Some(stream);
             }
@@ -137,8 +153,12 @@ impl Sender {
         }
     }
 
-    async fn session(&mut self, stream: TcpStream, source: &mut mpsc::Receiver<Outbound>) -> Ended {
-        let (mut reader, mut writer) = stream.into_split();
+    async fn session(
+        &mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        source: &mut mpsc::Receiver<Outbound>,
+    ) -> Ended {
         let mut answers = Deframer::new(ACK_BYTES_MAX);
         let mut out = self.pending_again();
         let mut open = !(source.is_closed() && source.is_empty());

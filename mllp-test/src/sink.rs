@@ -5,6 +5,7 @@ use crate::account::{SinkAccount, SinkBook};
 use crate::frame::{Deframer, framed};
 use crate::peer::{Peer, Service, each_connection, stopped};
 use crate::script::{Followed, Script, ScriptFault, duration};
+use crate::tls::{ServerTls, Stream};
 use crate::v2::{self, AckMode, Outcome};
 use bytes::Bytes;
 use std::io;
@@ -94,6 +95,8 @@ pub struct SinkConfig {
     pub ledger: Option<PathBuf>,
     /// Keep each message's hash, to be compared with what was sent.
     pub verbatim: bool,
+    /// Takes connections over TLS alone.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for SinkConfig {
@@ -105,6 +108,7 @@ impl Default for SinkConfig {
             frame_bytes_max: FRAME_BYTES_MAX,
             ledger: None,
             verbatim: false,
+            tls: None,
         }
     }
 }
@@ -195,6 +199,17 @@ impl From<io::Error> for Closed {
 impl SinkService {
     async fn converse(&self, stream: TcpStream, stop: watch::Receiver<bool>) {
         let _ = stream.set_nodelay(true);
+        let mut stop = stop;
+        let stream = match &self.config.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => tokio::select! {
+                () = stopped(&mut stop) => return,
+                secured = tls.secure(stream) => match secured {
+                    Ok(secured) => secured,
+                    Err(_) => return,
+                },
+            },
+        };
         let mut line = Line { stream, stop, answers: Vec::new(), last: Bytes::new() };
         let mut deframer = Deframer::new(self.config.frame_bytes_max);
         loop {
@@ -298,7 +313,7 @@ impl Plan {
 
 /// One connection, with answers not yet written: those to frames that came together go out together.
 struct Line {
-    stream: TcpStream,
+    stream: Stream,
     stop: watch::Receiver<bool>,
     answers: Vec<u8>,
     /// The last answer that was due, in its frame.
@@ -323,7 +338,10 @@ impl Line {
         let answers = std::mem::take(&mut self.answers);
         tokio::select! {
             () = stopped(&mut self.stop) => Err(Closed),
-            written = self.stream.write_all(&answers) => Ok(written?),
+            written = async {
+                self.stream.write_all(&answers).await?;
+                self.stream.flush().await
+            } => Ok(written?),
         }
     }
 

@@ -25,6 +25,7 @@ mod retransmission;
 #[cfg(feature = "sabotage")]
 mod sabotage;
 mod spec;
+mod tls;
 mod unmapped;
 mod upkeep;
 mod ward;

@@ -25,7 +25,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Send the messages in files, one at a time, and print each answer.
-    #[command(after_help = "Example: mllp-test send 127.0.0.1:2575 samples/*.hl7")]
+    #[command(after_help = "Example: mllp-test send 127.0.0.1:2575 samples/*.hl7\n\
+        Example: mllp-test send localhost:2575 --tls-ca ca.pem --tls-cert gateway.pem --tls-key gateway.key samples/*.hl7")]
     Send(SendArgs),
     /// Send generated messages as fast as wanted and account for every answer.
     #[command(
@@ -91,10 +92,26 @@ pub(super) enum Command {
     Verify(VerifyArgs),
 }
 
+/// What a gateway trusts and shows.
+#[derive(Debug, Args)]
+pub(super) struct TlsArgs {
+    /// Send over TLS, to a receiver with a certificate of these authorities, in PEM form.
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_ca: Option<PathBuf>,
+    /// The certificate to show, in PEM form.
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct SendArgs {
     /// Where the receiver listens.
     pub(super) address: String,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     /// Text files; each MSH begins a message, lines may end in CR, LF or CRLF.
     #[arg(required = true)]
     pub(super) files: Vec<PathBuf>,
@@ -110,6 +127,8 @@ pub(super) struct SendArgs {
 pub(super) struct SenderArgs {
     /// Where the receiver listens.
     pub(super) address: String,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     /// Messages that may wait for their answers on a connection; 1 is lockstep.
     #[arg(long, default_value_t = 1)]
     pub(super) window: usize,
@@ -164,6 +183,15 @@ pub(super) struct LoadArgs {
 pub(super) struct SinkArgs {
     /// Where to listen.
     pub(super) address: String,
+    /// Receive over TLS, with this certificate, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Take only senders with a certificate of these authorities, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_client_ca: Option<PathBuf>,
     /// A rule, WHEN:WHAT or WHAT; may be given several times.
     #[arg(long, value_name = "RULE", value_parser = rule::<SinkAction>)]
     pub(super) script: Vec<String>,

@@ -9,13 +9,16 @@ mod ward;
 
 pub use args::Cli;
 
-use args::{Command, FhirSinkArgs, JoinArgs, Lack, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs};
+use args::{
+    Command, FhirSinkArgs, JoinArgs, Lack, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs, TlsArgs,
+};
 use mllp_test::account::{Account, Expect, Route, SenderBook, read_sender, read_sink};
 use mllp_test::fhir_sink::{FhirAction, LoginConfig, Record, RecordConfig};
 use mllp_test::script::Script;
 use mllp_test::send::{Client, NoAnswer};
 use mllp_test::sender::SenderConfig;
 use mllp_test::sink::SinkAction;
+use mllp_test::tls::{ClientTls, ServerTls};
 use mllp_test::v2::{Ack, AckMode, messages_in};
 use mllp_test::{
     FhirSink, FhirSinkConfig, Kind, LoadConfig, MessageId, SenderAccount, Simulation, SimulationConfig, Sink,
@@ -58,7 +61,9 @@ impl Cli {
 
 impl SendArgs {
     async fn run(self, json: bool) -> Result<bool, Failure> {
-        let mut client = Client::connect(&self.address, self.ack_timeout).await?;
+        let tls = self.tls.client()?;
+        let connect = || Client::connect_over(&self.address, tls.as_ref(), self.ack_timeout);
+        let mut client = connect().await?;
         let mut all_positive = true;
         for file in &self.files {
             let bytes = std::fs::read(file).map_err(|fault| format!("{}: {fault}", file.display()))?;
@@ -77,7 +82,7 @@ impl SendArgs {
                         all_positive = false;
                         show_silence(json, &place, &none);
                         // A late answer must not be taken for the next message's.
-                        client = Client::connect(&self.address, self.ack_timeout).await?;
+                        client = connect().await?;
                     }
                 }
             }
@@ -107,9 +112,17 @@ fn show_silence(json: bool, place: &str, none: &NoAnswer) {
     if json { println!("{}", json!({ "message": place, "no_answer": why })) } else { println!("{place}: {why}") }
 }
 
+impl TlsArgs {
+    fn client(&self) -> io::Result<Option<ClientTls>> {
+        let own = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
+        self.tls_ca.as_deref().map(|ca| ClientTls::read(ca, own)).transpose()
+    }
+}
+
 impl SenderArgs {
-    fn sender(&self, resend: bool) -> SenderConfig {
-        SenderConfig {
+    fn sender(&self, resend: bool) -> io::Result<SenderConfig> {
+        Ok(SenderConfig {
+            tls: self.tls.client()?,
             window: self.window.max(1),
             ack_timeout: self.ack_timeout,
             resend,
@@ -118,7 +131,7 @@ impl SenderArgs {
             // is the end.
             connect_for: (!resend).then_some(CONNECT_FOR),
             ..SenderConfig::to(&self.address)
-        }
+        })
     }
 
     fn run_number(&self) -> u32 {
@@ -130,7 +143,7 @@ impl LoadArgs {
     async fn run(self, json: bool) -> Result<bool, Failure> {
         let book = Arc::new(SenderBook::open(self.sender.account.as_deref())?);
         let config = LoadConfig {
-            sender: self.sender.sender(self.resend),
+            sender: self.sender.sender(self.resend)?,
             connections: self.connections,
             devices: self.devices,
             obx: self.obx,
@@ -164,7 +177,7 @@ impl SimulateArgs {
     async fn run(self, json: bool) -> Result<bool, Failure> {
         let config = SimulationConfig {
             // As real gateways do.
-            sender: self.sender.sender(true),
+            sender: self.sender.sender(true)?,
             cgm_address: self.cgm_address.clone(),
             alarm_address: self.alarm_address.clone(),
             pumps: self.pumps,
@@ -206,6 +219,10 @@ impl SinkArgs {
                 Mode::Enhanced => AckMode::Enhanced,
             },
             ledger: self.account,
+            tls: match self.tls_cert.zip(self.tls_key) {
+                Some((cert, key)) => Some(ServerTls::read(&cert, &key, self.tls_client_ca.as_deref())?),
+                None => None,
+            },
             ..SinkConfig::default()
         };
         let sink = Sink::start(&self.address, config).await?;

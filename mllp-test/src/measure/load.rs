@@ -5,13 +5,14 @@
 use super::message::{Id, Template};
 use super::wire::{acknowledgement, take_frames};
 use crate::latency::Latency;
+use crate::tls::{ClientTls, Stream};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -63,6 +64,8 @@ impl Flow {
 pub struct Load {
     /// The server.
     pub address: SocketAddr,
+    /// Over TLS, where it is given.
+    pub tls: Option<ClientTls>,
     /// Connections at the same time.
     pub connections: u64,
     /// Messages a connection may have unanswered; 1 is stop and wait.
@@ -88,6 +91,7 @@ impl Load {
     pub fn to(address: SocketAddr, connections: u64, time: Duration) -> Load {
         Load {
             address,
+            tls: None,
             connections,
             window: 1,
             warm_up: Duration::from_millis(500),
@@ -210,8 +214,16 @@ impl Connection {
     }
 
     async fn exchange(&mut self) -> io::Result<()> {
-        let mut stream = TcpStream::connect(self.load.address).await?;
+        let stream = TcpStream::connect(self.load.address).await?;
         stream.set_nodelay(true)?;
+        let Some(tls) = self.load.tls.clone() else { return self.talk(stream).await };
+        match tls.secure(&self.load.address.to_string(), stream).await? {
+            Stream::Plain(stream) => self.talk(stream).await,
+            Stream::Secured(secured) => self.talk(*secured).await,
+        }
+    }
+
+    async fn talk<S: AsyncRead + AsyncWrite + Unpin>(&mut self, mut stream: S) -> io::Result<()> {
         let (mut buffer, mut scanned, mut out) = (Vec::with_capacity(READ_BYTES), 0, Vec::new());
         loop {
             self.fill(&mut out).await;
@@ -255,10 +267,11 @@ impl Connection {
         }
     }
 
-    async fn write(&mut self, stream: &mut TcpStream, out: &[u8]) -> io::Result<()> {
+    async fn write<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, out: &[u8]) -> io::Result<()> {
         if !self.load.pieces {
             self.outcome.coalesced += u64::from(out.len() > self.template.bytes());
-            return stream.write_all(out).await;
+            stream.write_all(out).await?;
+            return stream.flush().await;
         }
         let (frame, mut at) = (self.template.bytes(), 0);
         while at < out.len() {
@@ -268,6 +281,7 @@ impl Connection {
             self.outcome.coalesced += u64::from(at / frame != (end - 1) / frame);
             self.outcome.split += u64::from(!end.is_multiple_of(frame));
             stream.write_all(&out[at..end]).await?;
+            stream.flush().await?;
             tokio::task::yield_now().await;
             at = end;
         }
