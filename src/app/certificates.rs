@@ -91,3 +91,47 @@ fn in_use(channel: &Channel) -> Vec<(Use, Timestamp)> {
     let used = |of| Use { channel: channel.name.clone(), of };
     ends.into_iter().filter_map(|(of, end)| Some((used(of), end?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+    use crate::{config, mllp::tls::authority::Authority};
+
+    #[test]
+    fn what_is_left_of_each_certificate_is_shown_and_its_end_is_told_at_each_day_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, write) =
+            (Authority::new(), |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap());
+        fs::create_dir(folder.path().join("channels")).unwrap();
+        write("cannula.toml", "");
+        write("ca.pem", &ca.pem);
+        let own = ca.certify_until("127.0.0.1", 2030);
+        write("own.pem", &own.cert);
+        write("own.key", &own.key);
+        let files = "cert = \"own.pem\", key = \"own.key\"";
+        let channel = format!(
+            "[listener]\naddress = \"127.0.0.1:2575\"\ntls = {{ {files}, client_ca = \"ca.pem\" }}\n[[destination]]\nname = \"lab\"\ntype = \"mllp\"\naddress = \"127.0.0.1:1\"\ntls = {{ ca = \"ca.pem\", {files} }}\n"
+        );
+        write("channels/pumps.toml", &channel);
+        let channels = config::load(Some(&folder.path().join("cannula.toml"))).ok().unwrap().channels;
+        let certificates = Certificates::new(Arc::new(Metrics::new().unwrap()));
+        let end: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        for (before_days, times) in [(31, 0), (30, 1), (29, 1), (7, 2), (1, 3), (0, 4), (-1, 4), (31, 4)] {
+            let now = Timestamp::from_second(end.as_second() - before_days * DAY_SECONDS).unwrap();
+            certificates.look(&channels, now);
+            for of in ["listener", "destination lab"] {
+                let used = Use { channel: "pumps".into(), of: of.to_owned() };
+                assert_eq!(certificates.told.lock().unwrap()[&used], (end, times), "{of}, {before_days} days before");
+                let gauge = certificates.metrics.certificate_expiry_seconds.with_label_values(&["pumps", of]);
+                assert_eq!(gauge.get(), before_days * DAY_SECONDS);
+            }
+        }
+        assert_eq!(certificates.told.lock().unwrap().len(), 4, "the authorities too");
+        certificates.look(&[], end);
+        let shown = certificates.metrics.text().unwrap();
+        assert!(!shown.contains("cannula_certificate_expiry_seconds{"), "what is gone is not shown: {shown}");
+    }
+}

@@ -52,6 +52,8 @@ pub struct Client {
     /// Control ids of the last exchanges, newest last: another answer to one of them may still come.
     recent: VecDeque<Box<[u8]>>,
     ignored: Ignored,
+    /// Why the receiver refused us, where it did so between two exchanges.
+    refused: Option<String>,
 }
 
 /// What came and was not the answer waited for.
@@ -84,6 +86,7 @@ impl Client {
             usable: true,
             recent: VecDeque::new(),
             ignored: Ignored::default(),
+            refused: None,
         })
     }
 
@@ -100,7 +103,8 @@ impl Client {
             return Err(not_sent("the message holds an MLLP framing byte: mend its translation"));
         }
         if self.is_closed() {
-            return Err(not_sent("the receiver has closed the connection: connect again"));
+            let refused = self.refused.take();
+            return Err(not_sent(&refused.unwrap_or_else(|| CLOSED.to_owned())));
         }
         if self.recent.iter().any(|used| **used == *control_id) {
             self.usable = false;
@@ -129,7 +133,7 @@ impl Client {
     /// Sends one frame that nothing answers, such as an application ACK.
     pub async fn tell(&mut self, message: &[u8], limit: Duration) -> Result<(), ExchangeError> {
         if self.is_closed() {
-            return Err(not_sent("the receiver has closed the connection: connect again"));
+            return Err(not_sent(CLOSED));
         }
         self.usable = false;
         self.send(message, Instant::now() + limit).await?;
@@ -140,7 +144,12 @@ impl Client {
     /// Whether the peer has closed, or the connection is of no more use for another reason (checked before a send, so
     /// that a stale connection costs no ambiguity). Whatever came unasked is discarded and counted.
     pub fn is_closed(&mut self) -> bool {
-        self.usable = self.usable && self.discard_stale().is_ok();
+        if self.usable
+            && let Err(error) = self.discard_stale()
+        {
+            self.usable = false;
+            self.refused = self.refusal_by(&error);
+        }
         !self.usable
     }
 
@@ -198,10 +207,11 @@ impl Client {
 
     /// A receiver that refuses our certificate took nothing, but only a connection's first message can meet that.
     fn refusal(&mut self, error: &io::Error) -> Option<ExchangeError> {
-        if self.recent.len() > 1 {
-            return None;
-        }
-        self.stream.refusal(error).map(ExchangeError::NotSent)
+        self.refusal_by(error).map(ExchangeError::NotSent)
+    }
+
+    fn refusal_by(&mut self, error: &io::Error) -> Option<String> {
+        if self.recent.len() > 1 { None } else { self.stream.refusal(error) }
     }
 
     async fn answer(
@@ -287,6 +297,7 @@ fn accept_of(answer: &[u8]) -> Option<Bytes> {
     Some(ack::build(&header, ack::Code::CA, &[], at, &own_control_id))
 }
 
+const CLOSED: &str = "the receiver has closed the connection: connect again";
 const UNFRAMED: &str = "the receiver answers without MLLP framing";
 
 fn not_sent(fault: &str) -> ExchangeError {

@@ -13,6 +13,9 @@ use tokio::{
 
 use super::tls::{Secured, refusal_of_ours, throw_away};
 
+/// Reads in which an alert is looked for, behind what the receiver sent before it.
+const READS_MAX: usize = 16;
+
 /// A connection to a receiver.
 pub(super) enum Line {
     Plain(TcpStream),
@@ -38,11 +41,8 @@ impl Line {
         let Line::Secured(secured) = self else { return None };
         refusal_of_ours(error).or_else(|| {
             let mut waste = [0; 4096];
-            loop {
-                if let Err(error) = throw_away(secured, &mut waste) {
-                    return refusal_of_ours(&error);
-                }
-            }
+            let told = (0..READS_MAX).find_map(|_| throw_away(secured, &mut waste).err());
+            told.and_then(|error| refusal_of_ours(&error))
         })
     }
 }

@@ -352,7 +352,8 @@ async fn secure(tls: Arc<Acceptor>, stream: TcpStream, connection: Connection, c
     };
     drop(tls);
     match accepted {
-        Ok(secured) => {
+        Ok(None) => debug!(peer = %connection.peer, "connection ended before its TLS handshake"),
+        Ok(Some(secured)) => {
             let (read, write) = tokio::io::split(secured);
             talk(&connection, read, write, &cut).await;
         }

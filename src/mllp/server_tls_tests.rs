@@ -1,7 +1,7 @@
 //! The same promises over TLS, and who is not let in.
 
 use rustls::{
-    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     version::{TLS12, TLS13},
 };
@@ -70,7 +70,8 @@ async fn frames_are_answered_over_tls_1_2_and_1_3_in_order_and_the_end_is_told()
     let ca = Authority::new();
     for version in [&TLS12, &TLS13] {
         let mut bench = bench(limits(), false, ca.acceptor(None, &[]));
-        let mut peer = call(&bench, &gateway(&ca, None, version)).await.unwrap();
+        let gateway = gateway(&ca, None, version);
+        let mut peer = call(&bench, &gateway).await.unwrap();
         peer.write_all(&[framed(b"one"), framed(b"two"), framed(b"three")].concat()).await.unwrap();
         let mut taken = vec![bench.taken().await, bench.taken().await, bench.taken().await];
         while let Some((content, release)) = taken.pop() {
@@ -85,6 +86,8 @@ async fn frames_are_answered_over_tls_1_2_and_1_3_in_order_and_the_end_is_told()
         assert_eq!(answers(&mut peer, 1).await, [b"last"], "{version:?}");
         // Without close_notify this is an error.
         assert_eq!(peer.read(&mut [0; 16]).await.unwrap(), 0);
+        let again = call(&bench, &gateway).await.unwrap();
+        assert_eq!(again.get_ref().1.handshake_kind(), Some(HandshakeKind::Full), "no session is resumed");
     }
 }
 
@@ -213,6 +216,7 @@ async fn a_handshake_cut_anywhere_ends_its_connection_and_no_other() {
     let bench = bench(limits(), true, ours.acceptor(None, &[]));
     let hello = hello();
     let mut kept = called(&bench, &ours).await;
+    // Without a byte it is a probe of the port, and no failure.
     for end in 0..hello.len() {
         let mut peer = bench.connect().await;
         peer.write_all(&hello[..end]).await.unwrap();
@@ -222,7 +226,8 @@ async fn a_handshake_cut_anywhere_ends_its_connection_and_no_other() {
     send(&mut kept, b"still here").await;
     assert_eq!(answers(&mut kept, 1).await, [b"still here"]);
     drop(kept);
-    bench.refuses("closed", hello.len() as u64).await;
+    bench.refuses("closed", hello.len() as u64 - 1).await;
+    assert_eq!(bench.refused("closed"), hello.len() as u64 - 1);
 }
 
 #[tokio::test]
@@ -277,6 +282,7 @@ async fn a_drain_answers_what_was_taken_over_tls_and_waits_for_no_handshake() {
     assert_eq!(peer.read(&mut [0; 16]).await.unwrap(), 0);
     drop(peer);
     timeout(BOUND, draining).await.expect("drained").unwrap();
+    assert_eq!(bench.metrics.tls_handshake_failures.with_label_values(&["ward", "timeout"]).get(), 0);
 }
 
 #[tokio::test]

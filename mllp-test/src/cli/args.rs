@@ -36,6 +36,7 @@ pub(super) enum Command {
     /// Receive over MLLP, account for every message, misbehave on order.
     #[command(
         after_help = "Example: mllp-test sink 127.0.0.1:6661 --script nth=100:AE --script every=50:late:2s --down 20..30\n\
+        Example: mllp-test sink 127.0.0.1:6661 --tls-cert sink.pem --tls-key sink.key --tls-client-ca ca.pem\n\
         Actions: AE AR CE CR none ignore wrong-msa2 previous double unframed split close drop slow:TIME late:TIME\n\
         Conditions: nth=N every=N first=N after=N id=CONTROL-ID, or none for every message"
     )]

@@ -27,9 +27,12 @@ use tokio_rustls::TlsAcceptor;
 use super::tests::{BOUND, outgoing};
 use crate::{
     destination::{Destination, MllpSettings, Sender, Verdict, mllp::Mllp},
-    mllp::tls::{
-        Connector,
-        authority::{Authority, Certified, self_signed},
+    mllp::{
+        client::{Client, ExchangeError},
+        tls::{
+            Connector,
+            authority::{Authority, Certified, self_signed},
+        },
     },
 };
 
@@ -181,6 +184,21 @@ async fn a_receiver_that_asks_for_a_certificate_gets_the_message_with_the_right_
             assert!(reason.contains("check `tls.cert` with who runs it"), "{version:?}: {reason}");
         }
         assert_eq!(taken(&receiver.sink), 0);
+        // Told before anything was sent.
+        if *version == TLS13 {
+            let address = receiver.address.to_string();
+            let mut client = Client::connect(&address, Some(&trusting(&ours, "127.0.0.1")), BOUND).await.unwrap();
+            let told = async {
+                while !client.is_closed() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(BOUND, told).await.unwrap();
+            let Err(ExchangeError::NotSent(reason)) = client.exchange(b"MSH|", b"1", BOUND).await else {
+                panic!("sent")
+            };
+            assert!(reason.contains("check `tls.cert`"), "{reason}");
+        }
         let verdict = send(&mut receiver.sender(showing(&clients.certify("cannula"))), 1).await;
         assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
     }

@@ -91,15 +91,23 @@ impl Acceptor {
         self.proves_peers
     }
 
-    /// The handshake, after which the peer has proved what it must; at most `limit` long. A peer that is refused is told by an alert before the connection ends.
+    /// The handshake, after which the peer has proved what it must; at most `limit` long. A peer that is refused is told by
+    /// an alert before the connection ends. `None`: it left without a byte, as a probe of the port does.
     pub(in crate::mllp) async fn accept(
         &self,
         stream: TcpStream,
         limit: Duration,
-    ) -> Result<TlsStream<TcpStream>, Refused> {
-        match timeout(limit, self.acceptor.accept(stream).into_fallible()).await {
-            Ok(Ok(peer)) => Ok(peer),
-            Ok(Err((error, stream))) => {
+    ) -> Result<Option<TlsStream<TcpStream>>, Refused> {
+        let shaken = async {
+            match stream.peek(&mut [0]).await {
+                Ok(1..) => Some(self.acceptor.accept(stream).into_fallible().await),
+                _ => None,
+            }
+        };
+        match timeout(limit, shaken).await {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(peer))) => Ok(Some(peer)),
+            Ok(Some(Err((error, stream)))) => {
                 let refused = Refused::of(&error);
                 let _ = timeout(FAREWELL, farewell(stream)).await;
                 Err(refused)
