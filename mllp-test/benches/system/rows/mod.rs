@@ -6,6 +6,7 @@ mod intake;
 mod noted;
 mod references;
 mod standing;
+mod tls;
 mod way;
 
 use crate::report::{Evidence, Line};
@@ -79,7 +80,7 @@ pub enum Row {
     Framing,
     /// The field index, from the criterion benchmark.
     Index,
-    /// TLS.
+    /// The same over TLS 1.3, against plaintext.
     Tls,
 }
 
@@ -139,7 +140,7 @@ impl Row {
             Row::Disk => disk::measure(setting).await,
             Row::Framing => way::framing(setting).await,
             Row::Index => noted::index(),
-            Row::Tls => Ok(noted::tls()),
+            Row::Tls => tls::measure(setting).await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rows that are measured elsewhere, or that there is nothing to measure of.
+//! Rows that are measured elsewhere.
 
 use super::Found;
 use crate::report::{Goal, Line};
@@ -33,9 +33,4 @@ pub(super) fn index() -> Result<Found, Broken> {
         line("routing fields", "µs", routing, Goal::AtMost(1.0), Goal::AtMost(1.0)),
     ];
     Ok(Found { lines, evidence: Vec::new() })
-}
-
-pub(super) fn tls() -> Found {
-    let line = Line::unmeasured("tls", "TLS 1.3 intake against plaintext, %", "not built: listeners have no TLS yet");
-    Found { lines: vec![line.goals(Goal::AtLeast(70.0), Goal::AtLeast(85.0))], evidence: Vec::new() }
 }
