@@ -1,4 +1,4 @@
-//! Keys of FHIR destinations: `auth`, `tls`, and how resources are written. Described as in `keys`.
+//! Keys of FHIR destinations: `auth`, and how resources are written. Described as in `keys`.
 
 use super::{
     keys::{
@@ -165,33 +165,5 @@ pub(super) static AUTH: Table = Table {
         of(&["basic"], key("user", Text("text"), Required, "User.")),
         of(&["basic"], key("password", Kind::Secret, Required, "Password.")),
         of(&["bearer"], key("token", Kind::Secret, Required, "Token, without the word Bearer.")),
-    ],
-};
-
-pub(super) static CLIENT_TLS: Table = Table {
-    title: "tls",
-    keys: &[
-        key(
-            "ca",
-            Text("file"),
-            Optional,
-            "Certificates in PEM form that are trusted in place of the system's authorities; for the token endpoint too.",
-        ),
-        key(
-            "cert",
-            Text("file"),
-            Optional,
-            "The client's certificate in PEM form, with those between it and its authority.",
-        ),
-        key("key", Text("file"), Optional, "The private key of `cert` in PEM form, unencrypted."),
-        of(
-            &["mllp"],
-            key(
-                "server_name",
-                Text("DNS name or IP address"),
-                Optional,
-                "The name that the receiver's certificate must have; not written: the host of `address`.",
-            ),
-        ),
     ],
 };

@@ -4,14 +4,18 @@
 //! against it, so the three cannot come apart.
 
 mod summary;
+mod tls;
 mod tolerance;
 
 pub(super) use tolerance::TOLERANCE;
 #[cfg(test)]
 pub(super) use tolerance::TOLERANCE_SENDER;
 
-use self::summary::SUMMARY;
-use super::fhir_keys::{AUTH, CLIENT_TLS};
+use self::{
+    summary::SUMMARY,
+    tls::{CLIENT_TLS, LISTENER_TLS},
+};
+use super::fhir_keys::AUTH;
 use Absent::{Is, Optional, Required};
 use Kind::{Choice, Count, Flag, Map, One, Text, Texts};
 
@@ -287,31 +291,6 @@ pub(super) static LISTENER: Table = Table {
             One(&LISTENER_TLS),
             Optional,
             "Takes connections over TLS 1.2 or 1.3 alone; without it they are plaintext. Channels that share an address have the same.",
-        ),
-    ],
-};
-
-pub(super) static LISTENER_TLS: Table = Table {
-    title: "tls of [listener]",
-    keys: &[
-        key(
-            "cert",
-            Text("file"),
-            Required,
-            "The listener's certificate in PEM form, with those between it and its authority.",
-        ),
-        key("key", Text("file"), Required, "The private key of `cert` in PEM form, unencrypted."),
-        key(
-            "client_ca",
-            Text("file"),
-            Optional,
-            "Authorities in PEM form. With it each gateway must show a certificate of one of them (mutual TLS, IHE ATNA ITI-19); without it, anyone may send who reaches the address.",
-        ),
-        key(
-            "allowed_clients",
-            Texts("certificate name"),
-            Is(""),
-            "Of the gateways that `client_ca` vouches for, those whose certificate has one of these as its CN or a DNS name, letter for letter; none: all of them.",
         ),
     ],
 };
