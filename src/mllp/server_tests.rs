@@ -350,18 +350,22 @@ async fn an_answer_can_end_the_connection() {
     assert_eq!(ended(&mut peer).await, framed(b"one"), "nothing is written behind it");
 }
 
+fn connection(limits: Limits, handler: Echo, metrics: &Arc<Metrics>) -> Connection {
+    Connection {
+        peer: "127.0.0.1:1".parse().unwrap(),
+        limits: Arc::new(limits),
+        handler: Arc::new(handler),
+        in_flight: InFlight::new(Budget::of_bytes(1 << 21), metrics.in_flight_bytes.clone()),
+        counters: Counters { metrics: metrics.clone(), label: "ward".into(), complaints: Arc::default() },
+        stop: CancellationToken::new(),
+    }
+}
+
 /// One connection over an in-memory pipe of `pipe` bytes, for a paused clock.
 fn piped(limits: Limits, at_once: bool, pipe: usize) -> (DuplexStream, Piped) {
     let (taken, seen) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let connection = Connection {
-        peer: "127.0.0.1:1".parse().unwrap(),
-        limits: Arc::new(limits),
-        handler: Arc::new(Echo { taken, at_once }),
-        in_flight: InFlight::new(Budget::of_bytes(1 << 21), metrics.in_flight_bytes.clone()),
-        counters: Counters { metrics: metrics.clone(), label: "ward".into(), complaints: Arc::default() },
-        stop: CancellationToken::new(),
-    };
+    let connection = connection(limits, Echo { taken, at_once }, &metrics);
     let (ours, theirs) = duplex(pipe);
     tokio::spawn(async move {
         let (read, write) = tokio::io::split(theirs);
@@ -544,17 +548,9 @@ async fn out_of_files() {
 async fn a_silent_connection_waits_in_little_memory() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (accepted, peer) = listener.accept().await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
     let (taken, _seen) = mpsc::unbounded_channel();
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let connection = Connection {
-        peer,
-        limits: Arc::new(limits()),
-        handler: Arc::new(Echo { taken, at_once: true }),
-        in_flight: InFlight::new(Budget::of_bytes(1 << 21), metrics.in_flight_bytes.clone()),
-        counters: Counters { metrics: metrics.clone(), label: "ward".into() },
-        stop: CancellationToken::new(),
-    };
+    let connection = connection(limits(), Echo { taken, at_once: true }, &Arc::new(Metrics::new().unwrap()));
     let (read, write) = accepted.into_split();
     let (_outlet, mut late) = outlet();
     // Each connection's task is as large as its longest wait, also while it waits for nothing.

@@ -312,7 +312,8 @@ async fn an_application_answer_that_is_a_message_settles_the_order_and_is_acknow
 async fn a_commit_accept_to_an_order_of_original_mode_is_not_the_applications_answer() {
     let (listener, address) = listen().await;
     let mut sender =
-        Mllp::new(MllpSettings { address: address.to_string(), timeout: BOUND, awaits_application: true }).sender(0);
+        Mllp::new(MllpSettings { address: address.to_string(), timeout: BOUND, awaits_application: true, tls: None })
+            .sender(0);
     let pump = tokio::spawn(async move {
         let mut stream = accept(&listener).await;
         for code in ["AA", "AE"] {
