@@ -77,7 +77,11 @@ pub(super) fn patient_named(reading: &Reading<'_>, told: &mut Told<'_>) {
     }
 }
 
+/// A merge, move or change of identifiers (ADT) may tell of several, each with its MRG.
 pub(super) fn one_patient(reading: &Reading<'_>, told: &mut Told<'_>) {
+    if reading.msh.field(9).component(1).raw() == b"ADT" {
+        return;
+    }
     let mut patients = reading.segments("PID");
     let Some(first) = patients.next().map(|pid| pid.field(3).component(1).raw()).filter(|id| !id.is_empty()) else {
         return;

@@ -35,7 +35,14 @@ pub static RULES: [Rule; 63] = [
         base::patient_present,
     ),
     row("H04", On::ANY, Severity::Error, "HL7 v2.6 ch. 3.4.2.3", "PID-3.1 holds an identifier", base::patient_named),
-    row("H05", On::ANY, Severity::Error, "HL7 v2.6 ch. 7.3.1", "a message is about one patient", base::one_patient),
+    row(
+        "H05",
+        On::ANY,
+        Severity::Error,
+        "HL7 v2.6 ch. 7.3.1",
+        "a message other than ADT is about one patient",
+        base::one_patient,
+    ),
     row(
         "H06",
         On::ANY,

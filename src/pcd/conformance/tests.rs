@@ -498,6 +498,13 @@ fn a_message_that_is_no_pcd_transaction_is_held_to_the_base_standard_alone() {
 }
 
 #[test]
+fn a_merge_of_several_patients_is_one_message() {
+    let merge = "PID|1||9^^^HOSP^MR||Doe^Jo\rMRG|8^^^HOSP^MR\rPID|2||7^^^HOSP^MR||Roe^Al\rMRG|6^^^HOSP^MR\r";
+    let text = format!("MSH|^~\\&|A|B|C|D|20260301120000+0100||ADT^A40^ADT_A39|C9|P|2.6\rEVN||20260301\r{merge}");
+    assert_eq!(ids(&findings(&text)), [""; 0]);
+}
+
+#[test]
 fn a_fault_met_a_thousand_times_is_one_finding() {
     let head: String = REPORT.split_inclusive('\r').take(8).collect();
     let rows: String = (1..=1000)
