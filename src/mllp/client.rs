@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_util::codec::Decoder;
 
@@ -70,15 +70,17 @@ pub struct Ignored {
 impl Client {
     /// Connects to `host:port`, keepalive on, over TLS where `tls` is given; `limit` is for all of it.
     pub async fn connect(address: &str, tls: Option<&Connector>, limit: Duration) -> io::Result<Client> {
-        let connected = async {
-            let stream = TcpStream::connect(address).await?;
-            super::tune(&stream)?;
-            match tls {
-                None => Ok(Line::Plain(stream)),
-                Some(tls) => tls.connect(stream).await.map(Line::Secured),
+        let deadline = Instant::now() + limit;
+        let connected = timeout_at(deadline, TcpStream::connect(address)).await;
+        let stream = connected.map_err(|_| io::ErrorKind::TimedOut)??;
+        super::tune(&stream)?;
+        let stream = match tls {
+            None => Line::Plain(stream),
+            Some(tls) => {
+                let secured = timeout_at(deadline, tls.connect(stream)).await;
+                Line::Secured(secured.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, SILENT_HANDSHAKE))??)
             }
         };
-        let stream = timeout(limit, connected).await.map_err(|_| io::ErrorKind::TimedOut)??;
         Ok(Client {
             stream,
             codec: Codec::new(ANSWER_BYTES_MAX),
@@ -246,6 +248,9 @@ impl Client {
     }
 
     fn decoded(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        if self.buffer.starts_with(TLS_ALERT) && !self.codec.in_frame() {
+            return Err(ExchangeError::Ambiguous(SPEAKS_TLS.to_owned()));
+        }
         match self.codec.decode(&mut self.buffer) {
             Ok(Some(Decoded::Frame(content))) => Ok(Some(content)),
             Ok(None) => Ok(None),
@@ -298,6 +303,11 @@ fn accept_of(answer: &[u8]) -> Option<Bytes> {
 }
 
 const CLOSED: &str = "the receiver has closed the connection: connect again";
+/// How a server that speaks TLS answers what is none: an alert record of any version (RFC 8446, 5.1).
+const TLS_ALERT: &[u8] = &[0x15, 0x03];
+const SPEAKS_TLS: &str = "the receiver speaks TLS: give its destination `tls`, or have the receiver listen without";
+const SILENT_HANDSHAKE: &str = "it takes connections and answers no TLS handshake: where it speaks no TLS remove `tls`, else have the \
+                                receiver looked at";
 const UNFRAMED: &str = "the receiver answers without MLLP framing";
 
 fn not_sent(fault: &str) -> ExchangeError {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::hl7::ack::Code;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 /// Bound on every wait; never reached where things are right.
 const BOUND: Duration = Duration::from_secs(20);
@@ -183,6 +184,7 @@ async fn what_is_not_an_answer_is_ambiguous_and_says_why() {
         (vec![framed("MSH|^~\\&|C|D|A|B|20260314||ACK|9|P|2.6\rMSA|OK|17\r")], true, "without MSA"),
         (vec![large], true, "over 64 KiB"),
         (vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()], false, "without MLLP framing"),
+        (vec![b"\x15\x03\x01\0\x02\x02\x32".to_vec()], false, "speaks TLS"),
         (vec![], false, "closed the connection"),
         (vec![ack("AA", "17")[..20].to_vec()], false, "closed the connection"),
     ] {
