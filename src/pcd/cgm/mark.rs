@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use aho_corasick::packed::Searcher;
 
 use super::{
     super::Nomenclature,
@@ -18,15 +18,15 @@ pub const MARK: &[u8] = b"\x01glucose";
 /// In every identifier of glucose that the engine brings along.
 const NAME: &[u8] = b"GLU";
 
-static FINDERS: LazyLock<Vec<Finder<'static>>> = LazyLock::new(|| {
+/// One pass over the message for all of them; `None`, which marks everything, on a processor it is not made for.
+static WORDS: LazyLock<Option<Searcher>> = LazyLock::new(|| {
     let number = GLUCOSE_ISF.to_string().into_bytes();
-    let needles = [NAME.to_vec(), number].into_iter().chain(LOINC.iter().map(|loinc| loinc.to_vec()));
-    needles.map(|needle| Finder::new(&needle).into_owned()).collect()
+    Searcher::new([NAME.to_vec(), number].into_iter().chain(LOINC.iter().map(|loinc| loinc.to_vec())))
 });
 
 /// Whether the message, as received, may tell of glucose.
 pub fn may_tell(received: &[u8]) -> bool {
-    FINDERS.iter().any(|finder| finder.find(received).is_some())
+    WORDS.as_ref().is_none_or(|words| words.find(received).is_some())
 }
 
 /// Whether all that reads as glucose by these tables is marked: a site may have given it a name of its own.
