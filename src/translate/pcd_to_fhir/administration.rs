@@ -368,7 +368,7 @@ pub(super) fn ahead(moment: &When, context: Context) -> SignedDuration {
 /// Further ahead, a time is none: all that follows would be older for as long. A zone that is wrong is within it.
 pub(super) const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Further ahead, a clock is wrong: what it makes older is told of.
-pub(super) const AHEAD_NOTED: SignedDuration = SignedDuration::from_mins(5);
+pub(super) const AHEAD_NOTED: SignedDuration = SignedDuration::from_mins(1);
 pub(super) const AHEAD: &str = "its time is more than a day after it was received, and would make all that follows old; have the device's clock \
                      set, and write by hand what the record lacks";
 const UNKNOWN_DRUG: &str = "unknown drug or carrier fluid";

@@ -1,6 +1,6 @@
 //! Coded values as CodeableConcepts: every triplet sent is kept, LOINC is put first where the table has it.
 
-use super::{CodeKind, Conversion, Output, Semantics, Translation, Unmapped, unit::Unit};
+use super::{CodeKind, Conversion, Output, PcdToFhir, Semantics, Translation, Unmapped, unit::Unit};
 use crate::{
     fhir::{CodeableConcept, Coding, Text, systems},
     pcd::{self, Coded, Fit, Loinc, LoincFit, Row, Triplet},
@@ -42,7 +42,9 @@ pub(super) fn code<'a>(
 /// How a code as it was sent fits the unit the value leaves in. Where the unit was changed to another property, a LOINC number
 /// of which nothing is known no longer fits.
 fn sent_fit<'a>(translation: &Translation<'a>, row: &Row<'a>, triplet: Triplet<'a>, unit: &Unit<'a>) -> LoincFit {
-    let (true, Some(ucum)) = (is_loinc(triplet.system), unit.ucum.as_deref()) else { return LoincFit::Fits };
+    let (true, Some(ucum)) = (is_loinc(translation.settings, triplet.system), unit.ucum.as_deref()) else {
+        return LoincFit::Fits;
+    };
     let number = translation.text(triplet.code);
     let rows = row.term.code.map(|code| translation.settings.nomenclature.loinc_rows(code)).unwrap_or_default();
     match pcd::loinc_fit(number.trim(), ucum, rows) {
@@ -125,8 +127,17 @@ fn single_spaced(code: Text<'_>) -> Text<'_> {
     if clean(&code) { code } else { code.split_whitespace().collect::<Vec<_>>().join(" ").into() }
 }
 
-/// Whether this names LOINC (table 0396).
-pub(super) fn is_loinc(system: &[u8]) -> bool {
+/// Whether this names LOINC, by table 0396 or by a name of the site's own.
+pub(super) fn is_loinc(settings: &PcdToFhir, system: &[u8]) -> bool {
+    let own = || settings.coding_systems.get(std::str::from_utf8(system).ok()?);
+    match if settings.coding_systems.is_empty() { None } else { own() } {
+        Some(uri) => uri == systems::LOINC,
+        None => names_loinc(system),
+    }
+}
+
+/// Whether this names LOINC by table 0396.
+pub(super) fn names_loinc(system: &[u8]) -> bool {
     matches!(system, b"LN" | b"LOINC")
 }
 
@@ -174,7 +185,7 @@ fn note_misfit<'a>(translation: &Translation<'a>, triplet: Triplet<'a>, unit: &U
 /// An MDC code no row names is passed on as sent, and so is one whose number and name disagree, or a LOINC number with a
 /// wrong check digit; all are counted. An enumerated value is, too.
 fn note_unknown<'a>(translation: &Translation<'a>, row: &Row<'a>, output: &mut Output<'a>) {
-    for triplet in row.code.triplets().filter(|triplet| is_loinc(triplet.system)) {
+    for triplet in row.code.triplets().filter(|triplet| is_loinc(translation.settings, triplet.system)) {
         let [code, text] = [triplet.code, triplet.text].map(|raw| translation.text(raw));
         if !pcd::loinc_digit_holds(code.trim()) {
             output.unmapped(Unmapped::new("loinc", &code, &text, "LN"));

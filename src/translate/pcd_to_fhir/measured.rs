@@ -173,7 +173,7 @@ impl<'a> Measured<'a> {
         }
         trace.note(format_args!("{prefix}code"), row.place_of(3));
         for (i, coding) in self.code.coding.iter().enumerate() {
-            let sent = row.code.triplets().any(|triplet| concept::is_loinc(triplet.system));
+            let sent = row.code.triplets().any(|triplet| concept::names_loinc(triplet.system));
             if coding.system.as_deref() == Some(systems::LOINC) && !sent {
                 trace.note(format_args!("{prefix}code.coding[{i}]"), Origin::By(row.place_of(3), "mdc-loinc.csv"));
             }

@@ -58,7 +58,7 @@ impl<'a> Unit<'a> {
         let Some(ucum) = self.ucum.as_deref().filter(|_| !settings.conversions.is_empty()) else { return self };
         let number = row.term.code.map(|code| code.to_string());
         let refid = row.term.term.map(|term| &*term.refid);
-        let sent = row.code.triplets().filter(|triplet| is_loinc(triplet.system));
+        let sent = row.code.triplets().filter(|triplet| is_loinc(settings, triplet.system));
         let sent: Vec<&str> = sent.filter_map(|triplet| std::str::from_utf8(triplet.code).ok()).collect();
         let codes = number.as_deref().into_iter().chain(refid).chain(sent.iter().copied());
         let waveform = matches!(row.obx.raw(2), b"NA" | b"MA");

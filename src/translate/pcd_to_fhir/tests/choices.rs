@@ -206,6 +206,9 @@ fn a_loinc_number_sent_beside_a_unit_of_another_property_never_leaves_with_it() 
     let molar = "105272-9^Glucose ISF^LN";
     assert_eq!(sent(molar, "mg/dL"), ("99504-3".into(), nothing(), told("105272-9", "Glucose ISF")));
     assert_eq!(sent(molar, "mmol/L"), ("105272-9".into(), nothing(), vec![]));
+    let own = with(|settings| _ = settings.coding_systems.insert("99L".into(), systems::LOINC.into()));
+    let named = first(&own, &["OBX|1|NM|105272-9^Glucose ISF^99L|1.1.1.1|126|mg/dL^^UCUM|||||R"]);
+    assert_eq!(codes(&named["code"])[0], "99504-3", "by a name of the site's own");
     let both = |number: &str| format!("160212^MDC_CONC_GLU_ISF^MDC^{number}^Glucose^LN");
     assert_eq!(sent(&both("105272-9"), "mg/dL").0, "99504-3 160212");
     assert_eq!(sent(&both("99504-3"), "mmol/L").0, "105272-9 160212");

@@ -74,6 +74,11 @@ fn what_happens_after_a_clock_was_set_back_ends_what_began_ahead_of_its_receipt(
     assert_eq!(kept["effectivePeriod"], json!({"end": "2026-03-01T12:05:00+01:00"}), "the start is known to be wrong");
     assert_eq!(kept["dosage"]["dose"]["value"].to_string(), "1.50");
     assert!(!take(&start, "11:20:00").0, "told again, it begins nothing");
+    // Four minutes ahead is ahead too.
+    let mut slightly = Record::default();
+    slightly.take_at(&settings(), &event(204, START, &[&flow("12.50")]), received("11:00:05"));
+    slightly.take_at(&settings(), &event(201, COMPLETE, &[&volume("1.50")]), received("11:01:03"));
+    assert_eq!(slightly.kept().last().map(|kept| kept["status"].clone()), Some(json!("completed")));
     assert!(take(&event(206, START, &[&flow("3")]), "11:06:02").0, "and the next one is told");
 
     let mut record = Record::default();
