@@ -1,6 +1,7 @@
 //! Several messages of one lane in one transaction.
 //!
-//! Their entries stand one after the other, each as its message has it; what is the same in several, such as the device, stands once.
+//! Their entries stand one after the other, each as its message has it; what is the same in several, such as the device, stands once,
+//! with the `meta.source` of the first.
 //! A message that says something else of a resource that is already in it does not join, nor one that refers by search to what a message
 //! before it may write, which is not there to be found yet: it goes with the next.
 
@@ -50,7 +51,7 @@ impl<'b> Joined<'b> {
                 return None;
             }
             match name.as_ref().and_then(|name| self.named.get(name)) {
-                Some(other) if *other == entry => {}
+                Some(other) if but_source(other) == but_source(entry) => {}
                 Some(_) => return None,
                 None => new.push((name, entry)),
             }
@@ -69,6 +70,20 @@ impl<'b> Joined<'b> {
         let (head, tail) = (r#"{"resourceType":"Bundle","type":"transaction","entry":["#, "]}");
         [head, &self.entries.join(","), tail].concat().into()
     }
+}
+
+/// The entry around its `meta.source`, which names the message that told of the resource.
+fn but_source(entry: &str) -> (&str, &str) {
+    const SOURCE: &str = "\"meta\":{\"source\":\"";
+    let Some(from) = entry.find(SOURCE).map(|at| at + SOURCE.len()) else { return (entry, "") };
+    let (before, rest) = entry.split_at(from);
+    let mut escaped = false;
+    let end = rest.find(|char| {
+        let ends = char == '"' && !escaped;
+        escaped = char == '\\' && !escaped;
+        ends
+    });
+    (before, &rest[end.unwrap_or(rest.len())..])
 }
 
 fn refers_by_search(entry: &str) -> bool {
@@ -131,6 +146,20 @@ mod tests {
         let bundle: Value = serde_json::from_slice(&joined.body).unwrap();
         assert_eq!((&bundle["type"], bundle.get("identifier")), (&json!("transaction"), None), "no message's own");
         assert!(!together(&run[..2]).unwrap().0.possible_repeat);
+    }
+
+    #[test]
+    fn a_device_that_several_messages_tell_of_stands_once_as_the_first_has_it() {
+        let device = |id, source: &str, name: &str| {
+            let own = format!("urn:uuid:{id}");
+            let told = format!(r#"{{"meta":{{"source":"{source}"}},"name":"{name}"}}"#);
+            message(id, &[("urn:uuid:d", &told), (&own, "1")])
+        };
+        let run = [device(1, "urn:a#1", "P"), device(2, r#"urn:a#\"2"#, "P"), device(4, r"urn:a#4\\", "P")];
+        let (joined, count) = together(&run).unwrap();
+        let text = std::str::from_utf8(&joined.body).unwrap();
+        assert_eq!((count, text.matches("urn:uuid:d").count(), text.matches("urn:a#1").count()), (3, 1, 1));
+        assert!(together(&[device(1, "urn:a#1", "P"), device(2, "urn:a#2", "Q")]).is_none(), "another name");
     }
 
     #[test]
