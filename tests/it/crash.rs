@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use mllp_test::{
-    Account, Expect, FhirSink, FhirSinkConfig, Kind, Simulation, SimulationConfig, Sink, SinkConfig, account::Route,
-    sender::SenderConfig,
+    Account, Expect, FhirSink, FhirSinkConfig, Kind, SenderAccount, Simulation, SimulationConfig, Sink, SinkConfig,
+    account::Route, sender::SenderConfig,
 };
 
 use crate::engine::Site;
@@ -44,23 +44,12 @@ fn rounds() -> u64 {
     std::env::var("CANNULA_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_missing_after_kill_9_under_load() {
-    let ehr = FhirSink::start("127.0.0.1:0", FhirSinkConfig::default()).await.unwrap();
-    let legacy = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();
-    let mut site = Site::new(&[("pumps", &channel(&ehr, &legacy))]);
-    site.start();
-    let senders = SenderConfig { window: 8, ..SenderConfig::to(site.listener.to_string()) };
-    let config = SimulationConfig {
-        sender: senders,
-        pumps: 12,
-        cgms: 0,
-        connections: 4,
-        rate: Some(300.0),
-        ..SimulationConfig::to("")
-    };
+/// Pumps send while the engine is killed and started so often; what they sent, once all of it is delivered and the engine ended.
+pub async fn killed_under_load(site: &mut Site, sender: SenderConfig, rounds: u64) -> SenderAccount {
+    let config =
+        SimulationConfig { sender, pumps: 12, cgms: 0, connections: 4, rate: Some(300.0), ..SimulationConfig::to("") };
     let gateways = Simulation::start(config).unwrap();
-    for round in 0..rounds() {
+    for round in 0..rounds {
         under_load(&gateways).await;
         // A different moment each time, so that the kill meets every part of the work.
         tokio::time::sleep(Duration::from_millis(97 * round % 300)).await;
@@ -75,6 +64,17 @@ async fn nothing_acknowledged_is_missing_after_kill_9_under_load() {
         site.drained();
         assert_eq!(site.terminate(), 0, "{}", site.log());
     });
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_missing_after_kill_9_under_load() {
+    let ehr = FhirSink::start("127.0.0.1:0", FhirSinkConfig::default()).await.unwrap();
+    let legacy = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();
+    let mut site = Site::new(&[("pumps", &channel(&ehr, &legacy))]);
+    site.start();
+    let sender = SenderConfig { window: 8, ..SenderConfig::to(site.listener.to_string()) };
+    let sent = killed_under_load(&mut site, sender, rounds()).await;
     let (ehr, legacy) = (ehr.account(), legacy.account());
     let to_ehr = Route { expects: Expect::kinds(&[Kind::R01]), ..Route::all("ehr", &ehr) };
     let account = Account::join(&sent, [to_ehr, Route::all("legacy", &legacy)]);

@@ -5,11 +5,11 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mllp_test::{
-    Account, Simulation, SimulationConfig, Sink, SinkConfig,
+    Account, Sink, SinkConfig,
     account::Route,
     send::Client,
     sender::SenderConfig,
@@ -18,7 +18,7 @@ use mllp_test::{
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use crate::engine::Site;
+use crate::{crash::killed_under_load, engine::Site};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,14 +85,6 @@ async fn connect(site: &Site, tls: &ClientTls) -> Result<Client, mllp_test::send
     Client::connect_over(&site.listener.to_string(), Some(tls), PATIENCE).await
 }
 
-async fn under_load(gateways: &Simulation) {
-    let (before, until) = (gateways.account().acked, Instant::now() + Duration::from_secs(60));
-    while gateways.account().acked < before + 20 {
-        assert!(Instant::now() < until, "nothing is acknowledged any more");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_over_tls_is_missing_at_a_receiver_over_tls_after_kill_9() {
     let ca = Authority::new();
@@ -106,24 +98,7 @@ async fn nothing_acknowledged_over_tls_is_missing_at_a_receiver_over_tls_after_k
     tokio::task::block_in_place(|| site.start());
     let tls = Some(ca.gateway(Some(&ca.certify("gateway"))));
     let sender = SenderConfig { window: 8, tls, ..SenderConfig::to(site.listener.to_string()) };
-    let config =
-        SimulationConfig { sender, pumps: 12, cgms: 0, connections: 4, rate: Some(300.0), ..SimulationConfig::to("") };
-    let gateways = Simulation::start(config).unwrap();
-    for round in 0..3 {
-        under_load(&gateways).await;
-        // A different moment each time, so that the kill meets every part of the work.
-        tokio::time::sleep(Duration::from_millis(97 * round)).await;
-        tokio::task::block_in_place(|| {
-            site.kill();
-            site.start();
-        });
-    }
-    under_load(&gateways).await;
-    let sent = gateways.stop().await;
-    tokio::task::block_in_place(|| {
-        site.drained();
-        assert_eq!(site.terminate(), 0, "{}", site.log());
-    });
+    let sent = killed_under_load(&mut site, sender, 3).await;
     let account = Account::join(&sent, [Route::all("ehr", &sink.account())]);
     assert!(account.balances() && account.unanswered + account.naked == 0, "{account}\n{}", site.log());
     assert_eq!(account.destinations[0].reordered.count, 0);

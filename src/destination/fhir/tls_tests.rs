@@ -5,7 +5,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mllp_test::{FhirSink, FhirSinkConfig, fhir_sink::LoginConfig};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -16,44 +15,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::destination::{Meter, Secret};
+use crate::{
+    destination::{Meter, Secret},
+    mllp::tls::authority::{Authority, Certified},
+};
 
 const BOUND: Duration = Duration::from_secs(20);
 const RSA: &str = include_str!("../../../tests/keys/rsa-2048.pem");
 
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
+fn identity_by(authority: &Authority) -> Option<Secret> {
+    let Certified { cert, key } = authority.certify("pump-gateway");
+    Some(Secret(format!("{cert}\n{key}").into()))
 }
 
-impl Authority {
-    fn new() -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Certificate and key.
-    fn certify(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn identity(&self) -> Option<Secret> {
-        let (certificate, key) = self.certify("pump-gateway");
-        Some(Secret(format!("{certificate}\n{key}").into()))
-    }
-
-    fn ca(&self) -> Option<Secret> {
-        Some(Secret(self.pem.as_str().into()))
-    }
+fn ca_of(authority: &Authority) -> Option<Secret> {
+    Some(Secret(authority.pem.as_str().into()))
 }
 
 /// Ends TLS before `to`, as a reverse proxy does; clients must have a certificate of `clients`.
-async fn proxy(to: SocketAddr, (certificate, key): (String, String), clients: Option<&Authority>) -> SocketAddr {
+async fn proxy(to: SocketAddr, Certified { cert, key }: Certified, clients: Option<&Authority>) -> SocketAddr {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
     let builder = ServerConfig::builder();
@@ -66,7 +46,7 @@ async fn proxy(to: SocketAddr, (certificate, key): (String, String), clients: Op
         }
     };
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![der(&certificate)], key).unwrap()));
+    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![der(&cert)], key).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -109,7 +89,7 @@ fn reason(verdict: Verdict) -> String {
 async fn only_a_server_of_the_sites_own_authority_gets_the_message() {
     let sink = FhirSink::start("127.0.0.1:0", FhirSinkConfig::default()).await.unwrap();
     let (ours, other) = (Authority::new(), Authority::new());
-    let ca = || ClientTls { ca: ours.ca(), identity: None };
+    let ca = || ClientTls { ca: ca_of(&ours), identity: None };
     let right = proxy(sink.address(), ours.certify("127.0.0.1"), None).await;
     assert!(matches!(send(&settings(right, ca())).await, Verdict::Accepted { .. }));
     for certificate in [other.certify("127.0.0.1"), ours.certify("ehr.example")] {
@@ -144,11 +124,11 @@ async fn a_client_shows_its_certificate_to_the_server_and_to_the_token_endpoint(
     };
     let with = |identity| FhirSettings {
         auth: FhirAuth::Login(login.clone()),
-        ..settings(address, ClientTls { ca: ours.ca(), identity })
+        ..settings(address, ClientTls { ca: ca_of(&ours), identity })
     };
-    let verdict = send(&with(ours.identity())).await;
+    let verdict = send(&with(identity_by(&ours))).await;
     assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?} {:?}", sink.login_faults());
-    for identity in [None, Authority::new().identity()] {
+    for identity in [None, identity_by(&Authority::new())] {
         // No login: the refusal is the server's own.
         let settings = FhirSettings { auth: FhirAuth::None, ..with(identity.clone()) };
         let refused = reason(send(&settings).await);
@@ -162,16 +142,15 @@ async fn a_client_shows_its_certificate_to_the_server_and_to_the_token_endpoint(
 fn certificates_that_cannot_work_are_refused_and_not_shown() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ours = Authority::new();
-    let (certificate, _) = ours.certify("a");
-    let (_, key) = ours.certify("b");
+    let (certificate, key) = (ours.certify("a").cert, ours.certify("b").key);
     let text = |text: &str| Some(Secret(text.into()));
     let mut faults = Vec::new();
     for (ca, identity) in [
         (text("hunter2"), None),
         (text("-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----"), None),
-        (ours.ca(), text("hunter2")),
-        (ours.ca(), text(&certificate)),
-        (ours.ca(), text(&format!("{certificate}\n{key}"))),
+        (ca_of(&ours), text("hunter2")),
+        (ca_of(&ours), text(&certificate)),
+        (ca_of(&ours), text(&format!("{certificate}\n{key}"))),
     ] {
         let settings =
             FhirSettings { tls: ClientTls { ca, identity }, ..FhirSettings::new("https://ehr.example/fhir", BOUND) };
