@@ -80,9 +80,17 @@ pub(super) struct MarkFile {
 }
 
 impl MarkFile {
-    /// Opens the file or makes it, and writes `mark` durably, in the slot the last write did not use. The names of the
-    /// segments that it says must be there are made durable first: an engine that died may have renamed one just before.
-    pub(super) fn write_first(files: &dyn Files, directory: &Path, mark: Mark) -> Result<MarkFile, JournalError> {
+    /// Opens the file or makes it, and writes `mark` durably, in the slot that does not hold `found`, what was read of it.
+    ///
+    /// The names of the segments that it says must be there are made durable first: an engine that died may have renamed one
+    /// just before. So is `found`: a sync of it may have failed, and then the kernel shows what the disk does not have. Were
+    /// the next write torn, only the mark before it would be left.
+    pub(super) fn write_first(
+        files: &dyn Files,
+        directory: &Path,
+        found: Option<Mark>,
+        mark: Mark,
+    ) -> Result<MarkFile, JournalError> {
         let path = path(directory);
         let file = match files.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => files.create(&path),
@@ -90,6 +98,7 @@ impl MarkFile {
         };
         let mut written = MarkFile { file: file.map_err(fault("open", &path))?, path, mark };
         files.sync_directory(directory).map_err(fault("sync", directory))?;
+        found.map_or(Ok(()), |found| written.write(files, found))?;
         written.update(files, |_| ())?;
         Ok(written)
     }
@@ -102,15 +111,19 @@ impl MarkFile {
         end: Position,
     ) -> Result<(), JournalError> {
         let mark = Mark { last: end.segment, closed_at: Some(end), ..Mark::new(first) };
-        MarkFile::write_first(files, directory, mark).map(drop)
+        MarkFile::write_first(files, directory, None, mark).map(drop)
     }
 
     /// Changes the mark durably.
     pub(super) fn update(&mut self, files: &dyn Files, change: impl FnOnce(&mut Mark)) -> Result<(), JournalError> {
         change(&mut self.mark);
         self.mark.count += 1;
-        let offset = self.mark.count % 2 * SLOT_APART;
-        files.write_at(&self.file, &self.mark.encode(), offset).map_err(fault("write", &self.path))?;
+        self.write(files, self.mark)
+    }
+
+    fn write(&self, files: &dyn Files, mark: Mark) -> Result<(), JournalError> {
+        let offset = mark.count % 2 * SLOT_APART;
+        files.write_at(&self.file, &mark.encode(), offset).map_err(fault("write", &self.path))?;
         files.sync(&self.file).map_err(fault("sync", &self.path))
     }
 }

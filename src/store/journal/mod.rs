@@ -278,7 +278,7 @@ impl Journal {
             }
             _ => None,
         };
-        let mut mark = MarkFile::write_first(&*files, directory, found.mark_of(&examined))?;
+        let mut mark = MarkFile::write_first(&*files, directory, found.mark, found.mark_of(&examined))?;
         let live = examined.extents.values().map(|extent| u64::from(extent.header.size)).sum();
         let ready = found.stock(&*files, &options)?;
         let spares = Spares::start(Arc::clone(&files), directory, &options, ready, live)?;

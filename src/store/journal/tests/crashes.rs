@@ -43,3 +43,22 @@ fn a_power_cut_while_a_journal_is_opened_after_a_failure_takes_nothing_that_was_
         }
     }
 }
+
+/// A mark whose sync failed is shown but not kept, and the next one takes the place of the last that was.
+#[test]
+fn two_failures_of_the_mark_and_a_power_cut_leave_one_that_is_true() {
+    for (first, second) in (0..4).flat_map(|first| (0..30).map(move |second| (first, second))) {
+        let disk = MemoryDisk::default();
+        open_on(&disk).unwrap().close().unwrap();
+        let mut journal = open_on(&disk).unwrap();
+        store(&mut journal, &records(1..3, 100));
+        disk.fail_in(first, io::ErrorKind::Other);
+        let _ = journal.vouch();
+        drop(journal);
+        disk.fail_in(second, io::ErrorKind::Other);
+        drop(open_on(&disk));
+        disk.cut_power(&mut Dice(first * 100 + second));
+        let journal = open_on(&disk).unwrap_or_else(|error| panic!("{first}, {second}: {error}"));
+        assert_eq!(all(&journal), records(1..3, 100), "{first}, {second}");
+    }
+}
