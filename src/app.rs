@@ -35,7 +35,7 @@ use crate::{
     devices::Devices,
     intake::{Conformity, Intake, Owed},
     metrics::Metrics,
-    mllp::server::{Bound, Budget, Server},
+    mllp::server::{Bound, Budget, Server, Threads},
     pcd::Nomenclature,
     sabotage::{self, CrashPoint},
     store::{DiskStore, LaneStatus, OpenError, Store, StoreError},
@@ -86,6 +86,11 @@ pub enum StartError {
     /// A destination or lane could not be set up.
     #[error("{0}")]
     Delivery(String),
+    /// No thread for the connections of gateways.
+    #[error(
+        "cannot start a thread for the gateways' connections: {0}; raise the limit of processes (LimitNPROC, TasksMax)"
+    )]
+    Threads(std::io::Error),
     /// The metrics registry refused a family: a fault of this program.
     #[error("metrics: {0}")]
     Metrics(String),
@@ -249,6 +254,7 @@ struct Parts {
     channels: Arc<ArcSwap<Vec<Arc<Channel>>>>,
     listeners: Mutex<BTreeMap<SocketAddr, Listening>>,
     in_flight: Budget,
+    threads: Arc<Threads>,
     watches: mpsc::UnboundedSender<Watch>,
     /// Held while the configuration changes; true once nothing may be put in force any more.
     stopping: tokio::sync::Mutex<bool>,
@@ -322,6 +328,7 @@ impl Parts {
             channels: Arc::new(ArcSwap::from_pointee(Vec::new())),
             listeners: Mutex::new(BTreeMap::new()),
             in_flight: Budget::of_bytes(config.limits.in_flight_bytes),
+            threads: Arc::new(Threads::start().map_err(StartError::Threads)?),
             watches,
             stopping: tokio::sync::Mutex::new(false),
         };
@@ -410,7 +417,8 @@ impl Parts {
                 listening.intake.set_channels(group);
             }
         }
-        let serve = |(intake, bound): (Arc<Intake>, Bound)| Listening { intake, server: bound.serve() };
+        let serve =
+            |(intake, bound): (Arc<Intake>, Bound)| Listening { intake, server: bound.serve(self.threads.clone()) };
         *listeners = kept;
         listeners.extend(bound.into_iter().map(|(address, ready)| (address, serve(ready))));
         gone.into_iter().map(|(address, listening)| (address, listening.server)).collect()

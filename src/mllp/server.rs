@@ -53,6 +53,7 @@ pub use super::{
     budget::Budget,
     network::Network,
     outlet::{Outlet, Written},
+    threads::Threads,
 };
 use crate::{hl7::ack, metrics::Metrics};
 
@@ -157,13 +158,14 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Accepts from now on.
-    pub fn serve(self) -> Server {
+    /// Accepts from now on; connections live on `threads`.
+    pub fn serve(self, threads: Arc<Threads>) -> Server {
         let Bound { listener, server } = self;
         info!(address = %server.address, "listening");
         server.tasks.spawn(accept(
             listener,
             server.shared.clone(),
+            threads,
             server.tasks.clone(),
             server.stop.clone(),
             server.cut.clone(),
@@ -264,6 +266,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 async fn accept(
     listener: TcpListener,
     shared: Arc<Shared>,
+    threads: Arc<Threads>,
     tasks: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -283,7 +286,8 @@ async fn accept(
             Ok((stream, peer)) => {
                 failing = false;
                 if let Some(admission) = shared.admit(peer) {
-                    tasks.spawn(serve(stream, peer, admission, shared.clone(), stop.clone(), cut.clone()));
+                    let served = serve(stream, peer, admission, shared.clone(), stop.clone(), cut.clone());
+                    threads.spawn(&tasks, served);
                 }
             }
             Err(error) if is_the_peers(&error) => {}
@@ -312,10 +316,13 @@ async fn serve(
     stop: CancellationToken,
     cut: CancellationToken,
 ) {
-    if let Err(error) = super::tune(&stream) {
-        debug!(%peer, %error, "connection ended before its options were set");
-        return;
-    }
+    let stream = match moved_here(stream).and_then(|stream| super::tune(&stream).map(|()| stream)) {
+        Ok(stream) => stream,
+        Err(error) => {
+            debug!(%peer, %error, "connection ended before its options were set");
+            return;
+        }
+    };
     let connection = Connection {
         peer,
         limits: shared.limits.load_full(),
@@ -336,6 +343,11 @@ async fn serve(
         // On the heap: a connection without TLS has no room for one with it.
         Some(tls) => Box::pin(secure(tls, stream, connection, cut)).await,
     }
+}
+
+/// Woken by the runtime of the thread that serves it, no longer by that of the one that accepted it.
+fn moved_here(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 /// The handshake, then the rest over TLS.

@@ -75,7 +75,8 @@ impl Bench {
         let budget = Budget::of_bytes(budget_kib * 2 * 1024);
         let handler = Arc::new(Echo { taken, at_once });
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(address, limits, tls, handler, budget.clone(), metrics.clone()).unwrap().serve();
+        let server = Server::bind(address, limits, tls, handler, budget.clone(), metrics.clone()).unwrap();
+        let server = server.serve(Arc::new(Threads::of_caller()));
         Bench { server, metrics, budget, taken: seen }
     }
 

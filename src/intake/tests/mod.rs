@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     channel::{AckWhen, Condition, Conformance, Filter, Listener, Repeat, Retransmission},
     hl7::{Charset, Path},
-    mllp::server::{Budget, Limits, Server},
+    mllp::server::{Budget, Limits, Server, Threads},
     pcd::conformance::Profile,
     store::{MemoryStore, Query, Sequence},
 };
@@ -123,7 +123,8 @@ impl Site {
         let conformity = Arc::new(Conformity::default());
         intake.set_conformity(conformity.clone());
         let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Budget::of_bytes(1 << 26));
-        let server = Server::bind(address, limits, None, intake, budget, metrics.clone()).unwrap().serve();
+        let server = Server::bind(address, limits, None, intake, budget, metrics.clone()).unwrap();
+        let server = server.serve(Arc::new(Threads::of_caller()));
         Site { server, store, metrics, conformity }
     }
 
