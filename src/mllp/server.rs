@@ -427,17 +427,21 @@ impl Shared {
         let mut open = self.open();
         let from_address = open.by_address.get(&address).copied().unwrap_or(0);
         let refused = if !limits.allow.is_empty() && !limits.allow.iter().any(|network| network.contains(address)) {
-            Some("allow")
+            Some(("allow", "add its network to listener.allow, where it is a gateway of yours"))
         } else if open.total >= limits.connections_max {
-            Some("connections")
+            Some(("connections", "raise listener.max_connections, or find who opens so many"))
         } else if from_address >= limits.connections_per_address_max {
-            Some("connections_per_address")
+            let remedy =
+                "raise listener.max_connections_per_address, or have its administrator see why it opens so many";
+            Some(("connections_per_address", remedy))
         } else {
             None
         };
-        if let Some(limit) = refused {
+        if let Some((limit, remedy)) = refused {
             self.metrics.limits_hit.with_label_values(&[&*label, limit]).inc();
-            debug!(%peer, limit, "connection refused");
+            if let Some(times) = self.complaints.due(limit) {
+                warn!(channel = %label, %peer, limit, times, remedy, "connection refused");
+            }
             return None;
         }
         open.total += 1;

@@ -99,3 +99,17 @@ async fn what_waits_for_a_channel_that_is_gone_is_given_up_by_a_person_and_not_b
     let metrics = site.get("/metrics").unwrap().1;
     assert!(metrics.contains("cannula_given_up_total{channel=\"pumps\",destination=\"legacy\"} 3"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_keeps_a_gateway_out_is_logged_with_the_key_that_raises_it() {
+    let limited = to(NOBODY).replace("address = \"LISTENER\"\n", "address = \"LISTENER\"\nmax_connections = 1\n");
+    let mut site = Site::new(&[("pumps", &limited)]);
+    site.start();
+    let mut first = client(&site).await;
+    assert!(first.send(message("m1").as_bytes()).await.unwrap().is_positive());
+    assert!(client(&site).await.send(message("m2").as_bytes()).await.is_err());
+    site.logged("raise listener.max_connections");
+    assert!(first.send(message("m3").as_bytes()).await.unwrap().is_positive());
+    let log = site.log();
+    assert!(log.contains("channel=pumps") && log.contains("limit=\"connections\" times=1"), "{log}");
+}
