@@ -35,11 +35,12 @@ use crate::{
     devices::Devices,
     intake::{Conformity, Intake, Owed},
     metrics::Metrics,
-    mllp::server::{Bound, Budget, Server, Threads},
+    mllp::server::{Bound, Budget, Server},
     pcd::Nomenclature,
     sabotage::{self, CrashPoint},
     store::{DiskStore, LaneStatus, OpenError, Store, StoreError},
     summary::Summaries,
+    threads::Threads,
 };
 use certificates::Certificates;
 use reach::ReachFile;
@@ -86,10 +87,8 @@ pub enum StartError {
     /// A destination or lane could not be set up.
     #[error("{0}")]
     Delivery(String),
-    /// No thread for the connections of gateways.
-    #[error(
-        "cannot start a thread for the gateways' connections: {0}; raise the limit of processes (LimitNPROC, TasksMax)"
-    )]
+    /// No thread for the connections of gateways, or for lanes.
+    #[error("cannot start a thread: {0}; raise the limit of processes (LimitNPROC, TasksMax)")]
     Threads(std::io::Error),
     /// The metrics registry refused a family: a fault of this program.
     #[error("metrics: {0}")]
@@ -298,6 +297,7 @@ impl Parts {
         let store: Arc<dyn Store> = disk.clone();
         let (watches, watched) = mpsc::unbounded_channel();
         let delivery = Delivery::new(store.clone(), clock.clone(), metrics.clone());
+        delivery.run_on(Threads::for_lanes().map_err(StartError::Threads)?);
         delivery.came_by(WaysFile::in_store(&config.store.path).read());
         let owed = Owed::new(store.clone(), clock.clone(), metrics.clone());
         let told = owed.clone();
@@ -328,7 +328,7 @@ impl Parts {
             channels: Arc::new(ArcSwap::from_pointee(Vec::new())),
             listeners: Mutex::new(BTreeMap::new()),
             in_flight: Budget::of_bytes(config.limits.in_flight_bytes),
-            threads: Arc::new(Threads::start().map_err(StartError::Threads)?),
+            threads: Arc::new(Threads::for_gateways().map_err(StartError::Threads)?),
             watches,
             stopping: tokio::sync::Mutex::new(false),
         };

@@ -32,4 +32,5 @@ pub mod pcd;
 pub mod sabotage;
 pub mod store;
 pub mod summary;
+pub mod threads;
 pub mod translate;

@@ -1,8 +1,8 @@
-//! The threads on which gateways' connections live, each with a runtime of its own.
+//! Threads for what wakes often and computes little: the connections of gateways, and lanes. Each has a runtime of its own.
 //!
-//! A connection stays on the thread it was given when it was accepted, which is the one with the fewest. So what a frame
-//! goes through until it is answered wakes no other thread than the store's, where a runtime of several threads wakes two for
-//! each; and nothing that a lane, a translation or the API computes delays an acknowledgement.
+//! A task stays on the thread it was given, which is the one with the fewest then. So a frame that is read or a message that
+//! is settled wakes no other thread than the store's, where a runtime of several threads wakes another one for each. Gateways
+//! and lanes have threads apart: nothing that a lane translates delays an acknowledgement.
 
 use std::{
     future::Future,
@@ -35,18 +35,22 @@ struct Thread {
 struct Counted(Arc<AtomicUsize>);
 
 impl Threads {
-    /// One for every two processors: the others are for the store, the lanes and the API.
-    pub fn start() -> io::Result<Threads> {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        Threads::start_of(processors.div_ceil(2))
+    /// For gateways: one for every two processors, since the others are for the store and the lanes.
+    pub fn for_gateways() -> io::Result<Threads> {
+        Threads::start("gateways", processors().div_ceil(2))
     }
 
-    fn start_of(count: usize) -> io::Result<Threads> {
+    /// For lanes, whose translations may have every processor.
+    pub fn for_lanes() -> io::Result<Threads> {
+        Threads::start("lanes", processors())
+    }
+
+    fn start(name: &str, count: usize) -> io::Result<Threads> {
         let stop = CancellationToken::new();
         let start = |number: usize| {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (handle, stop) = (runtime.handle().clone(), stop.clone());
-            thread::Builder::new().name(format!("gateways-{number}")).spawn(move || {
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
                 runtime.block_on(stop.cancelled());
                 // What hangs in a call to the system does not keep a stopped engine from ending.
                 runtime.shutdown_background();
@@ -64,7 +68,7 @@ impl Threads {
     }
 
     /// Runs it on the thread with the fewest tasks.
-    pub(super) fn spawn<F>(&self, tracker: &TaskTracker, task: F)
+    pub fn spawn<F>(&self, tracker: &TaskTracker, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -77,6 +81,10 @@ impl Threads {
         };
         drop(tracker.spawn_on(task, runtime));
     }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Thread {
@@ -108,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn tasks_spread_evenly_over_threads_and_stay_on_theirs() {
-        let threads = Threads::start_of(3).unwrap();
+        let threads = Threads::start("test", 3).unwrap();
         let (tell, mut told) = mpsc::unbounded_channel();
         let (tracker, end) = (TaskTracker::new(), CancellationToken::new());
         for _ in 0..9 {
@@ -136,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_left_when_they_are_dropped_is_dropped() {
-        let threads = Threads::start_of(1).unwrap();
+        let threads = Threads::start("test", 1).unwrap();
         let tracker = TaskTracker::new();
         threads.spawn(&tracker, std::future::pending());
         tracker.close();

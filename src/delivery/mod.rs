@@ -36,6 +36,7 @@ use crate::{
     metrics::Metrics,
     pcd::Identification,
     store::{LaneId, Sequence, Settlement, Store, TO_SENDER},
+    threads::Threads,
 };
 use board::Board;
 use gate::Gate;
@@ -65,6 +66,7 @@ pub struct Delivery {
     pausing: tokio::sync::Mutex<()>,
     /// Messages of a lane of these that may have been sent and are not recorded.
     reaches: Mutex<BTreeMap<Key, usize>>,
+    threads: OnceLock<Threads>,
 }
 
 #[derive(Default)]
@@ -142,7 +144,14 @@ impl Delivery {
             lines: Mutex::default(),
             pausing: Default::default(),
             reaches: Mutex::default(),
+            threads: OnceLock::new(),
         })
+    }
+
+    /// Where lanes run from now on, in the place of the caller's runtime; set once, before anything is configured.
+    pub fn run_on(&self, threads: Threads) {
+        // A second set is a fault of the caller's that changes nothing.
+        let _ = self.threads.set(threads);
     }
 
     /// Has `told` told of the end of each delivery, once it is durable; set once, before anything is configured. It must not
@@ -416,7 +425,10 @@ impl Delivery {
         let id = LaneId { channel: key.0.clone(), destination: key.1.clone(), lane };
         let control = line.control.subscribe();
         let lane = Lane::new(id, self.store.clone(), self.clock.clone(), control, line.board.clone());
-        self.tasks.spawn(lane.run());
+        match self.threads.get() {
+            Some(threads) => threads.spawn(&self.tasks, lane.run()),
+            None => drop(self.tasks.spawn(lane.run())),
+        }
     }
 
     async fn set_paused(&self, channel: &str, destination: &str, paused: bool) -> Result<(), String> {

@@ -14,7 +14,6 @@ mod outlet;
 mod queue;
 mod reader;
 pub mod server;
-mod threads;
 pub mod tls;
 
 pub use codec::{Codec, CodecError, Decoded, FS, Oddities, VT};

@@ -53,9 +53,8 @@ pub use super::{
     budget::Budget,
     network::Network,
     outlet::{Outlet, Written},
-    threads::Threads,
 };
-use crate::{hl7::ack, metrics::Metrics};
+use crate::{hl7::ack, metrics::Metrics, threads::Threads};
 
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;

@@ -13,9 +13,10 @@ use super::*;
 use crate::{
     channel::{AckWhen, Condition, Conformance, Filter, Listener, Repeat, Retransmission},
     hl7::{Charset, Path},
-    mllp::server::{Budget, Limits, Server, Threads},
+    mllp::server::{Budget, Limits, Server},
     pcd::conformance::Profile,
     store::{MemoryStore, Query, Sequence},
+    threads::Threads,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
