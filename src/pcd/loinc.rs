@@ -8,7 +8,7 @@ use octofhir_ucum::get_canonical_units;
 use super::nomenclature::Loinc;
 
 /// Mass and substance concentration of glucose, number and name (group LG7967-5; HL7 CGM for interstitial fluid).
-const GLUCOSE: [[(&str, &str); 2]; 5] = [
+const GLUCOSE: [[(&str, &str); 2]; 7] = [
     [
         ("99504-3", "Glucose [Mass/volume] in Interstitial fluid"),
         ("105272-9", "Glucose [Moles/volume] in Interstitial fluid"),
@@ -18,6 +18,14 @@ const GLUCOSE: [[(&str, &str); 2]; 5] = [
     [
         ("41653-7", "Glucose [Mass/volume] in Capillary blood by Glucometer"),
         ("14743-9", "Glucose [Moles/volume] in Capillary blood by Glucometer"),
+    ],
+    [
+        ("1558-6", "Fasting glucose [Mass/volume] in Serum or Plasma"),
+        ("14771-0", "Fasting glucose [Moles/volume] in Serum or Plasma"),
+    ],
+    [
+        ("41604-0", "Fasting glucose [Mass/volume] in Capillary blood by Glucometer"),
+        ("14770-2", "Fasting glucose [Moles/volume] in Capillary blood by Glucometer"),
     ],
     [
         ("97507-8", "Average glucose [Mass/volume] in Interstitial fluid during Reporting Period"),
@@ -30,6 +38,10 @@ const GLUCOSE_MASS: [&str; 2] = ["2340-8", "2341-6"];
 /// A unit of each of the two properties, and how LOINC's names say it.
 const PROPERTIES: [(&str, &str); 2] = [("mg/dL", "[Mass/volume]"), ("mmol/L", "[Moles/volume]")];
 
+/// Spellings of the two that are no UCUM, small and without blanks. What `mM` means is told by its capital.
+const SPELLINGS: [&[&str]; 2] =
+    [&["mg/dl", "mg%", "mgs/dl", "mgdl", "mg/100ml"], &["mmol/l", "mmols/l", "mmoll", "mmole/l", "mmoles/l"]];
+
 /// How a LOINC number fits a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoincFit {
@@ -41,10 +53,13 @@ pub enum LoincFit {
     Contradicts,
 }
 
-/// Whether the number may stand beside a value in `ucum`. `rows` are what the table has for the code it was sent with: their
-/// units say what their numbers are of.
-pub fn loinc_fit(number: &str, ucum: &str, rows: &[Loinc]) -> LoincFit {
+/// Whether the number, sent with this name, may stand beside a value in `ucum`. `rows` are what the table has for the code it
+/// was sent with: their units say what their numbers are of.
+pub fn loinc_fit(number: &str, name: &str, ucum: &str, rows: &[Loinc]) -> LoincFit {
     let Some(property) = glucose_property(number) else {
+        if property_named(name).zip(property_of_unit(ucum)).is_some_and(|(named, measured)| named != measured) {
+            return LoincFit::Contradicts;
+        }
         let mut units = rows.iter().filter(|row| &*row.code == number).filter_map(|row| row.ucum.as_deref()).peekable();
         let contradicts = units.peek().is_some() && !units.any(|unit| measure_alike(unit, ucum) != Some(false));
         return if contradicts { LoincFit::Contradicts } else { LoincFit::Fits };
@@ -65,17 +80,38 @@ pub fn is_glucose_loinc(number: &str) -> bool {
     glucose_property(number).is_some()
 }
 
+/// Of glucose, which of the two properties a LOINC number is of, by the name sent with it where the number is not known.
+pub fn glucose_property_of(number: &str, name: &str) -> Option<usize> {
+    glucose_property(number)
+        .or_else(|| name.to_ascii_lowercase().contains("glucose").then(|| property_named(name)).flatten())
+}
+
+/// Which of the two properties a unit measures.
+pub fn property_of_unit(ucum: &str) -> Option<usize> {
+    PROPERTIES.iter().position(|(unit, _)| measure_alike(unit, ucum) == Some(true))
+}
+
+/// UCUM of a unit of glucose in a spelling that is none, such as `mg%`: enough to hold it against a number, which is all it is
+/// for.
+pub fn glucose_unit_said(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    if text == "mM" {
+        return Some(PROPERTIES[1].0);
+    }
+    let plain: String = text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
+    SPELLINGS.iter().position(|spellings| spellings.contains(&plain.as_str())).map(|property| PROPERTIES[property].0)
+}
+
 /// What is wrong with a row that gives this number and name to values in `ucum`.
 pub(super) fn row_fault(number: &str, name: &str, ucum: &str) -> Option<String> {
-    let by_name = || PROPERTIES.iter().position(|(_, words)| name.contains(words));
-    let (unit, property) = PROPERTIES[glucose_property(number).or_else(by_name)?];
+    let (unit, property) = PROPERTIES[glucose_property(number).or_else(|| property_named(name))?];
     if ucum.is_empty() {
         return Some(format!("`{number}` is a concentration {property} and has no unit; write one such as {unit}"));
     }
     if measure_alike(unit, ucum) == Some(true) {
         return None;
     }
-    let remedy = match loinc_fit(number, ucum, &[]) {
+    let remedy = match loinc_fit(number, name, ucum, &[]) {
         LoincFit::Other(other, _) => format!("write {other}, or a unit such as {unit}"),
         _ => format!("write the number that is for `{ucum}`, or a unit such as {unit}"),
     };
@@ -85,6 +121,12 @@ pub(super) fn row_fault(number: &str, name: &str, ucum: &str) -> Option<String> 
 fn glucose_property(number: &str) -> Option<usize> {
     let known = (0..2).find(|property| GLUCOSE.iter().any(|pair| pair[*property].0 == number));
     known.or_else(|| GLUCOSE_MASS.contains(&number).then_some(0))
+}
+
+/// Which of the two a name of LOINC says, in whatever capitals.
+fn property_named(name: &str) -> Option<usize> {
+    let name = name.to_ascii_lowercase();
+    PROPERTIES.iter().position(|(_, words)| name.contains(&words.to_ascii_lowercase()))
 }
 
 /// Whether two units measure the same; `None` where one of them has no linear scale.
@@ -112,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_number_of_glucose_stands_beside_its_own_property_alone() {
-        let fit = |number: &str, ucum: &str| loinc_fit(number, ucum, &[]);
+        let fit = |number: &str, ucum: &str| loinc_fit(number, "", ucum, &[]);
         let other = |number: &str, ucum: &str| match fit(number, ucum) {
             LoincFit::Other(number, _) => number,
             fit => panic!("{fit:?}"),
@@ -127,5 +169,21 @@ mod tests {
             assert_eq!((fit(strip, "mg/dL"), fit(strip, "mmol/L")), (LoincFit::Fits, LoincFit::Contradicts));
         }
         assert_eq!(fit("8867-4", "mg/dL"), LoincFit::Fits, "nothing is known of what it measures");
+        let named = |ucum| loinc_fit("15076-3", "Glucose [moles/volume] in Urine", ucum, &[]);
+        assert_eq!(
+            (named("mg/dL"), named("mmol/L"), named("%")),
+            (LoincFit::Contradicts, LoincFit::Fits, LoincFit::Fits)
+        );
+    }
+
+    #[test]
+    fn a_unit_of_glucose_is_known_in_spellings_that_are_no_ucum() {
+        for mass in ["mg%", "MG/DL", "mg / dl", "mg/100 mL"] {
+            assert_eq!(glucose_unit_said(mass), Some("mg/dL"), "{mass}");
+        }
+        for molar in ["mM", "MMOL/L", "mmol/l"] {
+            assert_eq!(glucose_unit_said(molar), Some("mmol/L"), "{molar}");
+        }
+        assert_eq!([glucose_unit_said("mm"), glucose_unit_said("MM"), glucose_unit_said("")], [None; 3]);
     }
 }

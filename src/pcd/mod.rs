@@ -48,7 +48,7 @@ pub use identity::{
     patient_keys, sender,
 };
 pub use infusion_order::{AnswerError, InfusionOrder, InfusionStep, OrderParameter, Reply};
-pub use loinc::{LoincFit, is_glucose_loinc, loinc_fit};
+pub use loinc::{LoincFit, glucose_property_of, glucose_unit_said, is_glucose_loinc, loinc_fit, property_of_unit};
 pub use nomenclature::{
     Fit, Kind, Loinc, Nomenclature, Resolved, Term, UnitRow, device_level, is_private, is_refid, loinc_digit_holds,
     parts,
@@ -59,4 +59,4 @@ pub use report::{Group, Nth, Place, Report, Role, Row, Stamp, Timing};
 pub use retransmission::retransmitted_parts;
 pub use transaction::{Recognised, RecognisedBy, Transaction, recognise};
 pub use udi::{Issuer, Udi};
-pub(crate) use units::{names_two_units, ucum_of};
+pub(crate) use units::{names_two_units, same_unit, ucum_of};

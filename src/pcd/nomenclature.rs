@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::{loinc::row_fault, transaction::Profiles};
+use super::{loinc::row_fault, transaction::Profiles, units::unit_fault};
 use resolve::PARTITION;
 pub use resolve::{Fit, Resolved, device_level, is_private, is_refid, parts};
 
@@ -99,7 +99,7 @@ impl Nomenclature {
     /// bytes).
     /// Every fault is (file, line, what is wrong and what to do).
     pub fn with_files(files: &[(&str, &[u8])]) -> Result<Arc<Nomenclature>, Vec<(String, u64, String)>> {
-        let mut loader = Loader::built_in();
+        let mut loader = Loader { shipped: Some(Nomenclature::built_in()), ..Loader::built_in() };
         for (name, bytes) in files {
             loader.file(name, bytes);
         }
@@ -167,6 +167,13 @@ impl Nomenclature {
         (size.is_some() || number % SIZE_PLACES == 0) && size != said
     }
 
+    /// UCUM of a unit's name in whatever capitals.
+    pub(super) fn unit_named_alike(&self, name: &str) -> Option<&Arc<str>> {
+        self.unit_names.get(name).or_else(|| {
+            self.unit_names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, ucum)| ucum)
+        })
+    }
+
     /// UCUM of a unit text sent without a coding system, where it can mean only one.
     pub fn unit_alias(&self, text: &str) -> Option<&Arc<str>> {
         self.unit_names.get(text)
@@ -223,6 +230,8 @@ fn plain(unit: &str) -> impl Iterator<Item = char> {
 #[derive(Default)]
 struct Loader {
     nomenclature: Nomenclature,
+    /// What a site's own rows may not contradict; none while that is read.
+    shipped: Option<Arc<Nomenclature>>,
     faults: Vec<(String, u64, String)>,
 }
 
@@ -284,6 +293,9 @@ impl Loader {
     fn unit(&mut self, columns: &[&str], _: &mut Overlay) -> Result<(), String> {
         let [code, refid, ucum, rest @ ..] = columns else { return Err(short("mdc-units.csv")) };
         octofhir_ucum::validate(ucum).map_err(|_| format!("`{ucum}` is not UCUM; see https://ucum.org"))?;
+        if let Some(fault) = self.shipped.as_ref().and_then(|shipped| unit_fault(shipped, code, refid, ucum)) {
+            return Err(fault);
+        }
         let ucum: Arc<str> = Arc::from(*ucum);
         let mut number = None;
         if !code.is_empty() {
@@ -451,6 +463,45 @@ mod tests {
         assert!(fault("99504-3,,").contains("has no unit") && fault("2340-8,,mmol/L").contains("[Mass/volume]"));
         assert!(fault("2951-2,Sodium [Moles/volume] in Serum or Plasma,mg/dL").contains("something else"));
         for right in ["105272-9,,mmol/L", "99504-3,,g/L", "2951-2,Sodium [Moles/volume] in Serum or Plasma,meq/L"] {
+            assert_eq!(fault(right), "", "{right}");
+        }
+    }
+
+    #[test]
+    fn a_unit_row_that_contradicts_the_shipped_ones_is_refused() {
+        let fault = |row: &str| {
+            let table = format!("cf_code,refid,ucum,source\n{row},site\n");
+            let read = Nomenclature::with_files(&[("mdc-units.csv", table.as_bytes())]);
+            read.err().map(|mut faults| faults.remove(0).2).unwrap_or_default()
+        };
+        for wrong in [
+            ",mg/dL,mmol/L",
+            ",MG/DL,mmol/L",
+            ",mg%,mmol/L",
+            ",mM,mg/dL",
+            ",g/L,mmol/L",
+            "264274,MDC_DIM_OWN,mmol/L",
+            "264274,MDC_DIM_MILLI_G_PER_DL,mmol/L",
+            "2130,MDC_DIM_OWN,mmol/L",
+            "999,MDC_DIM_MILLI_G_PER_DL,mmol/L",
+            ",mcg,mg",
+            ",mL/h,L/h",
+            ",ug/L,mg/L",
+            ",°C,[degF]",
+        ] {
+            assert!(fault(wrong).contains("would be wrong"), "{wrong}: {}", fault(wrong));
+        }
+        for right in [
+            "264274,MDC_DIM_MILLI_G_PER_DL,mg/dL",
+            "264864,MDC_DIM_BEAT_PER_MIN,/min",
+            ",bpm,{beat}/min",
+            ",C,Cel",
+            ",mg%,mg/dL",
+            ",units,[iU]",
+            ",mmHg,mm[Hg]",
+            ",cc,cm3",
+            "999,MDC_DIM_OWN,ug/h",
+        ] {
             assert_eq!(fault(right), "", "{right}");
         }
     }

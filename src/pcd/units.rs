@@ -4,7 +4,11 @@
 
 use std::borrow::Cow;
 
-use super::{Coded, Nomenclature, Triplet, nomenclature::same_but_annotation};
+use super::{
+    Coded, Nomenclature, Triplet,
+    loinc::{glucose_unit_said, property_of_unit},
+    nomenclature::same_but_annotation,
+};
 
 /// Whether two UCUM units are the same, however they are written.
 pub(crate) fn same_unit(a: &str, b: &str) -> bool {
@@ -30,6 +34,24 @@ pub(crate) fn ucum_of<'c>(codes: &'c Nomenclature, code: &str, text: &str, syste
         _ => codes.unit_alias(code),
     };
     known.map(|unit| Cow::Borrowed(&**unit))
+}
+
+/// What is wrong with a site's row that gives this unit another size, or another meaning, than the shipped rows or its own
+/// text do.
+pub(super) fn unit_fault(shipped: &Nomenclature, code: &str, name: &str, ucum: &str) -> Option<String> {
+    let known = [shipped.unit(code, ""), shipped.unit_named_alike(name)].into_iter().flatten();
+    let known = known.map(|unit| &**unit).chain(glucose_unit_said(name)).find(|known| !same_unit(known, ucum));
+    // Of a text that is itself UCUM, some mean another: `C` is Celsius. None means a multiple, or moles for a mass.
+    let own = || {
+        let other = property_of_unit(name).zip(property_of_unit(ucum)).is_some_and(|(one, two)| one != two);
+        (code.is_empty() && (other || differ_in_size(name, ucum))).then_some(name)
+    };
+    let known = known.or_else(own)?;
+    let unit = if name.is_empty() { code } else { name };
+    Some(format!(
+        "`{unit}` is {known}, and every value in it would be wrong as `{ucum}`: remove the row, or write {known}; to send values in \
+         another unit, declare a conversion ([[destination.fhir.convert]]), which changes the number too"
+    ))
 }
 
 /// Whether a field names two units; `told` decodes its text.

@@ -49,7 +49,7 @@ impl Conversion {
     /// Whether a value in this unit under these codes is to be changed. Mass becomes substance for glucose alone.
     pub fn applies<'c>(&self, ucum: &str, mut codes: impl Iterator<Item = &'c str> + Clone) -> bool {
         let glucose = |code: &str| {
-            code.starts_with("MDC_CONC_GLU") || matches!(loinc_fit(code, &self.to, &[]), LoincFit::Other(..))
+            code.starts_with("MDC_CONC_GLU") || matches!(loinc_fit(code, "", &self.to, &[]), LoincFit::Other(..))
         };
         same_but_annotation(&self.from, ucum)
             && (!self.of_glucose || codes.clone().any(glucose))

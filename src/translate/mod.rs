@@ -7,6 +7,7 @@ mod cgm_summary;
 mod conversion;
 mod episode;
 mod fhir_settings;
+mod glucose;
 mod mapping;
 mod pcd_to_fhir;
 pub mod steps;

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use super::{
-    TranslateError, Unmapped,
+    TranslateError, Unmapped, glucose,
     table::{Row, Table},
 };
 use crate::hl7::{
@@ -11,7 +11,6 @@ use crate::hl7::{
     edit::{self, EditError},
     escape, unescape,
 };
-use crate::pcd;
 
 /// One step.
 #[derive(Clone)]
@@ -73,10 +72,21 @@ pub enum Missing {
 /// Applies the steps in order; codes without a row are added to `unmapped`.
 pub fn apply(steps: &[Step], message: &Message, unmapped: &mut Vec<Unmapped>) -> Result<Message, TranslateError> {
     let mut edited = message.clone();
+    let mut rows: Vec<usize> = (0..obx_numbers(message).count()).collect();
     for (number, step) in steps.iter().enumerate() {
-        edited = apply_one(step, &edited, unmapped, number + 1)?;
+        let before = edited;
+        let mut left_out = HashSet::new();
+        edited = apply_one(step, &before, unmapped, number + 1, &mut left_out)?;
+        let kept = obx_numbers(&before).map(|segment| !left_out.contains(&segment));
+        let kept: Vec<usize> = rows.into_iter().zip(kept).filter_map(|(row, kept)| kept.then_some(row)).collect();
+        rows = kept;
     }
-    Ok(edited)
+    glucose::refused(message, &edited, &rows).map_or(Ok(edited), Err)
+}
+
+/// Which segments of the message are OBX.
+fn obx_numbers(message: &Message) -> impl Iterator<Item = usize> {
+    message.segments().filter(|segment| segment.id() == "OBX").map(|segment| segment.number())
 }
 
 /// Where each place that a step writes came from, in the order of the steps; what no step names leaves as it was sent. Of a
@@ -99,13 +109,19 @@ fn apply_one(
     message: &Message,
     unmapped: &mut Vec<Unmapped>,
     number: usize,
+    left_out: &mut HashSet<usize>,
 ) -> Result<Message, TranslateError> {
     let edited = match step {
         Step::Set { path, to } => edit::set(message, path, to),
         Step::Copy { from, to } => edit::copy(message, from, to),
         Step::Delete { path: DeleteTarget::Path(path) } => edit::clear(message, path),
-        Step::Delete { path: DeleteTarget::Segment(id) } => edit::remove_segments(message, &|s| s.id() != id),
-        Step::Map { path, table, missing, .. } => return map(message, path, table, *missing, unmapped, number),
+        Step::Delete { path: DeleteTarget::Segment(id) } => {
+            left_out.extend(message.segments().filter(|segment| segment.id() == id).map(|segment| segment.number()));
+            edit::remove_segments(message, &|s| s.id() != id)
+        }
+        Step::Map { path, table, missing, .. } => {
+            return map(message, path, table, *missing, unmapped, number, left_out);
+        }
     };
     edited.map_err(|error| refused(number, &error))
 }
@@ -117,6 +133,7 @@ fn map(
     missing: Missing,
     unmapped: &mut Vec<Unmapped>,
     number: usize,
+    left_out: &mut HashSet<usize>,
 ) -> Result<Message, TranslateError> {
     let reading = Reading { message, table, whole_field: path.component().is_none() };
     let mut outside_charset = false;
@@ -127,14 +144,6 @@ fn map(
         written
     });
     let mapped = if outside_charset { Err(EditError::Charset) } else { mapped };
-    if let Some(place) = mapped.as_ref().ok().and_then(|mapped| contradicted(message, mapped)) {
-        let what = format!(
-            "a code becomes a LOINC number of glucose that {} does not measure: give each unit its own number in {}, by a step for each unit, and retry the dead letter",
-            place.1,
-            table.name()
-        );
-        return Err(TranslateError::new(place.0, what));
-    }
     let without_row = reading.codes_without_row(path);
     let none_missing = without_row.is_empty();
     unmapped.extend(without_row);
@@ -146,34 +155,13 @@ fn map(
                 ..TranslateError::new(path.to_string(), what)
             });
         }
-        Missing::Drop if !none_missing => mapped.and_then(|mapped| reading.leave_out(&mapped, path)),
+        Missing::Drop if !none_missing => {
+            left_out.extend(reading.segments_without_row(path));
+            mapped.and_then(|mapped| edit::remove_segments(&mapped, &|segment| !left_out.contains(&segment.number())))
+        }
         _ => mapped,
     };
     kept.map_err(|error| refused(number, &error))
-}
-
-/// An OBX whose code was made a LOINC number of glucose that its unit does not measure, and that unit: eighteen times too much
-/// or too little for whoever reads the number.
-fn contradicted(message: &Message, mapped: &Message) -> Option<(String, String)> {
-    let rows = |message| Message::segments(message).filter(|segment| segment.id() == "OBX");
-    rows(message).zip(rows(mapped)).enumerate().find_map(|(at, (before, after))| {
-        if before.field(3).raw() == after.field(3).raw() {
-            return None;
-        }
-        let (code, unit) = (pcd::Coded::read(after.field(3).first()), pcd::Coded::read(after.field(6).first()));
-        let number = code.triplets().next().filter(|first| matches!(first.system, b"LN" | b"LOINC"))?;
-        let number = mapped.text(number.code);
-        if !pcd::is_glucose_loinc(&number) {
-            return None;
-        }
-        let tables = pcd::Nomenclature::built_in();
-        let ucum = unit.triplets().find_map(|triplet| {
-            let (code, text) = (mapped.text(triplet.code), mapped.text(triplet.text));
-            pcd::ucum_of(&tables, &code, &text, triplet.system).map(Cow::into_owned)
-        })?;
-        let fits = pcd::loinc_fit(&number, &ucum, &[]) == pcd::LoincFit::Fits;
-        (!fits).then(|| (format!("OBX[{}]-3", at + 1), ucum))
-    })
 }
 
 /// One message read through one table.
@@ -228,12 +216,11 @@ impl<'r> Reading<'r> {
         charset.encode(&components.join(&separator.to_string())).map(Cow::into_owned)
     }
 
-    /// `mapped` without the segments that, as they came, hold a code without a row. The mapping added and removed none.
-    fn leave_out(&self, mapped: &Message, path: &Path) -> Result<Message, EditError> {
+    /// The segments that, as they came, hold a code without a row. Mapping adds and removes none.
+    fn segments_without_row(&self, path: &Path) -> impl Iterator<Item = usize> {
         let lacks_row = |raw: &[u8]| self.code(raw).is_some_and(|code| self.table.row(&code).is_none());
-        let faulty = path.segments(self.message).filter(|segment| path.values_in(*segment).any(lacks_row));
-        let numbers: HashSet<usize> = faulty.map(|segment| segment.number()).collect();
-        edit::remove_segments(mapped, &|segment| !numbers.contains(&segment.number()))
+        let faulty = path.segments(self.message).filter(move |segment| path.values_in(*segment).any(lacks_row));
+        faulty.map(|segment| segment.number())
     }
 }
 
@@ -336,6 +323,58 @@ mod tests {
         let error = mapped("105272-9", "264274^MDC_DIM_MILLI_G_PER_DL^MDC").map(|_| ()).unwrap_err();
         assert!(error.place == "OBX[1]-3" && error.what.contains("mg/dL"), "{error}");
         assert!(mapped("99504-3", "mmol/L^^UCUM").is_err());
+        for spelled in ["mg%", "MG/DL", "mmol/L^^UCUM~mg/dL^^UCUM", "1^x^L^mg/dL^^UCUM"] {
+            assert!(mapped("105272-9", spelled).is_err(), "{spelled}");
+        }
+        assert!(mapped("99504-3", "mM").is_err() && mapped("105272-9", "mM").is_ok());
+    }
+
+    #[test]
+    fn whichever_steps_made_it_so_glucose_leaves_in_no_unit_it_was_not_sent_in() {
+        let own = |to: &str| {
+            let (from, system) = if to.contains('/') { ("mg/dL", "UCUM") } else { ("160212", "LN") };
+            let csv = format!("from,to,to_display,to_system\n{from},{to},,{system}\n");
+            Arc::new(Table::read("t.csv", csv.as_bytes()).unwrap())
+        };
+        let path = |text: &str| Path::parse(text).unwrap();
+        let set = |at: &str, to: &str| Step::Set { path: path(at), to: to.into() };
+        let delete = |at: &str| Step::Delete { path: DeleteTarget::Path(path(at)) };
+        let map = |at: &str, to: &str, missing| Step::Map { each: None, path: path(at), table: own(to), missing };
+        let leaves = |code: &str, value: &str, unit: &str, steps: &[Step]| {
+            let row = |n: u8, rest: &str| format!("OBX|{n}|NM|{rest}\r");
+            let sent =
+                format!("{}{}{}", SENT, row(4, "1^X^MDC|1.1.1.3|4"), row(5, &format!("{code}|1.1.1.4|{value}|{unit}")));
+            apply(steps, &Message::parse(sent.into_bytes()).unwrap(), &mut Vec::new()).map(|_| ())
+        };
+        let (mdc, loinc, unit) = ("160212^MDC_CONC_GLU_ISF^MDC", "99504-3^^LN", "mg/dL^^UCUM");
+        let last = |field: &str| format!("OBX(OBX-1=5)-{field}");
+        let wrong = [
+            vec![set(&last("3.1"), "105272-9"), set(&last("3.3"), "LN")],
+            vec![set(&last("3.4"), "105272-9"), set(&last("3.6"), "LN")],
+            vec![set(&last("6.1"), "mmol/L")],
+            vec![map(&last("6"), "mmol/L", Missing::Keep)],
+            vec![delete(&last("6")), set(&last("6.1"), "mmol/L"), set(&last("6.3"), "UCUM")],
+            vec![map("OBX-3", "105272-9", Missing::Drop)],
+        ];
+        for (n, steps) in wrong.iter().enumerate() {
+            assert!(leaves(mdc, "100", unit, steps).is_err(), "{n}");
+        }
+        // The number and the unit agree, and the value is of neither.
+        let both = [set(&last("3.1"), "105272-9"), set(&last("6.1"), "mmol/L")];
+        let error = leaves(loinc, "100", unit, &both).unwrap_err();
+        assert!(error.place == "OBX[5]-3" && error.what.contains("leave the value as it was"), "{error}");
+        for (code, unit, steps) in [
+            (mdc, unit, vec![set(&last("3.1"), "99504-3"), set(&last("3.3"), "LN")]),
+            (mdc, unit, vec![delete(&last("6"))]),
+            (mdc, "", vec![set(&last("6.1"), "mg/dL")]),
+            (loinc, "mmol/L^^UCUM", vec![set(&last("3.1"), "105272-9")]),
+            // As it came, it is its sender's.
+            (loinc, "mmol/L^^UCUM", vec![set("MSH-6", "X")]),
+            (mdc, unit, vec![Step::Delete { path: DeleteTarget::Segment("OBX".into()) }]),
+            ("1^MDC_CONC_CREA^MDC", unit, vec![set(&last("6.1"), "mmol/L")]),
+        ] {
+            assert_eq!(leaves(code, "100", unit, &steps), Ok(()), "{code} {unit}");
+        }
     }
 
     #[test]

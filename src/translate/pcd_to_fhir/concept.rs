@@ -42,12 +42,13 @@ pub(super) fn code<'a>(
 /// How a code as it was sent fits the unit the value leaves in. Where the unit was changed to another property, a LOINC number
 /// of which nothing is known no longer fits.
 fn sent_fit<'a>(translation: &Translation<'a>, row: &Row<'a>, triplet: Triplet<'a>, unit: &Unit<'a>) -> LoincFit {
-    let (true, Some(ucum)) = (is_loinc(translation.settings, triplet.system), unit.ucum.as_deref()) else {
+    if !is_loinc(translation.settings, triplet.system) {
         return LoincFit::Fits;
-    };
-    let number = translation.text(triplet.code);
+    }
+    let [number, name] = [triplet.code, triplet.text].map(|raw| translation.text(raw));
+    let Some(ucum) = unit.ucum.as_deref().or(unit.said) else { return LoincFit::Fits };
     let rows = row.term.code.map(|code| translation.settings.nomenclature.loinc_rows(code)).unwrap_or_default();
-    match pcd::loinc_fit(number.trim(), ucum, rows) {
+    match pcd::loinc_fit(number.trim(), &name, ucum, rows) {
         LoincFit::Fits if unit.conversion.is_some_and(Conversion::changes_property) => {
             if pcd::is_glucose_loinc(number.trim()) { LoincFit::Fits } else { LoincFit::Contradicts }
         }

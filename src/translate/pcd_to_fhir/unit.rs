@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::HashMap};
 use super::{Conversion, Output, PcdToFhir, TranslateError, Translation, Unmapped, concept::is_loinc, refuse};
 use crate::{
     fhir::{CodeableConcept, Coding, Decimal, Quantity, Text, systems},
-    pcd::{Coded, Loinc, Row, Triplet, names_two_units, ucum_of},
+    pcd::{self, Coded, Loinc, Row, Triplet, names_two_units, same_unit, ucum_of},
 };
 
 /// A unit as words and, where it is known, as UCUM.
@@ -17,6 +17,8 @@ pub(super) struct Unit<'a> {
     pub(super) conversion: Option<&'a Conversion>,
     /// The unit is in OBX-6 by a table, not as UCUM.
     pub(super) by_table: bool,
+    /// A unit of glucose by a spelling of OBX-6 that is no UCUM.
+    pub(super) said: Option<&'static str>,
 }
 
 /// Units by what OBX-6 says.
@@ -117,14 +119,28 @@ pub(super) fn of<'a>(
 /// As OBX-6 says it, whatever the row is of.
 fn read<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Result<Unit<'a>, TranslateError> {
     let coded = Coded::read(row.obx.field(6).first());
-    if names_two_units(&translation.settings.nomenclature, &coded, |raw| translation.text(raw).into_owned()) {
+    let mut further = row.obx.field(6).repetitions().skip(1).map(Coded::read);
+    let two = names_two_units(&translation.settings.nomenclature, &coded, |raw| translation.text(raw).into_owned());
+    if two || further.any(|other| !is_said_again(translation, &coded, &other)) {
         return Err(refuse(row.place_of(6), "names two different units; ask the sender which one is meant"));
     }
     let ucum = coded.triplets().find_map(|triplet| ucum(translation, triplet));
     let by_table = ucum.is_some() && !coded.triplets().any(|triplet| triplet.system == b"UCUM");
     let words = words(translation, &coded);
     let words = ucum.clone().filter(|_| !said_in_ucum(&coded)).or(words).or_else(|| ucum.clone());
-    Ok(Unit { words, ucum, conversion: None, by_table })
+    let texts = coded.triplets().flat_map(|triplet| [triplet.code, triplet.text]);
+    let said = texts.filter_map(|raw| pcd::glucose_unit_said(&translation.text(raw))).next();
+    Ok(Unit { words, ucum, conversion: None, by_table, said })
+}
+
+/// A further repetition names the unit of the first, or none.
+fn is_said_again<'a>(translation: &Translation<'a>, first: &Coded<'a>, other: &Coded<'a>) -> bool {
+    let known = |coded: &Coded<'a>| coded.triplets().find_map(|triplet| Some(ucum(translation, triplet)?.into_owned()));
+    match (known(first), known(other)) {
+        (Some(first), Some(other)) => same_unit(&first, &other),
+        (None, None) => other.triplets().all(|other| first.triplets().any(|first| first == other)),
+        _ => other.triplets().next().is_none(),
+    }
 }
 
 /// Doses, rates and settings of insulin, and the doses a person entered.
