@@ -22,6 +22,7 @@ const WRONG_PATIENT: &str = "Messages that withdraw observations of a wrong pati
 const RETRANSMISSIONS: &str = "Messages with the content of an earlier one under another control id.";
 const NONCONFORMING: &str = "Messages with a fault in their content, by table 0357.";
 const REDELIVERED: &str = "Sends of a possible repeat that may have reached the receiver.";
+const LEFT_OUT: &str = "Messages sent without something that may be wrong, by why.";
 const UNSENT: &str = "Messages with nothing to send, by why.";
 const HELD_LANES: &str = "Lanes that stand at a refused message until the operator acts.";
 const CERTIFICATE_EXPIRY: &str = "Seconds until a certificate of ours ends; negative once it has.";
@@ -79,6 +80,8 @@ pub struct Metrics {
     pub attempts: IntCounterVec,
     /// `{channel,destination,reason}`: messages with nothing to send, by [`crate::translate::Unsent::label`].
     pub unsent: IntCounterVec,
+    /// `{channel,destination,reason}`: messages sent without something that may be wrong, by the same labels.
+    pub left_out: IntCounterVec,
     /// `{channel,destination}`: sends of a possible repeat that may have reached the receiver.
     pub redelivered: IntCounterVec,
     /// `{channel,destination}`: lanes that stand at a refused message until the operator acts.
@@ -158,6 +161,7 @@ impl Metrics {
             waiting: gauges(&r, "waiting", "Messages waiting for delivery.", to)?,
             oldest_waiting_seconds: gauges(&r, "oldest_waiting_seconds", "Age of the oldest waiting message.", to)?,
             attempts: counters(&r, "attempts_total", "Delivery attempts.", &["channel", "destination", "outcome"])?,
+            left_out: counters(&r, "left_out_total", LEFT_OUT, &["channel", "destination", "reason"])?,
             unsent: counters(&r, "unsent_total", UNSENT, &["channel", "destination", "reason"])?,
             redelivered: counters(&r, "redelivered_total", REDELIVERED, to)?,
             held_lanes: gauges(&r, "held_lanes", HELD_LANES, to)?,

@@ -137,9 +137,22 @@ impl Board {
     pub(super) fn unsent(&self, why: Unsent, id: u64) {
         let (channel, destination) = &self.key;
         self.metrics.unsent.with_label_values(&[channel, destination, why.label()]).inc();
-        if why == Unsent::ClockAhead {
-            warn!(%channel, %destination, id, "an event is not told, since an earlier one had a time ahead of its receipt: have the device's clock set");
+        match why {
+            Unsent::ClockAhead => {
+                warn!(%channel, %destination, id, "an event is not told, since an earlier one had a time ahead of its receipt: have the device's clock set, and the record compared by hand");
+            }
+            Unsent::EarlierInfusion => {
+                warn!(%channel, %destination, id, "an event of an earlier infusion is not told, since nothing is remembered of it: unless it was told before, mend the record by hand");
+            }
+            _ => {}
         }
+    }
+
+    /// It was sent without something that may be wrong, for which a person must act.
+    pub(super) fn left_out(&self, why: Unsent, id: u64) {
+        let (channel, destination) = &self.key;
+        self.metrics.left_out.with_label_values(&[channel, destination, why.label()]).inc();
+        warn!(%channel, %destination, id, reason = why.label(), "an event has a time ahead of its receipt, which is not written: have the device's clock set, and the record completed by hand");
     }
 
     /// A possible repeat was sent, and the receiver may have it.

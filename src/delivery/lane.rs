@@ -369,6 +369,9 @@ impl Lane {
     pub(super) fn accept_sent(&mut self, service: &Service, ready: Ready, answer: String) {
         self.board.attempted("accepted");
         self.board.reached(self.id.lane);
+        if let Some(why) = ready.doubt {
+            self.board.left_out(why, ready.waiting.id.as_u64());
+        }
         // Clocks may have been set back since; that is no time at all.
         let since = self.clock.now().duration_since(ready.waiting.received_at);
         self.board.delivered(Duration::try_from(since).unwrap_or_default());

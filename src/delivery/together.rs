@@ -19,7 +19,7 @@ use crate::{
     destination::{Outgoing, TOGETHER_MAX, Verdict},
     sabotage::{self, CrashPoint},
     store::{Sequence, Waiting},
-    translate::{EpisodeChange, NOTE_BYTES_MAX, Translated, Unmapped},
+    translate::{EpisodeChange, NOTE_BYTES_MAX, Translated, Unmapped, Unsent},
 };
 
 /// How many go together now, and what may have been sent.
@@ -36,6 +36,8 @@ pub(super) struct Ready {
     pub(super) outgoing: Outgoing,
     pub(super) episodes: Vec<EpisodeChange>,
     unmapped: Vec<Unmapped>,
+    /// Why something was left out of it.
+    pub(super) doubt: Option<Unsent>,
 }
 
 impl Default for Together {
@@ -84,8 +86,9 @@ impl Ready {
     pub(super) fn new(waiting: Waiting, mut translated: Translated, ambiguous: bool) -> Ready {
         let episodes = std::mem::take(&mut translated.episodes);
         let unmapped = std::mem::take(&mut translated.unmapped);
+        let doubt = translated.doubt;
         let outgoing = outgoing(&waiting, translated, ambiguous);
-        Ready { waiting, outgoing, episodes, unmapped }
+        Ready { waiting, outgoing, episodes, unmapped, doubt }
     }
 }
 

@@ -46,6 +46,32 @@ pub enum Effective {
     /// effectivePeriod.
     #[serde(rename = "effectivePeriod")]
     Over(Period),
+    /// An effectivePeriod that says that it is not known: there has to be one.
+    #[serde(rename = "effectivePeriod")]
+    Unknown(Absent),
+}
+
+impl Effective {
+    pub(crate) const UNKNOWN: Effective = Effective::Unknown(Absent {
+        extension: [AbsentReason {
+            url: "http://hl7.org/fhir/StructureDefinition/data-absent-reason",
+            value_code: "unknown",
+        }],
+    });
+}
+
+/// An element without a value, and why.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Absent {
+    extension: [AbsentReason; 1],
+}
+
+/// The extension that says why.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct AbsentReason {
+    url: &'static str,
+    #[serde(rename = "valueCode")]
+    value_code: &'static str,
 }
 
 impl Default for Effective {

@@ -77,6 +77,8 @@ pub struct Translated {
     pub format: Format,
     /// Why there is nothing to send.
     pub unsent: Option<Unsent>,
+    /// Why something is left out of what is sent, for a person to act on.
+    pub doubt: Option<Unsent>,
     /// Codes that had no row, or whose number and name disagree.
     pub unmapped: Vec<Unmapped>,
     /// Where each element came from: `entry[3].resource.valueQuantity` ← `OBX[7]-5`. What is inside an element comes from
@@ -92,7 +94,15 @@ impl Translated {
     /// Of a message that says nothing the destination is to be told, though perhaps something to remember.
     pub fn unsent(why: Unsent, episodes: Vec<EpisodeChange>) -> Translated {
         let (format, unsent) = (Format::FhirBundle, Some(why));
-        Translated { body: Bytes::new(), format, unsent, unmapped: Vec::new(), origins: Vec::new(), episodes }
+        Translated {
+            body: Bytes::new(),
+            format,
+            unsent,
+            doubt: None,
+            unmapped: Vec::new(),
+            origins: Vec::new(),
+            episodes,
+        }
     }
 
     /// Whether there is something to send.
@@ -159,5 +169,13 @@ impl Plan {
 }
 
 fn v2(body: Bytes, unmapped: Vec<Unmapped>) -> Translated {
-    Translated { body, format: Format::Hl7, unsent: None, unmapped, origins: Vec::new(), episodes: Vec::new() }
+    Translated {
+        body,
+        format: Format::Hl7,
+        unsent: None,
+        doubt: None,
+        unmapped,
+        origins: Vec::new(),
+        episodes: Vec::new(),
+    }
 }

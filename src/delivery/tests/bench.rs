@@ -401,6 +401,7 @@ pub(super) fn body(configuration: u64, context: Context) -> Translated {
         body: body.into(),
         format: Format::Hl7,
         unsent: None,
+        doubt: None,
         unmapped: vec![],
         origins: vec![],
         episodes: vec![],

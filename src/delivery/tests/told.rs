@@ -95,6 +95,7 @@ async fn no_patient_is_named_in_logs_metrics_status_or_settlements() {
                 body,
                 format: Format::Hl7,
                 unsent: None,
+                doubt: None,
                 unmapped: vec![],
                 origins: vec![],
                 episodes: vec![],

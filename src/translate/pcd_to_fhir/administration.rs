@@ -23,7 +23,7 @@ use super::{
     Context, Devices, EpisodeChange, Output, PcdToFhir, Recall, TranslateError, Translated, Translation, Unsent,
     finish,
     infusion::{
-        self, Amount, Event, Happened, Infusion, Mode, Name, Programme, Rules, Run, Segment, Told, When, Written,
+        self, Amount, Event, Happened, Infusion, Mode, Name, Programme, Rules, Run, Segment, Told, Trust, When, Written,
     },
     memory, patient, references, refuse,
 };
@@ -70,17 +70,19 @@ pub(super) fn apply(
     if ahead > AHEAD_MAX {
         return Err(refuse(event.place, AHEAD));
     }
-    happened.ahead = ahead > AHEAD_NOTED;
+    happened.at.trust = trust(ahead);
+    let is_ahead = happened.is_ahead();
     let memory = Memory::of(&translation, names, recall);
+    let arrival = memory.arrival(&happened, context);
     let mut set_back = None;
-    if memory.shows_clock_set_back(&happened) {
+    if arrival != Arrival::InOrder {
         let clock = Clock { set: clock.set.wrapping_add(1), ..clock };
-        happened.clock = clock.set;
+        (happened.clock, happened.doubtful) = (clock.set, arrival == Arrival::Doubtful);
         set_back = Some(memory::write(&memory.names.clock, &clock, false));
     }
     let keeps_open = happened.mode == Some(Mode::Kvo) && happened.happened == Happened::Started;
     let (told, mut changes, part_of) = memory.take(&translation, &source, happened, context, recall);
-    changes.extend(set_back);
+    changes.extend(set_back.filter(|_| told.now.is_some()));
     if told.written.is_empty() {
         let why = match told.unwritten {
             Unsent::Older | Unsent::EarlierInfusion
@@ -97,7 +99,19 @@ pub(super) fn apply(
         let within = memory.of_name(written.infusion).map_or(part_of.as_ref(), |noted| noted.part_of.as_ref());
         write(&translation, &source, event, &written, within, &mut output);
     }
-    finish(&translation, context, output, changes)
+    let doubt = is_ahead.then_some(Unsent::ClockAhead);
+    Ok(Translated { doubt, ..finish(&translation, context, output, changes)? })
+}
+
+/// How an event comes after what was told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// By its time, as far as that tells.
+    InOrder,
+    /// What was told last had a wrong time, ahead of its receipt, and this happened later.
+    Later,
+    /// Either that, by a clock that is still ahead, or it comes late.
+    Doubtful,
 }
 
 /// What is remembered of an infusion.
@@ -136,12 +150,20 @@ impl Memory {
         self.noted.as_ref().filter(|noted| noted.infusion.name == name)
     }
 
-    /// What was told last had a time ahead of its receipt, and this has one between the two: it happened later, by a clock that
-    /// was set back without a word of it.
-    fn shows_clock_set_back(&self, event: &Event) -> bool {
-        let Some(noted) = &self.noted else { return false };
-        let later = noted.ahead.is_some_and(|received| event.at.at >= received);
-        later && !event.ahead && noted.infusion.is_told_later_than(event)
+    /// What was told last had a time ahead of its receipt, and this has an earlier one: where it was not told before, the clock may
+    /// have been set back without a word of it.
+    fn arrival(&self, event: &Event, context: Context) -> Arrival {
+        let noted = self.noted.as_ref().filter(|noted| !noted.infusion.knows(event));
+        let before = noted.and_then(|noted| Some((noted.ahead?, noted.infusion.is_before_last_by(event)?)));
+        let Some((received_last, before)) = before else { return Arrival::InOrder };
+        let happened_since = event.at.trust == Trust::Sure || event.at.at >= received_last;
+        let since = received(context).map_or(0, |received| received.saturating_sub(received_last));
+        match event.at.trust {
+            Trust::Sure | Trust::Told if happened_since => Arrival::Later,
+            // By the same clock it would be late by so much.
+            Trust::Wrong if SignedDuration::from_nanos(before.saturating_add(since)) > AHEAD_NOTED => Arrival::Doubtful,
+            _ => Arrival::InOrder,
+        }
     }
 
     /// What comes of an event, what to remember of it, and what the first administration of its infusion is part of.
@@ -174,7 +196,7 @@ impl Memory {
         }
         let turn = self.occupancy.turn_after(self.patient, before.map(|noted| noted.turn), &event);
         let late = told.unwritten == Unsent::Older;
-        let received = received(context).filter(|_| event.ahead);
+        let received = received(context).filter(|_| event.is_ahead());
         let ahead = if late { before.and_then(|noted| noted.ahead) } else { received };
         let noted = Noted { infusion: now, part_of: part_of.clone(), turn, ahead };
         changes.push(memory::write(&names.infusion, &noted, open));
@@ -278,7 +300,7 @@ fn write<'a>(
         medication_codeable_concept: medication(programme),
         subject: Reference::to(translation.patient.reference.clone()),
         context: references::encounter(translation, translation.report.group(row).visit),
-        effective: Effective::Over(period(segment)),
+        effective: effective(segment),
         request: programme.order.as_ref().map(|it| Reference::logical(Some("MedicationRequest"), order(it))),
         device: vec![source.reference.clone()],
         dosage: dosage(translation, segment),
@@ -313,17 +335,19 @@ fn medication<'a>(programme: &Programme) -> CodeableConcept<'a> {
     CodeableConcept { coding: coding.collect(), text: programme.words.clone().map(Into::into) }
 }
 
-/// A start that was lost is not made up: then it is known until when. An end before the start is of a clock that was set: of
-/// the two that is left out which was told by the wrong one, as far as that is known.
-fn period(segment: &Segment) -> Period {
+/// What is known of when it ran. A start that was lost is not made up, and neither is what a wrong clock told. Of an end before
+/// its start that is left out which may be wrong.
+fn effective(segment: &Segment) -> Effective {
     let end = segment.end.as_ref().or(segment.held.as_ref().filter(|_| segment.start.is_none()));
-    let text = |when: &When| when.text.clone();
-    match (&segment.start, end) {
-        (Some(start), Some(end)) if start.at > end.at && segment.start_ahead => {
-            Period { start: None, end: Some(text(end)) }
-        }
-        (Some(start), Some(end)) if start.at > end.at => Period { start: Some(text(start)), end: None },
-        (start, end) => Period { start: start.as_ref().map(text), end: end.map(text) },
+    let (start, end) = (segment.start.as_ref().and_then(When::trusted), end.and_then(When::trusted));
+    let text = |when: &When| Some(when.text.clone());
+    match (start, end) {
+        (None, None) => Effective::UNKNOWN,
+        (Some(start), Some(end)) if start.at > end.at => match (start.trust, end.trust) {
+            (Trust::Told, Trust::Sure) => Effective::Over(Period { start: None, end: text(end) }),
+            _ => Effective::Over(Period { start: text(start), end: None }),
+        },
+        (start, end) => Effective::Over(Period { start: start.and_then(text), end: end.and_then(text) }),
     }
 }
 
@@ -363,6 +387,15 @@ pub(super) fn received(context: Context) -> Option<i64> {
 pub(super) fn ahead(moment: &When, context: Context) -> SignedDuration {
     let moment = Timestamp::from_nanosecond(i128::from(moment.at)).unwrap_or(Timestamp::MAX);
     moment.duration_since(context.received_at)
+}
+
+/// Received within a minute, a moment is right; ahead of that, it is not.
+fn trust(ahead: SignedDuration) -> Trust {
+    match ahead {
+        ahead if ahead > AHEAD_NOTED => Trust::Wrong,
+        ahead if ahead >= -AHEAD_NOTED => Trust::Sure,
+        _ => Trust::Told,
+    }
 }
 
 /// Further ahead, a time is none: all that follows would be older for as long. A zone that is wrong is within it.

@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{EpisodeChange, Recall};
 
 /// The first byte of a note: another number is another layout.
-const LAYOUT: u8 = 3;
+const LAYOUT: u8 = 4;
 
 /// The name of an episode; parts never run together.
 pub(super) fn name(kind: &str, parts: &[&str]) -> Vec<u8> {

@@ -115,7 +115,7 @@ fn finish<'a>(
     let body = output.transaction(translation)?;
     episodes.append(&mut output.episodes);
     let (unmapped, origins) = (output.unmapped, output.origins);
-    Ok(Translated { body, format: Format::FhirBundle, unsent: None, unmapped, origins, episodes })
+    Ok(Translated { body, format: Format::FhirBundle, unsent: None, doubt: None, unmapped, origins, episodes })
 }
 
 /// The event of a message that is to be told as what was administered.

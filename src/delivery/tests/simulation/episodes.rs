@@ -36,6 +36,7 @@ pub(super) fn as_it_is(message: &Message, context: Context, recall: &Recall<'_>)
         body: message.bytes(),
         format: Format::Hl7,
         unsent: None,
+        doubt: None,
         unmapped: vec![],
         origins: vec![],
         episodes,

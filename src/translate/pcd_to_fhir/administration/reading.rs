@@ -4,7 +4,7 @@
 
 use super::super::{
     TranslateError, Translation, concept,
-    infusion::{Amount, Event, Happened, Mode, Programme, TEXT_MAX, When},
+    infusion::{Amount, Event, Happened, Mode, Programme, TEXT_MAX, Trust, When},
     references, refuse,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) fn read(
         counter: volume(&infusion.volume_cumulative),
         to_be_infused: volume(&infusion.volume_to_be_infused),
         reason: infusion.not_delivering_reason.clone().map(|reason| short(&reason)),
-        ahead: false,
+        doubtful: false,
         clock,
         elsewhere: false,
         unresolved: false,
@@ -90,7 +90,7 @@ pub(in crate::translate::pcd_to_fhir) fn when(
         .map_err(|error| refuse(&moment.place, format!("{error}; ask the sender to mend it")))?;
     let instant = time.timestamp(translation.offset).and_then(|instant| i64::try_from(instant.as_nanosecond()).ok());
     let written = instant.zip(time.fhir_date_time(translation.offset));
-    written.map(|(at, text)| When { at, text }).ok_or_else(|| refuse(&moment.place, NO_ZONE))
+    written.map(|(at, text)| When { at, text, trust: Trust::Told }).ok_or_else(|| refuse(&moment.place, NO_ZONE))
 }
 
 /// None where the pump says nothing of it.

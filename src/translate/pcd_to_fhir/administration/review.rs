@@ -1,6 +1,6 @@
 //! What each pump event makes of an infusion, for those who review the mapping: told by the state machine itself.
 
-use super::{Amount, Event, Happened, Mode, Rules, When, infusion, status};
+use super::{Amount, Event, Happened, Mode, Rules, Trust, When, infusion, status};
 
 /// One event of a pump that stands as said.
 pub(in crate::translate) struct Reviewed {
@@ -51,6 +51,6 @@ pub(in crate::translate) fn reviewed(rules: Rules) -> Vec<Reviewed> {
 }
 
 fn told(at: i64, (happened, mode, rate): Step) -> Event {
-    let at = When { at, text: String::new() };
+    let at = When { at, text: String::new(), trust: Trust::Sure };
     Event { mode: Some(mode), rate: Amount::of(rate, "mL/h"), ..Event::bare(happened, at) }
 }

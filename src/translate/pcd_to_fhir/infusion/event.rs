@@ -11,6 +11,18 @@ pub(in crate::translate::pcd_to_fhir) struct When {
     pub at: i64,
     /// FHIR dateTime, as precise as it was sent.
     pub text: String,
+    pub trust: Trust,
+}
+
+/// How far a moment is to be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::translate::pcd_to_fhir) enum Trust {
+    /// It was received as it happened: right, whatever becomes of the clock.
+    Sure,
+    /// It was received later: right unless the clock turns out to have been wrong.
+    Told,
+    /// By a clock that was wrong: it tells one event from another, and nothing else.
+    Wrong,
 }
 
 impl When {
@@ -19,6 +31,18 @@ impl When {
         const SECOND: i64 = 1_000_000_000;
         let parts = at.checked_sub(self.at).filter(|parts| (1..SECOND).contains(parts));
         parts.is_some() && !self.text.contains('.') && self.at % SECOND == 0
+    }
+
+    /// The clock was found to be wrong since.
+    pub fn distrust(&mut self) {
+        if self.trust == Trust::Told {
+            self.trust = Trust::Wrong;
+        }
+    }
+
+    /// What may be written.
+    pub fn trusted(&self) -> Option<&When> {
+        Some(self).filter(|when| when.trust != Trust::Wrong)
     }
 }
 
@@ -54,8 +78,8 @@ pub(in crate::translate::pcd_to_fhir) struct Event {
     pub to_be_infused: Option<Amount>,
     /// Why it does not deliver.
     pub reason: Option<String>,
-    /// The time is further ahead of its receipt than a right clock's.
-    pub ahead: bool,
+    /// By its time it is older than what was told last, which was by a clock that was wrong; by its arrival it is newer.
+    pub doubtful: bool,
     /// How often the pump's clock was set: times before and after cannot be compared.
     pub clock: u32,
     /// Another patient was told of at this source since this one was.
@@ -80,12 +104,17 @@ impl Event {
             counter: None,
             to_be_infused: None,
             reason: None,
-            ahead: false,
+            doubtful: false,
             clock: 0,
             elsewhere: false,
             unresolved: false,
             overtaken: false,
         }
+    }
+
+    /// Its time is further ahead of its receipt than a right clock's.
+    pub fn is_ahead(&self) -> bool {
+        self.at.trust == Trust::Wrong
     }
 
     /// Tells it from another of the same instant, and not from the same told again: words may be spelled otherwise then.

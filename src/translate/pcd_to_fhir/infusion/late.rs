@@ -95,7 +95,6 @@ impl Infusion {
             return None;
         }
         self.segment.start = Some(event.at.clone());
-        self.segment.start_ahead = event.ahead;
         self.segment.rate.clone_from(&event.rate);
         self.programme.complete(&event.programme);
         if self.segment.dose.as_ref().is_some_and(|given| !self.segment.delivery.may_have_begun(event, given)) {

@@ -14,6 +14,7 @@
 
 mod amount;
 mod delivery;
+mod doubt;
 mod event;
 mod late;
 mod programme;
@@ -27,7 +28,7 @@ use super::Unsent;
 
 pub(super) use self::{
     amount::Amount,
-    event::{Event, Happened, When},
+    event::{Event, Happened, Trust, When},
     programme::{Programme, TEXT_MAX},
     segment::{Mode, Run, Segment},
 };
@@ -133,8 +134,17 @@ fn tell_in_time(before: Option<Infusion>, event: &Event, rules: Rules) -> Told {
         }
         News::New => {}
     }
+    if infusion.clock != event.clock || event.is_ahead() {
+        infusion.distrust();
+    }
+    if event.doubtful && !infusion.is_ended_by(event) {
+        return nothing(Unsent::Older);
+    }
     if event.elsewhere {
         infusion.doubt();
+    }
+    if event.doubtful {
+        infusion.doubt_all();
     }
     if !infusion.is_named_by(event) {
         return infusion.give_way(event);
@@ -220,11 +230,6 @@ impl Infusion {
         self.segment.is_endless() || self.bolus_runs()
     }
 
-    /// The event has a time before the last one's, by the same clock.
-    pub fn is_told_later_than(&self, event: &Event) -> bool {
-        self.clock == event.clock && event.at.at < self.last
-    }
-
     /// How the event stands to what was told before.
     fn takes(&self, event: &Event) -> News {
         if self.clock != event.clock {
@@ -279,13 +284,6 @@ impl Infusion {
     fn is_over_for(&self, event: &Event) -> bool {
         let stops = matches!(event.happened, Happened::Stopped | Happened::Completed);
         stops && !self.is_open() && !self.segment.is_endless()
-    }
-
-    /// Another patient was told of at this source: how long this ran until then is not known.
-    fn doubt(&mut self) {
-        let running = self.segment.is_endless().then_some(&mut self.segment);
-        let bolus = self.bolus.as_mut().filter(|bolus| bolus.is_open());
-        running.into_iter().chain(bolus).for_each(Segment::doubt);
     }
 
     /// An event of another infusion: this one ended when it was paused, or its end was lost.

@@ -36,8 +36,6 @@ pub(in crate::translate::pcd_to_fhir) struct Segment {
     pub run: Run,
     /// `None` where it was lost.
     pub start: Option<When>,
-    /// The start was told with a time ahead of its receipt: an end before it is right, and it is not.
-    pub start_ahead: bool,
     pub end: Option<When>,
     /// Since when it is paused.
     pub held: Option<When>,
@@ -61,7 +59,6 @@ impl Segment {
             mode,
             run: Run::Running,
             start: Some(event.at.clone()),
-            start_ahead: event.ahead,
             end: None,
             held: None,
             // A bolus has none that is written.
@@ -94,9 +91,15 @@ impl Segment {
         matches!(self.run, Run::Running | Run::Unknown)
     }
 
-    /// Nanoseconds for which it was paused when the event happened.
+    /// Nanoseconds for which it was paused when the event happened, as far as that is known.
     pub fn was_held_for(&self, event: &Event) -> i64 {
-        self.held.as_ref().map_or(0, |held| event.at.at.saturating_sub(held.at))
+        let known = self.held.as_ref().and_then(When::trusted).zip(event.at.trusted());
+        known.map_or(0, |(held, now)| now.at.saturating_sub(held.at))
+    }
+
+    /// The clock was found to be wrong within it: what was told by it is not known, but for what was received as it happened.
+    pub fn distrust(&mut self) {
+        [&mut self.start, &mut self.end, &mut self.held].into_iter().flatten().for_each(When::distrust);
     }
 
     pub fn has_another_rate(&self, event: &Event) -> bool {

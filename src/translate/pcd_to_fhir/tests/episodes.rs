@@ -239,8 +239,9 @@ fn what_says_nothing_to_the_record_is_remembered_all_the_same() {
     record.take(&settings, &event(20, START, &[&flow("10")])).unwrap();
     assert!(record.take(&settings, &event(21, CLOCK, &[])).is_none());
     record.take(&settings, &event(12, COMPLETE, &[&volume("1")])).expect("told by the clock that is right now");
-    assert_eq!(record.kept().last().unwrap()["status"], "completed");
-    assert!(record.kept().last().unwrap()["effectivePeriod"]["end"].is_null(), "no end before its start");
+    assert_eq!(record.kept()[0]["status"], "completed");
+    let period = json!({"end": "2026-03-01T10:12:00+01:00"});
+    assert_eq!(record.kept()[0]["effectivePeriod"], period, "by the clock that was wrong it began");
 }
 
 #[test]

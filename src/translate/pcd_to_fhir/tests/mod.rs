@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod choices;
+mod clock;
 mod courses;
 mod doubts;
 mod episodes;

@@ -22,7 +22,7 @@ fn rate(value: &str) -> Option<Amount> {
 }
 
 fn at(at: i64) -> When {
-    When { at, text: format!("t{at}") }
+    When { at, text: format!("t{at}"), trust: Trust::Told }
 }
 
 fn drug(code: &str) -> Programme {

@@ -29,10 +29,14 @@ pub(super) struct Record {
 
 impl Record {
     pub fn take(&mut self, settings: &PcdToFhir, said: &Said) {
+        self.take_at(settings, said, context());
+    }
+
+    pub fn take_at(&mut self, settings: &PcdToFhir, said: &Said, context: Context) {
         self.messages += 1;
         let message = parse(&said.text(self.messages));
         let recall = |episode: &[u8]| self.remembered.recall(episode);
-        let translated = apply(settings, &message, context(), &recall).unwrap();
+        let translated = apply(settings, &message, context, &recall).unwrap();
         let notes = translated.episodes.iter().filter_map(|change| change.note.as_ref());
         let longest = notes.map(|note| note.len()).max().unwrap_or_default();
         assert!(longest < NOTE_BYTES_MAX / 2, "{longest}");

@@ -2,6 +2,7 @@
 //! given: a dose is right or absent, nobody gets another's, and an infusion ends by its own end alone.
 
 mod account;
+mod clock;
 mod pump;
 
 use std::sync::LazyLock;
