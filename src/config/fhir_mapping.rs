@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     channel_file::Surroundings,
     fhir_keys::{BUNDLE, CACHE, IDEMPOTENCY, MESSAGES_PER_BUNDLE, PATIENT, PROFILE, RATE, REPEAT_SEARCH, SEARCH},
+    insulin,
     keys::{
         Absent::{Is, Optional, Required},
         Kind::{self, Choice, Count, Flag, Map, One, Text, Texts},
@@ -19,7 +20,7 @@ use crate::{
     pcd,
     translate::{
         Alerts, CATEGORY_CLASSES, Category, CodeKind, Conversion, DeviceDetail, EncounterReference, Infusions,
-        InsulinProduct, Medication, PcdToFhir, Semantics,
+        Medication, PcdToFhir, Semantics,
     },
 };
 
@@ -55,7 +56,8 @@ pub(super) fn read(
         true => table.one("insulin_medication").and_then(|table| medication(&table)).map(Some),
         false => Some(None),
     };
-    let insulin_products: Vec<_> = table.many("insulin_product").iter().map(insulin_product).collect();
+    let nomenclature = codes.as_ref().map(|codes| &*codes.nomenclature);
+    let insulin_products = insulin::products(&table.many("insulin_product"), nomenclature);
     let infusions = infusions(table);
     let alerts = table.choice("alerts", &[Alerts::Observation, Alerts::Final, Alerts::Refuse]);
     let conversions: Vec<_> = table.many("convert").iter().map(conversion).collect();
@@ -78,7 +80,7 @@ pub(super) fn read(
         yes_no_boolean: yes_no_boolean?,
         insulin_in_u: insulin_in_u?,
         insulin_medication: insulin_medication?,
-        insulin_products: insulin_products.into_iter().collect::<Option<_>>()?,
+        insulin_products: insulin_products?,
         infusions: infusions?,
         alerts: alerts?,
         conversions: conversions.into_iter().collect::<Option<_>>()?,
@@ -182,24 +184,10 @@ fn category(text: &str) -> Result<Category, Problem> {
     Err(Problem::new(format!("{text:?} is no category of R4"), remedy))
 }
 
-fn medication(table: &Reader<'_>) -> Option<Medication> {
+pub(super) fn medication(table: &Reader<'_>) -> Option<Medication> {
     let (system, code) = (table.text("system", uri), table.text("code", value::filled));
     let display = table.text("display", value::filled);
     Some(Medication { system: system?, code: code?, display: display? })
-}
-
-fn insulin_product(table: &Reader<'_>) -> Option<InsulinProduct> {
-    let codes = table.texts("doses", |text| {
-        let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let problem = || Problem::new(format!("{text:?} is no code of a dose"), "write an MDC number or identifier");
-        if number || pcd::is_refid(text) { Ok(text.to_owned()) } else { Err(problem()) }
-    });
-    let device = match table.has("device") {
-        true => table.text("device", value::trimmed).map(Some),
-        false => Some(None),
-    };
-    let medication = medication(table);
-    Some(InsulinProduct { codes: codes?, device: device?, medication: medication? })
 }
 
 fn conversion(table: &Reader<'_>) -> Option<Conversion> {
@@ -383,7 +371,7 @@ pub(super) static INSULIN_PRODUCT: Table = Table {
             "doses",
             Texts("code"),
             Is(""),
-            "MDC numbers or identifiers of the doses it is for, such as `MDC_CTXT_MEDICATION_LONGACTING`; none: every dose.",
+            "MDC numbers or identifiers of the doses it is for, such as `MDC_CTXT_MEDICATION_LONGACTING`; none: every dose of the device. A dose that a row before has is a fault.",
         ),
         key(
             "device",

@@ -43,7 +43,7 @@ to = "mmol/L"
 decimals = 1
 [[destination.fhir.insulin_product]]
 doses = ["MDC_CTXT_MEDICATION_LONGACTING", "8418344"]
-device = "P-1"
+device = "ac:de:48:00:00:00:99:99"
 system = "urn:oid:2.999.2"
 code = "L"
 display = "long"
@@ -58,7 +58,11 @@ display = "long"
     );
     assert_eq!(settings.insulin_medication.unwrap().code, "285018");
     let product = &settings.insulin_products[0];
-    assert_eq!((product.codes.len(), product.device.as_deref(), &*product.medication.code), (2, Some("P-1"), "L"));
+    assert_eq!(
+        (product.codes.len(), product.device.as_deref(), &*product.medication.code),
+        (2, Some("ACDE480000009999"), "L")
+    );
+    assert_eq!(product.codes[1], "MDC_INS_BOLUS");
     let usual = loaded(folder.path(), "pcd-to-fhir", "").unwrap();
     assert_eq!(usual.codes, PcdToFhir::new(usual.nomenclature.clone()).codes);
     assert!(!usual.device_updates && usual.conversions.is_empty() && usual.semantics == Semantics::Device);
@@ -69,6 +73,35 @@ fn a_server_that_creates_what_is_put_is_kept_from_overwriting_corrections() {
     let folder = tempfile::tempdir().unwrap();
     assert!(loaded(folder.path(), "pcd-to-fhir", "idempotency = \"put-id\"").unwrap().creates_overwrite);
     assert!(!loaded(folder.path(), "pcd-to-fhir", "").unwrap().creates_overwrite);
+}
+
+#[test]
+fn an_insulin_that_no_dose_would_ever_have_is_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |doses: &str| {
+        format!(
+            "[[destination.fhir.insulin_product]]\n{doses}\nsystem = \"urn:oid:2.999.2\"\ncode = \"L\"\ndisplay = \"long\"\n"
+        )
+    };
+    let told = |rows: &[&str]| {
+        let mapping: String = rows.iter().map(|each| row(each)).collect();
+        loaded(folder.path(), "pcd-to-fhir", &mapping).err().map(|faults| faults.join("\n")).unwrap_or_default()
+    };
+    let long = "doses = \"MDC_CTXT_MEDICATION_LONGACTING\"";
+    for (rows, fault) in [
+        (&["doses = \"160212\""] as &[&str], "\"160212\" is no code of a dose; write one of MDC_INS_BOLUS"),
+        (&["doses = \"MDC_INS_BASAL\""], "is no code of a dose"),
+        (&["doses = \"8418999\""], "is no code of a dose"),
+        (&[""], "for no dose and no device"),
+        (&["doses = [\"MDC_INS_BOLUS\", \"8418344\"]"], "is named twice"),
+        (&[long, long], "by a row before this one"),
+        (&[long, "doses = \"8417812\"\ndevice = \"P-1\""], "by a row before this one"),
+        (&["device = \"AC-DE-48-00-00-00-99-99\"", "device = \"acde480000009999\""], "every dose has its insulin"),
+    ] {
+        assert!(told(rows).contains(fault), "{rows:?}: {}", told(rows));
+    }
+    let right = [&["doses = \"8417812\"\ndevice = \"P-1\"", long, "device = \"P-1\"", "device = \"P-2\""] as &[&str]];
+    right.iter().for_each(|rows| assert_eq!(told(rows), ""));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod fhir_keys;
 mod fhir_mapping;
 mod fhir_table;
 mod in_force;
+mod insulin;
 mod keys;
 mod profiles;
 mod reader;

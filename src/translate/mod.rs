@@ -35,6 +35,9 @@ use crate::hl7::Message;
 /// Names of coding systems (table 0396) and the URIs they are written as.
 pub const CODING_SYSTEMS: &[(&str, &str)] = pcd_to_fhir::concept::CODING_SYSTEMS;
 
+/// Identifiers of doses of insulin that are told as given.
+pub const INSULIN_DOSES: [&str; 12] = pcd_to_fhir::insulin::DOSES;
+
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

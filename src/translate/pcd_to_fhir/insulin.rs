@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     fhir::{CodeableConcept, Coding, Dosage, Effective, MedicationAdministration, Observation, Resource},
-    pcd::Row,
+    pcd::{Fit, Row},
 };
 
 /// Doses delivered by a pump, and doses a person entered (ISO/IEEE 11073-10419 and -10417).
-const DOSES: [&str; 12] = [
+pub(in crate::translate) const DOSES: [&str; 12] = [
     "MDC_INS_BOLUS",
     "MDC_INS_BOLUS_FAST",
     "MDC_INS_BOLUS_EXT",
@@ -66,7 +66,7 @@ pub(super) fn write<'a>(
     trace.note("dosage.dose.code", row.place_of(6));
     let product = product(translation, row);
     let key = if product.is_some() { "insulin_product" } else { "insulin_medication" };
-    let configured = product.or(translation.settings.insulin_medication.as_ref());
+    let configured = product.or(translation.settings.insulin_medication.as_ref()).filter(|_| !contradicts(row));
     trace.note("medicationCodeableConcept", configured.map_or(Origin::Constant, |_| Origin::Configuration(key)));
     let medication = match configured {
         Some(drug) => {
@@ -102,6 +102,11 @@ pub(super) fn write<'a>(
     let resource = Resource::MedicationAdministration(Box::new(given));
     output.resource("MedicationAdministration", &identifier, status.1, resource, trace);
     Ok(true)
+}
+
+/// Its number is one dose's and its name another's: which insulin it was is not known. That it is so is counted.
+fn contradicts(row: &Row<'_>) -> bool {
+    row.term.fit == Fit::OtherTerm
 }
 
 /// The first of the site's products that is for this dose and this device.

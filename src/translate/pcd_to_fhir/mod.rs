@@ -20,7 +20,7 @@ mod describe;
 mod device;
 mod identity;
 mod infusion;
-mod insulin;
+pub(super) mod insulin;
 mod measured;
 mod memory;
 mod note;
