@@ -59,9 +59,15 @@ impl Walk {
             let written = entries.and_then(|entries| entries.get(key.name));
             let path = if prefix.is_empty() { key.name.to_owned() } else { format!("{prefix}.{}", key.name) };
             match &key.kind {
-                Kind::Secret | Kind::Secrets | Kind::Unsupported => {}
-                // Who may ask, and by which certificates: with secrets in it, and no part of what is sent.
-                Kind::One(_) if matches!(key.name, "auth" | "tls") => {}
+                Kind::Secret | Kind::Unsupported => {}
+                Kind::Secrets => self.names(written, &path),
+                // With secrets in them: how a destination is asked is told, and by what is not.
+                Kind::One(_) if key.name == "auth" => self.authorisation(written),
+                Kind::One(_) if key.name == "tls" => {
+                    if !self.destination.is_empty() {
+                        self.names(written, &path);
+                    }
+                }
                 Kind::One(inner) => self.inner(inner, written, &path),
                 Kind::Many(inner) => self.many(inner, written, &path),
                 Kind::Map(..) => self.lines(written, &path),
@@ -127,6 +133,28 @@ impl Walk {
         }
     }
 
+    /// What is written, each by its name alone.
+    fn names(&mut self, written: Option<&Spanned<DeValue<'_>>>, path: &str) {
+        let entries = written.and_then(|value| value.get_ref().as_table());
+        for (name, _) in entries.into_iter().flatten() {
+            self.note(path, name.get_ref().to_string(), "set", "written");
+        }
+    }
+
+    fn authorisation(&mut self, written: Option<&Spanned<DeValue<'_>>>) {
+        let kind = written.and_then(|auth| auth.get_ref().as_table()?.get("type")?.get_ref().as_str());
+        match kind {
+            Some(kind) => self.note("auth.type", String::new(), kind, "written"),
+            None if self.kind == "fhir" => self.note("auth.type", String::new(), "none", "default"),
+            None => {}
+        }
+    }
+
+    fn note(&mut self, key: &str, name: String, value: &str, by: &str) {
+        let (key, value, by) = (key.to_owned(), value.to_owned(), by.to_owned());
+        self.found.push(InForce { destination: self.destination.clone(), key, name, value, by });
+    }
+
     fn value(&mut self, written: Option<&Spanned<DeValue<'_>>>, default: Absent, path: &str, types: &[&str]) {
         let (value, by) = match (written, self.of_preset(path), default) {
             (Some(value), ..) => (told(value.get_ref()), "written".to_owned()),
@@ -189,6 +217,7 @@ url = "https://ehr.example/fhir"
 when = 'msg["PV1-3.1"] != "TEST"'
 headers = { Authorization = { env = "SECRET_NAME" } }
 auth = { type = "bearer", token = { env = "SECRET_NAME" } }
+tls = { ca = "SECRET_NAME.pem" }
 [destination.fhir]
 profile = "athenahealth"
 unverified_status = "preliminary"
@@ -225,6 +254,9 @@ zone = "Europe/Berlin"
             ("ehr", "fhir.profile", "", "athenahealth", "written"),
             ("ehr", "fhir.unverified_status", "", "preliminary", "written"),
             ("ehr", "fhir.rate.per_second", "", "50", "profile athenahealth"),
+            ("ehr", "auth.type", "", "bearer", "written"),
+            ("ehr", "headers", "Authorization", "set", "written"),
+            ("ehr", "tls", "ca", "set", "written"),
             ("archive", "layout", "", "per-message", "default"),
         ] {
             assert_eq!(of(destination, key, name), Some((value, by)), "{destination} {key} {name}");
@@ -233,5 +265,6 @@ zone = "Europe/Berlin"
         assert!(!told.contains("SECRET_NAME") && !told.contains("token"), "{told}");
         assert!(found.iter().all(|it| it.destination != "archive" || !it.key.starts_with("fhir")), "it maps nothing");
         assert_eq!(of("archive", "timeout", ""), None, "of another type");
+        assert_eq!(of("archive", "auth.type", ""), None, "it asks nobody");
     }
 }
