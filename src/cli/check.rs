@@ -18,16 +18,16 @@ pub(super) fn check(common: &Common, schema: bool, online: bool) -> Outcome {
     }
     let config = common.load()?;
     config.warnings.iter().for_each(|told| eprintln!("{told}"));
-    let (mut faults, mut unasked) = (Vec::new(), Vec::new());
+    let (mut faults, mut unasked, mut untold) = (Vec::new(), Vec::new(), Vec::new());
     for channel in &config.channels {
         let file = config.channels_dir.join(format!("{}.toml", channel.name));
-        check_destinations(channel, &file, online, &mut faults, &mut unasked)?;
+        check_destinations(channel, &file, online, (&mut faults, &mut unasked, &mut untold))?;
     }
     if !faults.is_empty() {
         faults.append(&mut unasked);
         return Err(Failure::Configuration(faults));
     }
-    unasked.iter().for_each(|fault| eprintln!("{fault}"));
+    unasked.iter().chain(&untold).for_each(|fault| eprintln!("{fault}"));
     let samples = match config::check_samples(&config) {
         Ok(samples) => samples,
         Err(differences) => {
@@ -39,21 +39,24 @@ pub(super) fn check(common: &Common, schema: bool, online: bool) -> Outcome {
         return Err(Failure::Failed(format!("{} could not be asked what it can do", count(unasked.len(), "server"))));
     }
     if common.json {
-        println!("{}", json!({ "channels": config.channels.len(), "samples": samples }));
+        println!("{}", json!({ "channels": config.channels.len(), "samples": samples, "untold": untold.len() }));
     } else {
-        println!("{} and {} hold", count(config.channels.len(), "channel"), count(samples, "sample"));
+        let untold = match untold.len() {
+            0 => String::new(),
+            many => format!("; not told by the servers: {}", many),
+        };
+        println!("{} and {} hold{untold}", count(config.channels.len(), "channel"), count(samples, "sample"));
     }
     Ok(())
 }
 
 /// That each destination can be set up, and with `online` that its receiver says it can do what is configured; which could
-/// not be asked is told apart.
+/// not be asked, and what it does not tell, is told apart.
 fn check_destinations(
     channel: &Channel,
     file: &Path,
     online: bool,
-    faults: &mut Vec<config::Fault>,
-    unasked: &mut Vec<config::Fault>,
+    (faults, unasked, untold): (&mut Vec<config::Fault>, &mut Vec<config::Fault>, &mut Vec<config::Fault>),
 ) -> Outcome {
     for to in &channel.destinations {
         let fault = |why: &str| {
@@ -71,7 +74,10 @@ fn check_destinations(
             }
         };
         match block_on(async { Ok(receiver.lacks().await) })? {
-            Ok(lacks) => faults.extend(lacks.iter().map(|why| fault(why))),
+            Ok(lacks) => {
+                faults.extend(lacks.missing.iter().map(|why| fault(why)));
+                untold.extend(lacks.untold.iter().map(|why| fault(why)));
+            }
             Err(why) => unasked.push(fault(&format!(
                 "it was not asked what it can do ({why}): start it, or mend `url`, `auth` or `tls`"
             ))),

@@ -551,6 +551,7 @@ fn tell_lacks((channel, destination): &Key, receiver: &Arc<dyn destination::Dest
     tokio::spawn(async move {
         match receiver.lacks().await {
             Ok(lacks) => lacks
+                .missing
                 .iter()
                 .for_each(|lacks| warn!(%channel, %destination, lacks, "the receiver cannot do what is configured")),
             Err(reason) => info!(%channel, %destination, reason, "the receiver was not asked what it can do"),

@@ -143,10 +143,19 @@ pub trait Destination: Send + Sync {
         None
     }
 
-    /// What the receiver says it cannot do of what is configured, each with what to do; the error is why it was not asked.
-    fn lacks(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
-        Box::pin(async { Ok(Vec::new()) })
+    /// What the receiver says of what is configured; the error is why it was not asked.
+    fn lacks(&self) -> BoxFuture<'_, Result<Lacks, String>> {
+        Box::pin(async { Ok(Lacks::default()) })
     }
+}
+
+/// What a receiver says of itself, each with what to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// What it cannot do.
+    pub missing: Vec<String>,
+    /// What it does not tell, so that nothing is proved.
+    pub untold: Vec<String>,
 }
 
 /// Settings by type, resolved.

@@ -7,13 +7,13 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::{
-    super::Verdict,
+    super::{Lacks, Verdict},
     http::{Call, Http},
     settings::{Beside, BundleMode, Idempotency, PatientMode, RepeatSearch, WriteSettings},
 };
 
 /// What is missing, each with what to do; the error is why the statement could not be read.
-pub(super) async fn missing(http: &Http, settings: &WriteSettings) -> Result<Vec<String>, String> {
+pub(super) async fn missing(http: &Http, settings: &WriteSettings) -> Result<Lacks, String> {
     let call = Call { method: Method::GET, path: "metadata".to_owned(), headers: Vec::new(), body: Bytes::new() };
     let answer = http.exchange(&call).await.map_err(|verdict| match verdict {
         Verdict::Unavailable { reason, .. } | Verdict::Ambiguous { reason } | Verdict::Rejected { reason } => reason,
@@ -23,11 +23,12 @@ pub(super) async fn missing(http: &Http, settings: &WriteSettings) -> Result<Vec
         return Err(format!("metadata: {}", answer.reason("no CapabilityStatement")));
     }
     if answer.is_xml() {
-        return Ok(vec![format!("metadata is XML or a page though JSON was asked for: {NO_JSON}")]);
+        let missing = vec![format!("metadata is XML or a page though JSON was asked for: {NO_JSON}")];
+        return Ok(Lacks { missing, untold: Vec::new() });
     }
     let statement = answer.json().filter(|statement| statement["resourceType"] == "CapabilityStatement");
     let statement = statement.ok_or("metadata is no CapabilityStatement, or is longer than max_response: check url")?;
-    Ok(lacks(&statement, settings))
+    Ok(Lacks { missing: lacks(&statement, settings), untold: untold(&statement, settings) })
 }
 
 const NO_JSON: &str = "Cannula writes and reads JSON alone; ask who runs it for application/fhir+json";
@@ -35,14 +36,14 @@ const NO_JSON: &str = "Cannula writes and reads JSON alone; ask who runs it for 
 fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
     let mut lacks = Vec::new();
     let formats: Vec<&str> = statement["format"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !formats.is_empty() && !formats.iter().any(|format| format.contains("json")) {
+    if !formats.is_empty() && !formats.iter().any(|format| is_json(format)) {
         lacks.push(format!("it speaks {} and no JSON: {NO_JSON}", formats.join(", ")));
     }
     let version = statement["fhirVersion"].as_str().unwrap_or("4.0.1");
     if !version.starts_with("4.0") {
         lacks.push(format!("it speaks FHIR {version}: set url to its R4 (4.0.1) base"));
     }
-    let rest = &statement["rest"][0];
+    let rest = rest(statement);
     let codes = |of: &Value| of["interaction"].as_array().cloned();
     let has =
         |all: &Option<Vec<Value>>, code: &str| all.as_ref().is_none_or(|all| all.iter().any(|it| it["code"] == code));
@@ -119,6 +120,58 @@ fn lacks(statement: &Value, settings: &WriteSettings) -> Vec<String> {
     );
     lacks
 }
+
+/// A resource may be written in it: not as a patch.
+fn is_json(format: &str) -> bool {
+    let format = format.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(&*format, "json" | "application/json" | "text/json" | "application/fhir+json" | "application/json+fhir")
+}
+
+/// What it says of itself as a server.
+fn rest(statement: &Value) -> &Value {
+    let all = statement["rest"].as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter().find(|rest| rest["mode"] != "client").unwrap_or(&Value::Null)
+}
+
+/// What is needed of it and what it does not tell, each with what to do.
+fn untold(statement: &Value, settings: &WriteSettings) -> Vec<String> {
+    let not_told = |what: &str| format!("not told whether {what}: {UNTOLD}");
+    let rest = rest(statement);
+    if rest.is_null() {
+        return vec![not_told("it does anything as a server (its CapabilityStatement has no rest of mode server)")];
+    }
+    let is_empty = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
+    let mut untold = Vec::new();
+    if is_empty(&statement["format"]) {
+        untold.push(not_told("it reads and writes JSON"));
+    }
+    if !rest["interaction"].is_array() && settings.bundle != BundleMode::Single {
+        untold.push(not_told("it takes a Bundle as `bundle` has it"));
+    }
+    let Some(resources) = rest["resource"].as_array() else {
+        untold.push(not_told("it takes Observation, or has Patient"));
+        return untold;
+    };
+    let patient = (settings.patient != PatientMode::Reference).then_some("Patient");
+    for kind in ["Observation"].into_iter().chain(patient) {
+        let Some(resource) = resources.iter().find(|resource| resource["type"] == kind) else { continue };
+        if !resource["interaction"].is_array() {
+            untold.push(not_told(&format!("{kind} is created, updated and searched")));
+        }
+        let searched = kind == "Patient" || searches_observations(settings);
+        if searched && is_empty(&resource["searchParam"]) {
+            untold.push(not_told(&format!("{kind} is found by identifier")));
+        }
+        let conditional = kind == "Observation" && settings.idempotency == Idempotency::IfNoneExist;
+        let silent = |what: &str| !resource[what].is_boolean();
+        if conditional && (silent("conditionalCreate") || silent("conditionalUpdate")) {
+            untold.push(not_told("it has conditional create and update"));
+        }
+    }
+    untold
+}
+
+const UNTOLD: &str = "ask who runs it, or send a test message twice and look that it is there once";
 
 /// An observation is found by its identifier: by the server, or before it is sent again.
 fn searches_observations(settings: &WriteSettings) -> bool {
@@ -283,5 +336,41 @@ mod tests {
     fn a_statement_that_does_not_say_refuses_nothing() {
         let silent = json!({ "resourceType": "CapabilityStatement", "rest": [{ "mode": "server" }] });
         assert!(lacks(&silent, &WriteSettings::default()).is_empty());
+    }
+
+    #[test]
+    fn what_a_statement_does_not_tell_is_told_apart_from_what_holds() {
+        let lookup = WriteSettings { patient: PatientMode::Lookup, ..WriteSettings::default() };
+        let told = |change: fn(&mut Value)| untold(&statement(change), &lookup).join("\n");
+        let whole = |it: &mut Value| {
+            it["format"] = json!(["json"]);
+            for at in 0..2 {
+                let resource = &mut it["rest"][0]["resource"][at];
+                resource["conditionalUpdate"] = true.into();
+                resource["searchParam"] = json!([{ "name": "identifier" }]);
+            }
+        };
+        assert_eq!(untold(&statement(whole), &lookup), Vec::<String>::new());
+        for (change, what) in [
+            ((|it| it["rest"] = Value::Null) as fn(&mut Value), "as a server"),
+            (|it| it["rest"][0]["mode"] = "client".into(), "as a server"),
+            (|it| it["rest"][0]["resource"] = Value::Null, "it takes Observation"),
+            (|it| it["rest"][0]["interaction"] = Value::Null, "takes a Bundle"),
+            (|it| it["format"] = json!([]), "JSON"),
+            (|it| it["rest"][0]["resource"][0]["interaction"] = Value::Null, "Observation is created"),
+            (|_| {}, "Patient is found by identifier"),
+            (|_| {}, "conditional create and update"),
+        ] {
+            assert!(
+                told(change).contains("not told whether") && told(change).contains(what),
+                "{what}: {}",
+                told(change)
+            );
+        }
+        let patch = |it: &mut Value| it["format"] = json!(["application/fhir+xml", "application/json-patch+json"]);
+        assert!(lacks(&statement(patch), &lookup)[0].contains("no JSON"));
+        // A client's part says nothing of the server.
+        let client = |it: &mut Value| it["rest"] = json!([{ "mode": "client", "resource": [] }, it["rest"][0].clone()]);
+        assert_eq!(lacks(&statement(client), &lookup), Vec::<String>::new());
     }
 }

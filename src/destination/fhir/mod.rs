@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{Destination, Meter, Outgoing, Sender, Taken, Verdict};
+use super::{Destination, Lacks, Meter, Outgoing, Sender, Taken, Verdict};
 use crate::translate::Format;
 pub use auth::SigningKey;
 use http::Http;
@@ -59,7 +59,7 @@ impl Destination for Fhir {
         together::together(run)
     }
 
-    fn lacks(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+    fn lacks(&self) -> BoxFuture<'_, Result<Lacks, String>> {
         Box::pin(capability::missing(&self.server.http, &self.server.settings))
     }
 }
