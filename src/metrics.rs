@@ -22,6 +22,7 @@ const WRONG_PATIENT: &str = "Messages that withdraw observations of a wrong pati
 const RETRANSMISSIONS: &str = "Messages with the content of an earlier one under another control id.";
 const NONCONFORMING: &str = "Messages with a fault in their content, by table 0357.";
 const REDELIVERED: &str = "Sends of a possible repeat that may have reached the receiver.";
+const UNANSWERED: &str = "Transactions taken by their status alone: the answer tells of no entry.";
 const LEFT_OUT: &str = "Messages sent without something that may be wrong, by why.";
 const UNSENT: &str = "Messages with nothing to send, by why.";
 const HELD_LANES: &str = "Lanes that stand at a refused message until the operator acts.";
@@ -78,6 +79,8 @@ pub struct Metrics {
     pub oldest_waiting_seconds: IntGaugeVec,
     /// `{channel,destination,outcome}`: accepted, rejected, unavailable, ambiguous, failed.
     pub attempts: IntCounterVec,
+    /// `{channel,destination}`: transactions taken by their status alone, since the answer tells of no entry.
+    pub unanswered_entries: IntCounterVec,
     /// `{channel,destination,reason}`: messages with nothing to send, by [`crate::translate::Unsent::label`].
     pub unsent: IntCounterVec,
     /// `{channel,destination,reason}`: messages sent without something that may be wrong, by the same labels.
@@ -161,6 +164,7 @@ impl Metrics {
             waiting: gauges(&r, "waiting", "Messages waiting for delivery.", to)?,
             oldest_waiting_seconds: gauges(&r, "oldest_waiting_seconds", "Age of the oldest waiting message.", to)?,
             attempts: counters(&r, "attempts_total", "Delivery attempts.", &["channel", "destination", "outcome"])?,
+            unanswered_entries: counters(&r, "unanswered_entries_total", UNANSWERED, to)?,
             left_out: counters(&r, "left_out_total", LEFT_OUT, &["channel", "destination", "reason"])?,
             unsent: counters(&r, "unsent_total", UNSENT, &["channel", "destination", "reason"])?,
             redelivered: counters(&r, "redelivered_total", REDELIVERED, to)?,

@@ -1,6 +1,7 @@
 //! What a destination counts beside its attempts.
 
 use prometheus::{IntCounter, IntCounterVec};
+use tracing::warn;
 
 use crate::metrics::Metrics;
 
@@ -12,6 +13,7 @@ pub struct Meter(Option<Counters>);
 struct Counters {
     labels: [String; 2],
     rate_waits: IntCounter,
+    unanswered: IntCounter,
     lookups: IntCounterVec,
     logins: IntCounterVec,
 }
@@ -22,6 +24,7 @@ impl Meter {
         Meter(Some(Counters {
             labels: [channel.to_owned(), destination.to_owned()],
             rate_waits: metrics.rate_waits.with_label_values(&[channel, destination]),
+            unanswered: metrics.unanswered_entries.with_label_values(&[channel, destination]),
             lookups: metrics.patient_lookups.clone(),
             logins: metrics.logins.clone(),
         }))
@@ -35,6 +38,15 @@ impl Meter {
     /// A request waited for `rate`.
     pub(super) fn rate_waited(&self) {
         self.0.iter().for_each(|counters| counters.rate_waits.inc());
+    }
+
+    /// A transaction was taken by its status alone: its answer tells of no entry. The log says so once.
+    pub(super) fn unanswered(&self) {
+        let Some(Counters { labels: [channel, destination], unanswered, .. }) = &self.0 else { return };
+        if unanswered.get() == 0 {
+            warn!(%channel, %destination, "the server answers a transaction without telling of its entries, and is believed by its status: ask who runs it for the transaction-response that FHIR R4 asks for");
+        }
+        unanswered.inc();
     }
 
     /// A patient was looked up: remembered, found, none, several, failed.

@@ -194,6 +194,11 @@ impl Answer {
         }
     }
 
+    /// It has entries, whatever they say.
+    pub(super) fn tells_of_entries(&self) -> bool {
+        matches!(&self.body, Body::Response(entries) if !entries.is_empty())
+    }
+
     pub(super) fn is_success(&self) -> bool {
         self.status.is_success()
     }

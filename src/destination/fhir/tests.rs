@@ -116,11 +116,17 @@ async fn send(sender: &mut Box<dyn Sender>, id: u64) -> Verdict {
 #[tokio::test]
 async fn a_bundle_is_posted_to_the_base_url_over_a_kept_connection() {
     let ok = || answer("200 OK", "", r#"{"resourceType":"Bundle","type":"transaction-response"}"#);
-    let mut server = Server::start(vec![ok(), ok()]).await;
-    let mut sender = sender(server.address, BOUND);
-    for id in [41, 42] {
+    let whole = r#"{"resourceType":"Bundle","type":"transaction-response","entry":[{"response":{"status":"201"}}]}"#;
+    let mut server = Server::start(vec![ok(), ok(), answer("200 OK", "", whole)]).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let metrics = crate::metrics::Metrics::new().unwrap();
+    let meter = Meter::of(&metrics, "pumps", "ehr");
+    let mut sender = Fhir::new(&settings(format!("http://{}/fhir", server.address), BOUND), &meter).unwrap().sender(0);
+    for id in [41, 42, 43] {
         assert_eq!(send(&mut sender, id).await, Verdict::Accepted { answer: "200".into() });
     }
+    let unanswered = metrics.unanswered_entries.with_label_values(&["pumps", "ehr"]).get();
+    assert_eq!(unanswered, 2, "taken by the status alone, and counted");
     let (_, first) = server.request().await;
     let head = first.to_ascii_lowercase();
     assert!(first.starts_with("POST /fhir HTTP/1.1\r\n") && first.ends_with(BUNDLE), "{first}");

@@ -356,7 +356,13 @@ impl Writer {
         let sent = memchr::memmem::find_iter(&body, ENTRY).count();
         let call = Call { method: Method::POST, path: String::new(), headers: headers(outgoing), body };
         match self.server.http.exchange(&call).await {
-            Ok(answer) => answer.verdict_of_all(sent, outgoing.id, &mut self.refusals),
+            Ok(answer) => {
+                let verdict = answer.verdict_of_all(sent, outgoing.id, &mut self.refusals);
+                if matches!(verdict, Verdict::Accepted { .. }) && !answer.tells_of_entries() {
+                    self.server.meter.unanswered();
+                }
+                verdict
+            }
             Err(verdict) => verdict,
         }
     }
