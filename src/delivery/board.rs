@@ -148,6 +148,16 @@ impl Board {
         }
     }
 
+    /// What is remembered of an infusion or alert is another version's. The log says so once, the metric how often.
+    pub(super) fn unreadable_note(&self) {
+        let (channel, destination) = &self.key;
+        let count = self.metrics.left_out.with_label_values(&[channel, destination, "layout"]);
+        if count.get() == 0 {
+            warn!(%channel, %destination, "what is remembered of an infusion or alert is of another version of the engine and is not read; cannula_left_out_total{{reason=\"layout\"}} counts them: what was open then stays so in the record, which is to be compared by hand");
+        }
+        count.inc();
+    }
+
     /// It was sent without something that may be wrong, for which a person must act.
     pub(super) fn left_out(&self, why: Unsent, id: u64) {
         let (channel, destination) = &self.key;

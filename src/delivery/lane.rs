@@ -39,7 +39,7 @@ use crate::{
     hl7::Header,
     sabotage::{self, CrashPoint},
     store::{Attempt, LaneId, Receipt, Sequence, Settlement, Store, StoreError, Waiting},
-    translate::{EpisodeChange, Format, Translated, Unmapped},
+    translate::{EpisodeChange, Format, Translated, Unmapped, is_unreadable_note},
 };
 
 /// Begins the receipt's answer where the message has nothing for this destination.
@@ -295,7 +295,11 @@ impl Lane {
     /// What the destination remembers of an episode, or will once all it answered is recorded.
     pub(super) fn recall(&self, episode: &[u8]) -> Option<Bytes> {
         let recorded = || self.store.recall(&self.id.channel, &self.id.destination, episode);
-        self.unrecorded.recall(episode).unwrap_or_else(recorded)
+        let note = self.unrecorded.recall(episode).unwrap_or_else(recorded);
+        if note.as_ref().is_some_and(|note| is_unreadable_note(episode, note)) {
+            self.board.unreadable_note();
+        }
+        note
     }
 
     pub(super) fn count(&self, unmapped: &[Unmapped], id: Sequence) {

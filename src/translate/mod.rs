@@ -35,6 +35,11 @@ use crate::hl7::Message;
 /// Names of coding systems (table 0396) and the URIs they are written as.
 pub const CODING_SYSTEMS: &[(&str, &str)] = pcd_to_fhir::concept::CODING_SYSTEMS;
 
+/// Whether this note on an infusion or an alert is of another version of the engine: then it is as if there were none.
+pub fn is_unreadable_note(episode: &[u8], note: &[u8]) -> bool {
+    pcd_to_fhir::memory::is_unreadable(episode, note)
+}
+
 /// Identifiers of doses of insulin that are told as given.
 pub const INSULIN_DOSES: [&str; 12] = pcd_to_fhir::insulin::DOSES;
 

@@ -52,3 +52,27 @@ async fn a_retry_is_translated_with_the_same_memory_and_only_an_accepted_deliver
     assert_eq!(sent, ["1-1", "1-1", "1-1", "2-1", "4-3", "5-4"]);
     assert_eq!(shelf.outcomes()[2], (3, "accepted nothing to send: it changes nothing that is written 0".into()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_another_version_remembered_of_an_infusion_is_counted() {
+    let shelf = Shelf::new();
+    let delivery = delivery(&shelf);
+    let (receiver, mut calls) = receiver();
+    shelf.put("ehr", 0, 1..=2);
+    let service = Service {
+        translate: Box::new(|_, context, recall| {
+            let (episode, note) = (b"infusion course of a pump".as_slice(), vec![1_u8]);
+            recall(episode);
+            let change = EpisodeChange { episode: episode.into(), note: Some(note.into()), open: true };
+            Ok(Translated { episodes: vec![change], ..body_of(context) })
+        }),
+        ..service(receiver, 1)
+    };
+    delivery.apply(vec![configured("ehr", 1, service)]).unwrap();
+    for _ in 0..2 {
+        calls.next().await.accept();
+    }
+    shelf.until_settled(2).await;
+    let counted = delivery.metrics.left_out.with_label_values(&["pumps", "ehr", "layout"]).get();
+    assert_eq!(counted, 1, "the second is told of a note by the first");
+}

@@ -227,7 +227,7 @@ impl Names {
     fn of(translation: &Translation<'_>, source: &Source<'_>) -> Names {
         let patient = &translation.patient;
         Names {
-            infusion: memory::name("infusion course", &[&source.key, &patient.system, &patient.value]),
+            infusion: memory::name(memory::INFUSION, &[&source.key, &patient.system, &patient.value]),
             primary: memory::name("primary infusion", &[&source.pump, &patient.system, &patient.value]),
             occupancy: memory::name("source", &[&source.key]),
             clock: memory::name("clock", &[&source.whole]),

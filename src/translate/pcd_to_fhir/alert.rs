@@ -110,7 +110,7 @@ impl<'a> Source<'a> {
 
     /// What it is remembered by. Its sender's number, by its first part: the others are left out as often as not.
     fn name(&self, alert: &Alert) -> Vec<u8> {
-        memory::name("alert", &[&self.key, &instance(alert)])
+        memory::name(memory::ALERT, &[&self.key, &instance(alert)])
     }
 }
 

@@ -22,7 +22,7 @@ mod identity;
 mod infusion;
 pub(super) mod insulin;
 mod measured;
-mod memory;
+pub(super) mod memory;
 mod note;
 mod observation;
 pub(super) mod outcome;
