@@ -13,6 +13,7 @@
 
 pub mod account;
 pub mod conform;
+pub mod conversation;
 pub mod fhir_sink;
 pub mod frame;
 pub mod id;

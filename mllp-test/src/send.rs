@@ -5,7 +5,7 @@ use crate::tls::{self, ClientTls, Stream};
 use crate::v2::Ack;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 const ACK_BYTES_MAX: usize = 1 << 20;
 
@@ -57,11 +57,15 @@ impl Client {
         self.answer().await
     }
 
-    /// Sends one frame and reads its answer: of a batch, the ACK of each message.
-    pub async fn send_batch(&mut self, frame: &[u8]) -> Result<Vec<Ack>, NoAnswer> {
-        self.send_bytes(&framed(frame)).await?;
-        let answers = timeout(self.ack_timeout, self.read_answers()).await;
-        answers.map_err(|_| NoAnswer::Timeout(self.ack_timeout))?
+    /// Sends one message, or a batch, in a frame.
+    pub async fn send_frame(&mut self, content: &[u8]) -> Result<(), NoAnswer> {
+        self.send_bytes(&framed(content)).await
+    }
+
+    /// The ACKs of the next answer: of a batch, that of each message.
+    pub async fn answers_until(&mut self, deadline: Instant) -> Result<Vec<Ack>, NoAnswer> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        timeout(left, self.read_answers()).await.map_err(|_| NoAnswer::Timeout(left))?
     }
 
     /// Writes bytes as they are, without frame.

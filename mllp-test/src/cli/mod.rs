@@ -13,13 +13,13 @@ use args::{
     Command, FhirSinkArgs, JoinArgs, Lack, LoadArgs, Mode, SendArgs, SenderArgs, SimulateArgs, SinkArgs, TlsArgs,
 };
 use mllp_test::account::{Account, Expect, Route, SenderBook, read_sender, read_sink};
+use mllp_test::conversation::{Conversation, Told};
 use mllp_test::fhir_sink::{FhirAction, LoginConfig, Record, RecordConfig};
 use mllp_test::script::Script;
-use mllp_test::send::{Client, NoAnswer};
 use mllp_test::sender::SenderConfig;
 use mllp_test::sink::SinkAction;
 use mllp_test::tls::{ClientTls, ServerTls};
-use mllp_test::v2::{Ack, AckMode, messages_in};
+use mllp_test::v2::{AckMode, messages_in};
 use mllp_test::{
     FhirSink, FhirSinkConfig, Kind, LoadConfig, MessageId, SenderAccount, Simulation, SimulationConfig, Sink,
     SinkAccount, SinkConfig, load,
@@ -62,43 +62,55 @@ impl Cli {
 impl SendArgs {
     async fn run(self, json: bool) -> Result<bool, Failure> {
         let tls = self.tls.client()?;
-        let connect = || Client::connect_over(&self.address, tls.as_ref(), self.ack_timeout);
-        let mut client = connect().await?;
+        let mut conversation = Conversation::begin(&self.address, tls, self.ack_timeout).await?;
         let mut all_positive = true;
+        let mut tell = |told: Told| {
+            all_positive &= told.ack.is_positive() && told.place.is_some();
+            show_ack(json, &told);
+        };
+        let mut silent = false;
         for file in &self.files {
             let bytes = std::fs::read(file).map_err(|fault| format!("{}: {fault}", file.display()))?;
             let messages = if self.raw { vec![bytes] } else { messages_in(&bytes) };
             for (number, message) in (1u64..).zip(messages) {
                 let place = format!("{} {number}", file.display());
-                match client.send_batch(&message).await {
-                    Ok(acks) => {
-                        all_positive &= acks.iter().all(Ack::is_positive);
-                        acks.iter().for_each(|ack| show_ack(json, &place, ack));
-                        if acks.is_empty() && !json {
-                            println!("{place}: a batch without acknowledgements");
-                        }
-                    }
+                match conversation.say(&place, &message, &mut tell).await {
+                    Ok(0) if !json => println!("{place}: a batch without acknowledgements"),
+                    Ok(_) => {}
                     Err(none) => {
-                        all_positive = false;
-                        show_silence(json, &place, &none);
-                        // A late answer must not be taken for the next message's.
-                        client = connect().await?;
+                        silent = true;
+                        show_silence(json, &place, &none.to_string());
                     }
                 }
             }
         }
-        Ok(all_positive)
+        for place in conversation.end(&mut tell).await {
+            silent = true;
+            let why = format!(
+                "taken, but the application ACK that MSH-16 asks for did not come within {:?}",
+                self.ack_timeout
+            );
+            show_silence(json, &place, &why);
+        }
+        Ok(all_positive && !silent)
     }
 }
 
-fn show_ack(json: bool, place: &str, ack: &Ack) {
+fn show_ack(json: bool, told: &Told) {
+    let Told { place, late, ack } = told;
     let control_id = String::from_utf8_lossy(&ack.control_id);
     if json {
-        println!("{}", json!({ "message": place, "code": ack.code, "control_id": control_id, "errors": ack.errors }));
-    } else {
-        println!("{place}: {} {}", ack.code, printable(&control_id));
-        ack.errors.iter().for_each(|error| println!("    {}", printable(error)));
+        let errors = &ack.errors;
+        println!(
+            "{}",
+            json!({ "message": place, "late": late, "code": ack.code, "control_id": control_id, "errors": errors })
+        );
+        return;
     }
+    let place = place.as_deref().unwrap_or("an answer to none of these messages");
+    let late = if *late { ", late: another message was sent since" } else { "" };
+    println!("{place}: {} {}{late}", ack.code, printable(&control_id));
+    ack.errors.iter().for_each(|error| println!("    {}", printable(error)));
 }
 
 /// For a terminal: a control character in an answer is told, and is no command.
@@ -107,8 +119,7 @@ fn printable(text: &str) -> String {
     text.chars().map(told).collect()
 }
 
-fn show_silence(json: bool, place: &str, none: &NoAnswer) {
-    let why = none.to_string();
+fn show_silence(json: bool, place: &str, why: &str) {
     if json { println!("{}", json!({ "message": place, "no_answer": why })) } else { println!("{place}: {why}") }
 }
 
