@@ -72,6 +72,7 @@ pub(super) enum Command {
     #[command(
         after_help = "Example: mllp-test spec 127.0.0.1:2575 --strict 127.0.0.1:2576 --frame-timeout 60s --splits 12\n\
         Example: mllp-test spec 127.0.0.1:2575 --row 12 --row 33 --verbose --junit spec.xml\n\
+        Example: mllp-test spec localhost:2575 --tls-ca ca.pem --tls-cert gateway.pem --tls-key gateway.key --tls-bad expired.pem\n\
         Example: mllp-test spec --outbound 127.0.0.1:6661 --feed 127.0.0.1:2577 --sender-timeout 1s\n\
         Example: mllp-test spec --print-channel\n\
         The receiver must take ORU^R01 of HL7 2.6 with MSH-11 P and no other type, and Latin-1 where MSH-18 is empty.\n\

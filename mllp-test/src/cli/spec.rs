@@ -1,10 +1,13 @@
 //! `spec`: the table of bad inputs, its options and its reports.
 
 use super::Failure;
+use super::args::TlsArgs;
 use clap::Args;
 use mllp_test::load;
 use mllp_test::script::duration;
 use mllp_test::spec::{self, Addresses, Options, OutboundOptions, Report, RowResult, Splits, Tls};
+use mllp_test::tls::ClientTls;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,18 +52,19 @@ pub(super) struct SpecArgs {
     /// The receiver's process on this machine: its memory is looked at too.
     #[arg(long)]
     pid: Option<u32>,
-    /// The receiver cannot store anything just now: runs the row about that alone.
-    #[arg(long)]
-    server_stores_full: bool,
-    /// A listener of the receiver with TLS.
+    /// A listener of a receiver whose store is small or full and whose destination is away: it is filled, as the last row.
+    #[arg(long, value_name = "ADDRESS")]
+    full: Option<String>,
+    /// What is trusted and shown over TLS; the certificate is to be bound to the sender PUMP_GATEWAY.
+    #[command(flatten)]
+    client: TlsArgs,
+    /// A listener of the receiver with TLS, where the others have none; without it, --tls-ca says that they have.
     #[arg(long, value_name = "ADDRESS")]
     tls: Option<String>,
-    /// A client certificate with its key, PEM, that the TLS listener takes and has bound to the sender PUMP_GATEWAY.
-    #[arg(long, value_name = "FILE", requires = "tls")]
-    tls_cert: Option<String>,
-    /// A client certificate that it must refuse: expired, of another CA, revoked, of another name; may be given several times.
-    #[arg(long, value_name = "FILE", requires = "tls")]
-    tls_bad: Vec<String>,
+    /// A client certificate with its key in one file, PEM, that it must refuse: expired, of another CA, revoked, of another
+    /// name; may be given several times.
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    tls_bad: Vec<PathBuf>,
     /// Try a sender instead: listen here, answer wrongly, and watch what it does.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "address")]
     outbound: Option<String>,
@@ -102,7 +106,7 @@ impl SpecArgs {
         };
         let report = match &self.outbound {
             Some(listen) => spec::run_outbound(&self.outbound_options(listen), tell).await?,
-            None => spec::run(&self.options(), tell).await,
+            None => spec::run(&self.options()?, tell).await,
         };
         self.end(&report, json)
     }
@@ -119,13 +123,14 @@ impl SpecArgs {
         Ok(report.is_clean())
     }
 
-    fn options(&self) -> Options {
-        let tls =
-            |address: &String| Tls { address: address.clone(), good: self.tls_cert.clone(), bad: self.tls_bad.clone() };
-        Options {
+    fn options(&self) -> io::Result<Options> {
+        let tls = self.tls_rows()?;
+        let client = if self.tls.is_none() { self.client.client()? } else { None };
+        Ok(Options {
             strict: self.strict.clone(),
             batch: self.batch.clone(),
-            tls: self.tls.as_ref().map(tls),
+            client,
+            tls,
             only: self.row.clone(),
             ack_timeout: self.ack_timeout,
             splits: self.splits,
@@ -136,9 +141,25 @@ impl SpecArgs {
             write_timeout: self.write_timeout,
             max_connections: self.max_connections,
             pid: self.pid,
-            stores_full: self.server_stores_full,
+            full: self.full.clone(),
             ..Options::to(self.address.as_deref().unwrap_or_default())
+        })
+    }
+
+    fn tls_rows(&self) -> io::Result<Option<Tls>> {
+        let ca = self.client.tls_ca.as_deref();
+        let Some(address) = self.tls.as_ref().or(self.address.as_ref().filter(|_| ca.is_some())) else {
+            return Ok(None);
+        };
+        let mut tls = Tls { address: address.clone(), ..Tls::default() };
+        if let Some(ca) = ca {
+            tls.unnamed = Some(ClientTls::read(ca, None)?);
+            tls.good = self.client.tls_cert.as_ref().map(|_| self.client.client()).transpose()?.flatten();
+            for file in &self.tls_bad {
+                tls.bad.push((file.display().to_string(), ClientTls::read(ca, Some((file, file)))?));
+            }
         }
+        Ok(Some(tls))
     }
 
     fn outbound_options(&self, listen: &str) -> OutboundOptions {

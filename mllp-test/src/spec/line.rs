@@ -4,16 +4,23 @@
 use super::case::{Sent, Then};
 use super::message::good;
 use crate::frame::{Deframer, framed};
+use crate::tls::{ClientTls, Stream};
 use crate::v2::Ack;
 use bytes::Bytes;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{sleep, timeout};
 
 /// Between two pieces, so that the receiver reads them one by one.
 const PIECE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where a receiver listens, and what is trusted and shown there if it does so with TLS.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    pub(super) address: String,
+    pub(super) tls: Option<ClientTls>,
+}
 
 /// How a row goes onto the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,21 +53,21 @@ pub(super) struct Heard {
 }
 
 /// Sends the row and what follows it, and judges all answers, each within `ack_timeout`.
-pub(super) async fn exchange(address: &str, sent: &Sent, good_id: &str, way: Way, ack_timeout: Duration) -> Heard {
+pub(super) async fn exchange(at: &At, sent: &Sent, good_id: &str, way: Way, ack_timeout: Duration) -> Heard {
     let mut heard = Heard::default();
-    heard.fault = converse(address, sent, good_id, way, ack_timeout, &mut heard.answers).await.err();
+    heard.fault = converse(at, sent, good_id, way, ack_timeout, &mut heard.answers).await.err();
     heard
 }
 
 async fn converse(
-    address: &str,
+    at: &At,
     sent: &Sent,
     good_id: &str,
     way: Way,
     ack_timeout: Duration,
     answers: &mut Vec<Bytes>,
 ) -> Result<(), String> {
-    let line = Line::connect(address, ack_timeout).await?;
+    let line = Line::connect(at, ack_timeout).await?;
     let (mut reading, mut writing) = (line.reading, line.writing);
     let behind = framed(good(good_id).as_bytes());
     let bytes = if sent.then == Then::Good { [&sent.bytes[..], &behind].concat() } else { sent.bytes.clone() };
@@ -90,13 +97,13 @@ async fn converse(
             reading.good(good_id, answers).await
         }
         // The receiver may close before it has everything.
-        Then::Closed => good_over_a_new_connection(address, good_id, ack_timeout).await,
+        Then::Closed => good_over_a_new_connection(at, good_id, ack_timeout).await,
     }
 }
 
 /// A good message over a connection of its own is taken.
-pub(super) async fn good_over_a_new_connection(address: &str, id: &str, ack_timeout: Duration) -> Result<(), String> {
-    let mut line = Line::connect(address, ack_timeout).await?;
+pub(super) async fn good_over_a_new_connection(at: &At, id: &str, ack_timeout: Duration) -> Result<(), String> {
+    let mut line = Line::connect(at, ack_timeout).await?;
     line.writing.write(&framed(good(id).as_bytes()), Way::Whole).await?;
     let good = line.reading.good(id, &mut Vec::new()).await;
     good.map_err(|fault| format!("over a new connection, {fault}"))
@@ -109,24 +116,33 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) async fn connect(address: &str, ack_timeout: Duration) -> Result<Line, String> {
-        let connected = timeout(ack_timeout, TcpStream::connect(address)).await;
+    pub(super) async fn connect(at: &At, ack_timeout: Duration) -> Result<Line, String> {
+        let connected = timeout(ack_timeout, TcpStream::connect(&at.address)).await;
         let stream = connected.map_err(|_| format!("cannot connect within {ack_timeout:?}"))?;
         let stream = stream.map_err(|fault| format!("cannot connect: {fault}"))?;
-        stream.set_nodelay(true).map_err(|fault| fault.to_string())?;
-        Ok(Line::of(stream, ack_timeout))
+        Line::over(stream, at, ack_timeout).await
     }
 
-    pub(super) fn of(stream: TcpStream, ack_timeout: Duration) -> Line {
-        let (read, write) = stream.into_split();
+    /// Over a connection that is made, where there is TLS after a handshake.
+    pub(super) async fn over(stream: TcpStream, at: &At, ack_timeout: Duration) -> Result<Line, String> {
+        stream.set_nodelay(true).map_err(|fault| fault.to_string())?;
+        let stream = match &at.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => {
+                let secured = timeout(ack_timeout, tls.secure(&at.address, stream)).await;
+                let secured = secured.map_err(|_| format!("no TLS handshake within {ack_timeout:?}"))?;
+                secured.map_err(|fault| format!("the TLS handshake failed: {fault}"))?
+            }
+        };
+        let (read, write) = tokio::io::split(stream);
         let reading = Reading { read, answers: Deframer::new(4 << 20), ack_timeout };
-        Line { reading, writing: Writing { write, ack_timeout } }
+        Ok(Line { reading, writing: Writing { write, ack_timeout } })
     }
 }
 
 /// The side that answers come from.
 pub(super) struct Reading {
-    read: OwnedReadHalf,
+    read: ReadHalf<Stream>,
     answers: Deframer,
     ack_timeout: Duration,
 }
@@ -187,7 +203,7 @@ impl Reading {
 
 /// The side that bytes go to.
 pub(super) struct Writing {
-    write: OwnedWriteHalf,
+    write: WriteHalf<Stream>,
     ack_timeout: Duration,
 }
 

@@ -27,8 +27,9 @@ pub use channel::{Addresses, channels};
 pub use outbound::{OutboundOptions, run as run_outbound};
 pub use report::{Report, RowResult, Verdict};
 
+use crate::tls::ClientTls;
 use case::{Case, Listener, Sent, shown_answers};
-use line::{Heard, Way, exchange};
+use line::{At, Heard, Way, exchange};
 use message::{Draft, Mode};
 use probe::Probe;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Options {
     pub strict: Option<String>,
     /// Where batches are taken.
     pub batch: Option<String>,
+    /// What is trusted and shown at these three, where they listen with TLS.
+    pub client: Option<ClientTls>,
     /// Where it listens with TLS, and the certificates to try.
     pub tls: Option<Tls>,
     /// Only these rows; all where empty.
@@ -85,8 +88,8 @@ pub struct Options {
     pub max_connections: Option<usize>,
     /// Its process on this machine, whose memory is to be looked at.
     pub pid: Option<u32>,
-    /// It cannot store anything just now: only the row about that is run.
-    pub stores_full: bool,
+    /// Where a receiver listens that can store little, or nothing any more: it is filled first.
+    pub full: Option<String>,
 }
 
 impl Options {
@@ -96,6 +99,7 @@ impl Options {
             address: address.into(),
             strict: None,
             batch: None,
+            client: None,
             tls: None,
             only: Vec::new(),
             ack_timeout: Duration::from_secs(5),
@@ -107,24 +111,34 @@ impl Options {
             write_timeout: None,
             max_connections: None,
             pid: None,
-            stores_full: false,
+            full: None,
         }
     }
 
     fn wants(&self, row: u8) -> bool {
-        if self.stores_full { row == probe::STORE_FULL } else { self.only.is_empty() || self.only.contains(&row) }
+        self.only.is_empty() || self.only.contains(&row)
+    }
+
+    fn at(&self) -> At {
+        self.where_is(&self.address)
+    }
+
+    fn where_is(&self, address: &str) -> At {
+        At { address: address.to_owned(), tls: self.client.clone() }
     }
 }
 
-/// A TLS listener and certificates, each a PEM file with certificate and key.
+/// A TLS listener and who may call there, each with the receiver's authorities.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
     /// Where it listens.
     pub address: String,
-    /// One it must take, bound to the sender PUMP_GATEWAY.
-    pub good: Option<String>,
-    /// Ones it must refuse: expired, of another CA, revoked, of another name.
-    pub bad: Vec<String>,
+    /// One that shows no certificate.
+    pub unnamed: Option<ClientTls>,
+    /// One whose certificate it must take, and has bound to the sender PUMP_GATEWAY.
+    pub good: Option<ClientTls>,
+    /// Ones whose certificates it must refuse, with a name to tell: expired, of another CA, revoked, of another name.
+    pub bad: Vec<(String, ClientTls)>,
 }
 
 /// Runs the rows, tells each result as it comes, and answers all of them.
@@ -132,7 +146,8 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&RowResult)) -> Report 
     let mut items: Vec<Item> = rows::all().into_iter().map(|case| Item::Case(Arc::new(case))).collect();
     items.extend(probe::all().into_iter().map(Item::Probe));
     items.retain(|item| options.wants(item.row()));
-    items.sort_by_key(|item| (case::area(item.row()), item.row()));
+    // A receiver whose store is full takes nothing more.
+    items.sort_by_key(|item| (item.row() == probe::STORE_FULL, case::area(item.row()), item.row()));
     let run = crate::load::new_run();
     let mut report = Report::of(&options.address);
     for (number, item) in items.iter().enumerate() {
@@ -193,7 +208,7 @@ async fn run_case(case: &Arc<Case>, ids: Ids, options: &Options) -> RowResult {
     };
     let turns = turns(case, &sample, ids, options);
     result.ways = turns.len();
-    match faulty(case, ids, address, turns, sample.bytes.len(), options).await {
+    match faulty(case, ids, &options.where_is(address), turns, sample.bytes.len(), options).await {
         Ok(answers) => RowResult { answer: shown_answers(&answers), ..result },
         Err(fault) => {
             let Faulty { turn, sent, heard } = *fault;
@@ -244,7 +259,7 @@ struct Faulty {
 async fn faulty(
     case: &Arc<Case>,
     ids: Ids,
-    address: &str,
+    at: &At,
     turns: Vec<Turn>,
     sample_bytes: usize,
     options: &Options,
@@ -260,12 +275,12 @@ async fn faulty(
             && faults.is_empty()
             && let Some(turn) = waiting.next()
         {
-            let (case, address, ack_timeout) = (case.clone(), address.to_owned(), options.ack_timeout);
+            let (case, at, ack_timeout) = (case.clone(), at.clone(), options.ack_timeout);
             running.spawn(async move {
                 let name = turn.number.to_string();
                 let sent = (case.make)(&ids.draft(&name, turn.mode));
                 let limit = ack_timeout + PER_MEGABYTE * (sent.bytes.len() >> 20) as u32;
-                let heard = exchange(&address, &sent, &ids.good(&name), turn.way, limit).await;
+                let heard = exchange(&at, &sent, &ids.good(&name), turn.way, limit).await;
                 Faulty { turn, sent, heard }
             });
         }

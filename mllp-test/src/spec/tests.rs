@@ -79,6 +79,20 @@ async fn what_needs_a_setting_is_skipped_with_the_option_that_gives_it() {
     assert!(report.rows.iter().any(|row| matches!(&row.verdict, Verdict::Skip(why) if why.contains("--strict"))));
 }
 
+#[tokio::test]
+async fn a_store_that_is_never_full_is_filled_no_further_than_its_bound_and_the_row_comes_last() {
+    let sink = sink(&["after=5:AR"]).await;
+    let full = Some(sink.address().to_string());
+    let report = report_of(&sink, |it| Options { full: full.clone(), max_message: 1_000, ..only(&[84, 7])(it) }).await;
+    let rows: Vec<&str> = report.rows.iter().map(|row| row.row.as_str()).collect();
+    assert_eq!(rows.last(), Some(&"84"));
+    let last = report.rows.last().unwrap();
+    assert!(last.passed() && last.answer.contains("MSA|CR|"), "{}", last.in_full());
+    let sink = self::sink(&["first=1:AE"]).await;
+    let report = report_of(&sink, |it| Options { full: Some(it.address.clone()), ..only(&[84])(it) }).await;
+    assert!(report.failures().contains("message 0 to fill it was answered"), "{}", report.failures());
+}
+
 #[test]
 fn every_row_of_the_table_is_here() {
     let rows: BTreeSet<u8> =

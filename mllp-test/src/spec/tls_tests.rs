@@ -3,8 +3,11 @@
 
 use super::*;
 use crate::frame::{Deframer, framed};
+use crate::sink::{Sink, SinkConfig};
+use crate::tls::{Pair, ServerTls};
 use crate::v2;
-use std::path::{Path, PathBuf};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
@@ -33,11 +36,16 @@ impl Bench {
             println!("skipped: the program openssl is not there");
             return None;
         }
-        bench.certificate("ca", None).await;
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(DnType::CommonName, "Bench authority");
+        std::fs::write(bench.file("ca"), authority.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(authority, key);
         for name in ["server", "good"] {
-            bench.certificate(name, Some("ca")).await;
+            bench.certificate(name, Some(&issuer));
         }
-        bench.certificate("stranger", None).await;
+        bench.certificate("stranger", None);
         Some(bench)
     }
 
@@ -45,23 +53,21 @@ impl Bench {
         self.folder.join(format!("{name}.pem")).to_str().unwrap().to_owned()
     }
 
-    /// A certificate with its key in one file, by an issuer or by itself.
-    async fn certificate(&self, name: &str, issuer: Option<&str>) {
-        let (key, certificate) = (self.folder.join(format!("{name}.key")), self.folder.join(format!("{name}.crt")));
-        let path = |path: &Path| path.to_str().unwrap().to_owned();
-        let mut arguments: Vec<String> = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj"
-            .split(' ')
-            .map(str::to_owned)
-            .collect();
-        arguments.extend([format!("/CN={name}"), "-keyout".into(), path(&key), "-out".into(), path(&certificate)]);
-        if let Some(issuer) = issuer {
-            let issuer = self.file(issuer);
-            arguments.extend(["-CA".into(), issuer.clone(), "-CAkey".into(), issuer]);
-        }
-        let made = Command::new("openssl").args(arguments).output().await.unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let both = [std::fs::read(certificate).unwrap(), std::fs::read(key).unwrap()].concat();
-        std::fs::write(self.file(name), both).unwrap();
+    /// A certificate for this machine with its key in one file, by the issuer or by itself.
+    fn certificate(&self, name: &str, issuer: Option<&Issuer<'_, KeyPair>>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = match issuer {
+            Some(issuer) => params.signed_by(&key, issuer),
+            None => params.self_signed(&key),
+        };
+        std::fs::write(self.file(name), certificate.unwrap().pem() + &key.serialize_pem()).unwrap();
+    }
+
+    /// One who trusts the bench's authority, or another, and shows the certificate of this name.
+    fn client(&self, ca: &str, own: Option<&str>) -> ClientTls {
+        let own = own.map(|name| PathBuf::from(self.file(name)));
+        ClientTls::read(self.file(ca).as_ref(), own.as_deref().map(|file| (file, file))).unwrap()
     }
 
     /// A server, and the address it listens on. It answers AR 207 to the sender OTHER_GATEWAY, and AA to others.
@@ -93,7 +99,13 @@ impl Bench {
     }
 
     async fn report(&self, address: String, ack_timeout: Duration) -> Report {
-        let tls = Tls { address, good: Some(self.file("good")), bad: vec![self.file("stranger")] };
+        let stranger = ("stranger".to_owned(), self.client("ca", Some("stranger")));
+        let tls = Tls {
+            address,
+            unnamed: Some(self.client("ca", None)),
+            good: Some(self.client("ca", Some("good"))),
+            bad: vec![stranger],
+        };
         let options = Options { tls: Some(tls), only: vec![27, 28, 29, 30], ack_timeout, ..Options::to("") };
         run(&options, |_| ()).await
     }
@@ -106,6 +118,36 @@ async fn a_server_that_knows_its_clients_passes_and_takes_no_old_version() {
     let (_server, address) = bench.server(&["-Verify", "1", "-verify_return_error", "-CAfile", &ca]).await;
     let report = bench.report(address, Duration::from_secs(20)).await;
     assert_eq!(report.counts(), [7, 0, 0], "{}", report.failures());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_trusted_here_proves_nothing_of_whom_it_refuses() {
+    let Some(bench) = Bench::new("untrusted").await else { return };
+    let (_server, address) = bench.server(&[]).await;
+    let tls = Tls { address, unnamed: Some(bench.client("stranger", None)), ..Tls::default() };
+    let options = Options { tls: Some(tls), only: vec![28, 30], ..Options::to("") };
+    let report = run(&options, |_| ()).await;
+    assert_eq!(report.counts(), [0, 1, 2], "{}", report.failures());
+    assert!(report.failures().contains("the receiver's TLS is not taken here"), "{}", report.failures());
+}
+
+#[tokio::test]
+async fn every_row_can_be_asked_over_tls() {
+    let Some(bench) = Bench::new("rows").await else { return };
+    let read = |name| std::fs::read_to_string(bench.file(name)).unwrap();
+    let (both, ca) = (read("server"), read("ca"));
+    let tls = Some(ServerTls::new(Pair { cert: &both, key: &both }, Some(&ca)).unwrap());
+    let sink = Sink::start("127.0.0.1:0", SinkConfig { tls, ..SinkConfig::default() }).await.unwrap();
+    let options = Options {
+        only: vec![1, 7, 8, 10, 18, 19, 23, 24, 50],
+        splits: Splits::Some(3),
+        client: Some(bench.client("ca", Some("good"))),
+        ..Options::to(sink.address().to_string())
+    };
+    let report = run(&options, |_| ()).await;
+    assert!(report.is_clean() && report.counts()[2] == 0, "{}", report.failures());
+    let report = run(&Options { client: None, ..options }, |_| ()).await;
+    assert_eq!(report.counts()[0], 0, "{}", report.summary());
 }
 
 #[tokio::test]

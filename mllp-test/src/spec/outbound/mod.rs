@@ -12,6 +12,7 @@ mod tests;
 
 use super::case::Area;
 use super::escaped::escaped;
+use super::line::{At, Line, Way};
 use super::message::{Draft, Mode};
 use super::{Report, RowResult};
 use crate::frame::framed;
@@ -91,8 +92,9 @@ impl Stage<'_> {
             eprintln!("make the sender send a message to {}", self.receiver.address());
             return Ok(());
         };
-        let mut line = super::line::Line::connect(address, self.options.patience).await?;
-        line.writing.write(&framed(message.as_bytes()), super::line::Way::Whole).await?;
+        let at = At { address: address.clone(), tls: None };
+        let mut line = Line::connect(&at, self.options.patience).await?;
+        line.writing.write(&framed(message.as_bytes()), Way::Whole).await?;
         let answer = line.reading.answer().await.map_err(|fault| format!("the feed: {fault}"))?;
         match Ack::read(&answer) {
             Some(ack) if ack.is_positive() => Ok(()),

@@ -2,10 +2,11 @@
 //! cannot store.
 
 use super::super::case::{Expected, due};
+use super::super::escaped::escaped;
 use super::super::line::{Line, Way, good_over_a_new_connection};
 use super::super::message::{Mode, good};
 use super::super::{Ids, Options};
-use super::{Probe, STORE_FULL, Unproved, connect, seen, skip};
+use super::{Probe, STORE_FULL, Unproved, connect, needed, seen, skip};
 use crate::frame::framed;
 use crate::v2::Ack;
 use std::net::SocketAddr;
@@ -15,6 +16,10 @@ use tokio::time::sleep;
 
 /// A receiver may hold a message so long before it says that it cannot store it.
 const HELD_MAX: Duration = Duration::from_secs(10);
+
+/// A store is filled by messages of this size, and by no more than so many bytes.
+const FILLING_BYTES: usize = 100_000;
+const FILLED_BYTES_MAX: usize = 1 << 30;
 
 pub(super) fn probes() -> Vec<Probe> {
     vec![
@@ -56,7 +61,7 @@ pub(super) fn probes() -> Vec<Probe> {
         Probe {
             row: STORE_FULL,
             what: "a good message that cannot be stored",
-            sent: "the good message",
+            sent: "messages of 100 kB until one is refused, then the good message",
             expected: "AR or CR with ERR-3 207 within 10 seconds, MSA-2 as sent, or closed",
             check: |options, ids| Box::pin(unstorable(options, ids)),
         },
@@ -83,7 +88,7 @@ async fn scanned(options: &Options, ids: Ids) -> Result<String, Unproved> {
             stream.set_zero_linger().map_err(|fault| fault.to_string())?;
         }
     }
-    good_over_a_new_connection(&options.address, &ids.good("0"), options.ack_timeout).await?;
+    good_over_a_new_connection(&options.at(), &ids.good("0"), options.ack_timeout).await?;
     Ok("taken".to_owned())
 }
 
@@ -122,7 +127,7 @@ async fn closed_behind(options: &Options, ids: Ids) -> Result<String, Unproved> 
     let mut line = connect(options).await?;
     send_good(&mut line, &ids.good("0")).await?;
     drop(line);
-    good_over_a_new_connection(&options.address, &ids.good("0"), options.ack_timeout).await?;
+    good_over_a_new_connection(&options.at(), &ids.good("0"), options.ack_timeout).await?;
     Ok("taken".to_owned())
 }
 
@@ -137,10 +142,12 @@ async fn half_closed(options: &Options, ids: Ids) -> Result<String, Unproved> {
 }
 
 async fn unstorable(options: &Options, ids: Ids) -> Result<String, Unproved> {
-    if !options.stores_full {
-        return skip("the receiver must have no room: fill its store and run this row alone with --server-stores-full");
-    }
-    let mut line = Line::connect(&options.address, HELD_MAX + options.ack_timeout).await?;
+    let full = needed(
+        &options.full,
+        "needs a listener of a receiver whose store is small or full, and whose destination is away: --full ADDRESS",
+    )?;
+    let mut line = Line::connect(&options.where_is(&full), HELD_MAX + options.ack_timeout).await?;
+    let filled = fill(&mut line, options, ids).await?;
     let draft = ids.draft("0", Mode::Enhanced);
     line.writing.write(&framed(draft.text().as_bytes()), Way::Whole).await?;
     let Some(answer) = line.reading.next().await? else { return Ok("closed".to_owned()) };
@@ -148,5 +155,22 @@ async fn unstorable(options: &Options, ids: Ids) -> Result<String, Unproved> {
         Some(ack) if ack.is_positive() => format!("the message was taken: {fault}"),
         _ => fault,
     })?;
-    Ok(seen(&[answer], "not stored"))
+    Ok(seen(&[answer], &format!("not stored, behind {filled} that were")))
+}
+
+/// Sends large messages until one is not taken; how many were.
+async fn fill(line: &mut Line, options: &Options, ids: Ids) -> Result<usize, Unproved> {
+    let bytes = FILLING_BYTES.min(options.max_message / 2);
+    for number in 0..FILLED_BYTES_MAX / bytes.max(1) {
+        let message =
+            ids.draft(&format!("fill{number}"), Mode::Enhanced).text() + "NTE|1||" + &"x".repeat(bytes) + "\r";
+        line.writing.write(&framed(message.as_bytes()), Way::Whole).await?;
+        let answer = line.reading.answer().await.map_err(|fault| format!("message {number} to fill it: {fault}"))?;
+        match Ack::read(&answer) {
+            Some(ack) if ack.is_positive() => {}
+            Some(ack) if ack.code.ends_with('R') => return Ok(number),
+            _ => return Err(Unproved::Fault(format!("message {number} to fill it was answered {}", escaped(&answer)))),
+        }
+    }
+    skip(&format!("{FILLED_BYTES_MAX} bytes were taken, and it is not full: give it a smaller store"))
 }

@@ -75,11 +75,11 @@ const CLOSED: &str =
 
 async fn unended(options: &Options, ids: Ids) -> Result<String, Unproved> {
     let limit = needed(&options.frame_timeout, "takes the receiver's frame timeout: give it with --frame-timeout 60s")?;
-    let mut line = Line::connect(&options.address, limit + options.ack_timeout).await?;
+    let mut line = Line::connect(&options.at(), limit + options.ack_timeout).await?;
     let draft = ids.draft("0", Mode::Enhanced);
     line.writing.write(&[b"\x0b", draft.text().as_bytes()].concat(), Way::Whole).await?;
     line.reading.closed(&mut Vec::new()).await?;
-    good_over_a_new_connection(&options.address, &ids.good("0"), options.ack_timeout).await?;
+    good_over_a_new_connection(&options.at(), &ids.good("0"), options.ack_timeout).await?;
     Ok("none; closed".to_owned())
 }
 
@@ -89,7 +89,7 @@ async fn oversized(options: &Options, ids: Ids, length: usize) -> Result<String,
     let draft = ids.draft("0", Mode::Enhanced);
     let head = [b"\x0b", draft.text().as_bytes()].concat();
     let patience = options.ack_timeout + Duration::from_secs((options.max_message >> 20) as u64);
-    let Line { mut reading, mut writing } = Line::connect(&options.address, patience).await?;
+    let Line { mut reading, mut writing } = Line::connect(&options.at(), patience).await?;
     let taken = AtomicUsize::new(0);
     let write = async {
         let _ = writing.write(&head, Way::Whole).await;
@@ -114,7 +114,7 @@ async fn oversized(options: &Options, ids: Ids, length: usize) -> Result<String,
     judged?;
     bounded(taken_before, options)?;
     grown(before, options)?;
-    good_over_a_new_connection(&options.address, &ids.good("0"), options.ack_timeout).await?;
+    good_over_a_new_connection(&options.at(), &ids.good("0"), options.ack_timeout).await?;
     Ok(seen(&answers, &format!("closed; {taken_before} bytes taken before it answered")))
 }
 
@@ -135,7 +135,7 @@ async fn flood(writing: &mut Writing, byte: u8, length: usize, taken: &AtomicUsi
 async fn flooded(options: &Options, ids: Ids, byte: u8) -> Result<String, Unproved> {
     let before = resident(options)?;
     let patience = options.ack_timeout + Duration::from_secs((options.max_message >> 20) as u64);
-    let Line { mut reading, mut writing } = Line::connect(&options.address, patience).await?;
+    let Line { mut reading, mut writing } = Line::connect(&options.at(), patience).await?;
     let taken = AtomicUsize::new(0);
     let write = async {
         flood(&mut writing, byte, FLOOD_BYTES, &taken).await;
@@ -150,7 +150,7 @@ async fn flooded(options: &Options, ids: Ids, byte: u8) -> Result<String, Unprov
     let taken = taken.into_inner();
     bounded(taken, options)?;
     grown(before, options)?;
-    good_over_a_new_connection(&options.address, &ids.good("0"), options.ack_timeout).await?;
+    good_over_a_new_connection(&options.at(), &ids.good("0"), options.ack_timeout).await?;
     Ok(format!("none; closed, {taken} bytes taken before"))
 }
 
@@ -184,7 +184,7 @@ fn grown(before: Option<u64>, options: &Options) -> Result<(), String> {
 
 async fn trickled(options: &Options, ids: Ids) -> Result<String, Unproved> {
     let limit = needed(&options.frame_timeout, "takes the receiver's frame timeout: give it with --frame-timeout 60s")?;
-    let Line { mut reading, mut writing } = Line::connect(&options.address, limit + options.ack_timeout).await?;
+    let Line { mut reading, mut writing } = Line::connect(&options.at(), limit + options.ack_timeout).await?;
     let draft = ids.draft("0", Mode::Enhanced);
     let bytes = [b"\x0b", draft.text().as_bytes()].concat();
     let write = async {
@@ -200,7 +200,7 @@ async fn trickled(options: &Options, ids: Ids) -> Result<String, Unproved> {
         closed = reading.closed(&mut answers) => closed?,
         () = write => return Err(Unproved::Fault("the whole message was taken, a byte at a time".to_owned())),
     }
-    good_over_a_new_connection(&options.address, &ids.good("0"), options.ack_timeout).await?;
+    good_over_a_new_connection(&options.at(), &ids.good("0"), options.ack_timeout).await?;
     Ok("none; closed".to_owned())
 }
 
@@ -232,7 +232,7 @@ async fn crowd(options: &Options, ids: Ids) -> Result<String, Unproved> {
     let Some(first) = streams.iter_mut().find(|stream| !closed(stream)).and_then(Option::take) else {
         return Err(Unproved::Fault("every connection was closed".to_owned()));
     };
-    let mut line = Line::of(first, options.ack_timeout);
+    let mut line = Line::over(first, &options.at(), options.ack_timeout).await?;
     let id = ids.good("0");
     line.writing.write(&framed(good(&id).as_bytes()), Way::Whole).await?;
     line.reading.good(&id, &mut Vec::new()).await.map_err(|fault| format!("amid the crowd, {fault}"))?;
@@ -244,7 +244,7 @@ async fn crowd(options: &Options, ids: Ids) -> Result<String, Unproved> {
 /// The receiver may need a moment to see that the crowd is gone.
 async fn newcomer(options: &Options, ids: Ids, give_up: Instant) -> Result<(), String> {
     loop {
-        match good_over_a_new_connection(&options.address, &ids.good("1"), options.ack_timeout).await {
+        match good_over_a_new_connection(&options.at(), &ids.good("1"), options.ack_timeout).await {
             Ok(()) => return Ok(()),
             Err(fault) if Instant::now() > give_up => return Err(fault),
             Err(_) => sleep(Duration::from_millis(20)).await,
@@ -255,7 +255,7 @@ async fn newcomer(options: &Options, ids: Ids, give_up: Instant) -> Result<(), S
 async fn unread(options: &Options, ids: Ids) -> Result<String, Unproved> {
     const MESSAGES_MAX: usize = 4_000;
     let limit = needed(&options.write_timeout, "takes the receiver's write timeout: give it with --write-timeout 30s")?;
-    let mut line = Line::connect(&options.address, limit + options.ack_timeout).await?;
+    let mut line = Line::connect(&options.at(), limit + options.ack_timeout).await?;
     let first = framed(good(&ids.good("0")).as_bytes());
     line.writing.write(&first, Way::Whole).await?;
     let mut sent = 0;
@@ -271,7 +271,7 @@ async fn unread(options: &Options, ids: Ids) -> Result<String, Unproved> {
         return Err(Unproved::Fault(format!("{sent} messages were taken and none of their answers")));
     }
     ended(&mut line, limit + options.ack_timeout).await?;
-    good_over_a_new_connection(&options.address, &ids.good("0"), options.ack_timeout).await?;
+    good_over_a_new_connection(&options.at(), &ids.good("0"), options.ack_timeout).await?;
     Ok(format!("not read; closed after {sent} messages"))
 }
 

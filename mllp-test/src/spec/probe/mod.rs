@@ -12,7 +12,7 @@ use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
 
-/// The row about a store that is full, which has a run of its own.
+/// The row about a store that is full, which comes last.
 pub(super) const STORE_FULL: u8 = 84;
 
 /// A row.
@@ -66,7 +66,7 @@ pub(super) fn all() -> Vec<Probe> {
 }
 
 async fn connect(options: &Options) -> Result<Line, Unproved> {
-    Ok(Line::connect(&options.address, options.ack_timeout).await?)
+    Ok(Line::connect(&options.at(), options.ack_timeout).await?)
 }
 
 /// What came, as a report shows it.

@@ -1,5 +1,5 @@
 //! TLS. What is no TLS, what is too old and who is not known gets no answer of MLLP; a known peer in another's name gets
-//! a rejection. Old versions are asked for by a ClientHello made by hand; certificates are tried by the program `openssl`.
+//! a rejection. Old versions are asked for by a ClientHello made by hand, since no TLS library speaks them any more.
 
 use super::super::case::{Expected, due};
 use super::super::escaped::escaped;
@@ -8,11 +8,11 @@ use super::super::message::{Mode, good};
 use super::super::{Ids, Options, Tls};
 use super::{Probe, Unproved, needed, seen, skip};
 use crate::frame::{Deframer, framed};
+use crate::tls::ClientTls;
 use crate::v2::Ack;
-use std::process::Stdio;
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 const NEEDED: &str = "needs a listener with TLS: --tls";
@@ -94,8 +94,9 @@ async fn refusal(options: &Options, bytes: &[u8]) -> Result<String, Unproved> {
 }
 
 async fn unnamed(options: &Options, ids: Ids) -> Result<String, Unproved> {
-    let address = tls(options)?.address;
-    unanswered(options, &address, None, &ids.good("0")).await
+    let Tls { address, unnamed, .. } = tls(options)?;
+    let unnamed = needed(&unnamed, "needs the authorities of the receiver's certificate: --tls-ca FILE")?;
+    unanswered(options, &address, &unnamed, &ids.good("0")).await
 }
 
 async fn refused(options: &Options, ids: Ids) -> Result<String, Unproved> {
@@ -105,20 +106,19 @@ async fn refused(options: &Options, ids: Ids) -> Result<String, Unproved> {
             "needs certificates to be refused: expired, of another CA, revoked, of another name: --tls-bad FILE",
         );
     }
-    for (number, certificate) in bad.iter().enumerate() {
+    for (number, (name, client)) in bad.iter().enumerate() {
         let id = ids.good(&number.to_string());
-        let seen = unanswered(options, &address, Some(certificate), &id).await;
+        let seen = unanswered(options, &address, client, &id).await;
         seen.map_err(|unproved| match unproved {
-            Unproved::Fault(fault) => Unproved::Fault(format!("{certificate}: {fault}")),
+            Unproved::Fault(fault) => Unproved::Fault(format!("{name}: {fault}")),
             skip => skip,
         })?;
     }
     Ok(format!("{} refused", bad.len()))
 }
 
-async fn unanswered(options: &Options, address: &str, certificate: Option<&str>, id: &str) -> Result<String, Unproved> {
-    let frame = framed(good(id).as_bytes());
-    let answers = over_tls(options, address, certificate, &frame, 1).await?;
+async fn unanswered(options: &Options, address: &str, client: &ClientTls, id: &str) -> Result<String, Unproved> {
+    let answers = over_tls(options, address, client, &framed(good(id).as_bytes()), 1).await?;
     if answers.is_empty() {
         Ok("no answer".to_owned())
     } else {
@@ -127,12 +127,13 @@ async fn unanswered(options: &Options, address: &str, certificate: Option<&str>,
 }
 
 async fn other_sender(options: &Options, ids: Ids) -> Result<String, Unproved> {
-    let Tls { address, good: certificate, .. } = tls(options)?;
-    let certificate = needed(&certificate, "needs a certificate bound to the sender PUMP_GATEWAY: --tls-cert FILE")?;
+    let Tls { address, good: client, .. } = tls(options)?;
+    let client =
+        needed(&client, "needs a certificate bound to the sender PUMP_GATEWAY: --tls-cert FILE --tls-key FILE")?;
     let draft = ids.draft("0", Mode::Enhanced);
     let other = framed(draft.with("PUMP_GATEWAY", "OTHER_GATEWAY").as_bytes());
     let frames = [&other[..], &framed(good(&ids.good("0")).as_bytes())].concat();
-    let answers = over_tls(options, &address, Some(&certificate), &frames, 2).await?;
+    let answers = over_tls(options, &address, &client, &frames, 2).await?;
     let [first, second] = answers.as_slice() else {
         return Err(Unproved::Fault(format!("{} answers where 2 are due", answers.len())));
     };
@@ -143,40 +144,43 @@ async fn other_sender(options: &Options, ids: Ids) -> Result<String, Unproved> {
     }
 }
 
-/// Sends the bytes over TLS; the answers until so many came, or the receiver closed.
+/// Sends the bytes over TLS; the answers until so many came, or the receiver closed, also instead of a handshake.
 async fn over_tls(
     options: &Options,
     address: &str,
-    certificate: Option<&str>,
+    client: &ClientTls,
     bytes: &[u8],
     wanted: usize,
-) -> Result<Vec<bytes::Bytes>, Unproved> {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-quiet", "-connect", address]).kill_on_drop(true);
-    if let Some(file) = certificate {
-        command.args(["-cert", file, "-key", file]);
-    }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let Ok(mut client) = command.spawn() else { return skip("needs the program openssl") };
-    let (Some(mut input), Some(mut output)) = (client.stdin.take(), client.stdout.take()) else {
-        return Err(Unproved::Fault("openssl cannot be talked to".to_owned()));
-    };
-    // One that was refused already takes no bytes.
-    let _ = input.write_all(bytes).await;
-    let mut answers = Deframer::new(1 << 20);
+) -> Result<Vec<Bytes>, Unproved> {
     let mut came = Vec::new();
     let talk = async {
+        let stream = TcpStream::connect(address).await.map_err(|fault| format!("cannot connect: {fault}"))?;
+        let mut stream = match client.secure(address, stream).await {
+            Ok(stream) => stream,
+            Err(fault) if is_refusal(&fault) => return Ok(()),
+            Err(fault) => return Err(format!("the receiver's TLS is not taken here: {fault}")),
+        };
+        // One that was refused already takes no bytes.
+        let _ = stream.write_all(bytes).await;
+        let mut answers = Deframer::new(1 << 20);
         while came.len() < wanted {
             match answers.next_message() {
                 Ok(Some(answer)) => came.push(answer),
-                Ok(None) if matches!(output.read_buf(&mut answers.buffer).await, Ok(1..)) => {}
-                _ => return,
+                Ok(None) if matches!(stream.read_buf(&mut answers.buffer).await, Ok(1..)) => {}
+                _ => break,
             }
         }
+        Ok(())
     };
-    let over = timeout(options.ack_timeout, talk).await;
-    if over.is_err() && came.len() < wanted {
-        return Err(Unproved::Fault(format!("neither answered nor closed within {:?}", options.ack_timeout)));
+    match timeout(options.ack_timeout, talk).await {
+        Ok(talked) => talked?,
+        Err(_) => Err(format!("neither answered nor closed within {:?}", options.ack_timeout))?,
     }
     Ok(came)
+}
+
+/// Whether the receiver ended the handshake, by an alert or a close, and not this side for what the receiver showed.
+fn is_refusal(fault: &std::io::Error) -> bool {
+    let of_tls = fault.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    of_tls.is_none_or(|fault| matches!(fault, rustls::Error::AlertReceived(_)))
 }
