@@ -33,4 +33,5 @@ pub mod sabotage;
 pub mod store;
 pub mod summary;
 pub mod threads;
+pub mod told;
 pub mod translate;

@@ -199,11 +199,20 @@ pub(super) fn replay(common: &Common, args: &ReplayArgs) -> Outcome {
     block_on(async {
         let done = api.json(Method::POST, "/api/replay", Some(body)).await?;
         api.print_one(&done, |done| match done["dry_run"].as_bool() {
-            Some(true) => format!("{} messages would be sent again", done["messages"]),
-            _ => format!("{} messages put back, {} deliveries", done["messages"], done["entries"]),
+            Some(true) => format!("{} would be sent again", counted(done, "messages", "message")),
+            _ => {
+                let [messages, entries] =
+                    [("messages", "message"), ("entries", "delivery")].map(|(key, what)| counted(done, key, what));
+                format!("{messages} put back, {entries}")
+            }
         });
         Ok(())
     })
+}
+
+/// How many of what an answer tells under a key.
+fn counted(answer: &Value, key: &str, what: &str) -> String {
+    super::count(answer[key].as_u64().unwrap_or_default(), what)
 }
 
 /// Figures of the running engine; `None` where none answers.

@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Common, Failure, Outcome, api::Api, block_on, terminal};
+use super::{Common, Failure, Outcome, api::Api, block_on, count, terminal};
 use crate::pcd::cgm::MG_DL_PER_MMOL_L;
 
 #[derive(Args)]
@@ -58,8 +58,9 @@ const UNKNOWN: &str = "no message of such a patient is kept from the period on: 
                        how long messages are kept (store.retain)";
 
 fn text(summary: &Value) -> String {
+    let counted = |key: &str, what| count(summary[key].as_u64().unwrap_or_default(), what);
     if summary["readings"] == 0 {
-        let mut lines = vec![format!("no glucose reading counts in {} messages of the patient", summary["messages"])];
+        let mut lines = vec![format!("no glucose reading counts in {} of the patient", counted("messages", "message"))];
         lines.extend(left_out(summary));
         return lines.join("\n");
     }
@@ -69,7 +70,7 @@ fn text(summary: &Value) -> String {
     let molar = |key: &str| number(key).map_or(String::new(), |mg| format!(" ({:.1} mmol/L)", mg / MG_DL_PER_MMOL_L));
     let mut lines = vec![
         format!("period            {} to {}", words(&summary["from"]), words(&summary["to"])),
-        format!("readings          {}, every {} minutes", summary["readings"], summary["interval_minutes"]),
+        format!("readings          {}, every {}", summary["readings"], counted("interval_minutes", "minute")),
         format!("mean              {}{}", with(number("mean_mg_per_dl"), "mg/dL"), molar("mean_mg_per_dl")),
         format!("SD                {}{}", with(number("sd_mg_per_dl"), "mg/dL"), molar("sd_mg_per_dl")),
         format!("CV                {}", with(number("cv_percent"), "%")),

@@ -31,6 +31,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     config::{self, Config, EngineConfig},
     sabotage,
+    told::count,
 };
 
 /// Cannula: the line between bedside devices and the record.
@@ -269,13 +270,6 @@ impl Common {
 /// The number of something that a command lists.
 fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "it is the number in the first column of the list: give that".to_owned())
-}
-
-fn count(n: impl TryInto<u64>, what: &str) -> String {
-    match n.try_into().unwrap_or(u64::MAX) {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
 }
 
 /// Starts the runtime that a command's async part runs on.

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::{Common, Outcome, api::Api, block_on};
+use super::{Common, Outcome, api::Api, block_on, count};
 
 #[derive(Args)]
 pub(super) struct ConformanceArgs {
@@ -35,12 +35,13 @@ pub(super) fn conformance(common: &Common, args: &ConformanceArgs) -> Outcome {
 fn sender(item: &Value) -> String {
     let text = |key: &str| item[key].as_str().unwrap_or("-").to_owned();
     let mut lines = vec![format!(
-        "{} | {}  {}  {} of {} messages break a rule since {}",
+        "{} | {}  {}  {} of {} {} a rule since {}",
         text("application"),
         text("facility"),
         text("channel"),
         item["nonconforming"],
-        item["messages"],
+        count(item["messages"].as_u64().unwrap_or_default(), "message"),
+        if item["nonconforming"] == 1 { "breaks" } else { "break" },
         text("first_seen"),
     )];
     for rule in item["rules"].as_array().map(Vec::as_slice).unwrap_or_default() {

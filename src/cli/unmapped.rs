@@ -83,7 +83,8 @@ fn shown(list: &Value) -> String {
     match list["unlisted"].as_u64() {
         Some(0) | None => {}
         Some(times) => {
-            lines.push(format!("{times} times a code that is not listed: it may name a patient, or the list is full"))
+            let times = super::count(times, "time");
+            lines.push(format!("{times} a code that is not listed: it may name a patient, or the list is full"))
         }
     }
     lines.join("\n")

@@ -18,6 +18,7 @@ use crate::{
     channel::Channel,
     hl7::{Message, batch},
     intake::{Intake, Preview, Refused},
+    told,
     translate::{Context, Format, Remembered, Translated},
 };
 
@@ -266,7 +267,8 @@ fn hl7_difference(expected: &[u8], sent: &[u8]) -> Option<(usize, String)> {
     }
     let count = |bytes: &[u8]| bytes.split(|b| *b == b'\r').count();
     let (expected, sent) = (count(&expected), count(&sent));
-    (expected != sent).then(|| (expected.min(sent), format!("{sent} segments are sent where {expected} were expected")))
+    (expected != sent)
+        .then(|| (expected.min(sent), format!("{} sent where {expected} expected", told::count(sent, "segment"))))
 }
 
 /// Line and place of the first difference. Values are compared, so white space and the order of keys do not count;

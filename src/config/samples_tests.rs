@@ -101,7 +101,7 @@ fn a_sample_that_is_sent_as_expected_is_counted_however_its_lines_end() {
 fn a_difference_is_named_with_its_segment_and_without_its_value() {
     for (expected, place) in [
         (EXPECTED.replace("||I", "||O"), "pumps/01.legacy.out.hl7:2:1: segment 2 is sent otherwise than expected"),
-        (format!("{EXPECTED}OBR|1\n"), "pumps/01.legacy.out.hl7:2:1: 2 segments are sent where 3 were expected"),
+        (format!("{EXPECTED}OBR|1\n"), "pumps/01.legacy.out.hl7:2:1: 2 segments sent where 3 expected"),
         (SENT.to_owned(), "pumps/01.legacy.out.hl7:1:1: segment 1"),
     ] {
         let out = ("pumps/01.legacy.out.hl7", expected.as_str());

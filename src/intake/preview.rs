@@ -147,6 +147,7 @@ impl fmt::Display for Preview {
                 return write!(f, "{code} {refusal}");
             }
             (None, Some(0)) => return f.write_str("a batch without acknowledgements"),
+            (None, Some(1)) => return f.write_str("a batch of what the message in it is answered"),
             (None, Some(messages)) => {
                 return write!(f, "a batch of what each of the {messages} messages in it is answered");
             }

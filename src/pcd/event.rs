@@ -9,7 +9,10 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::{Coded, Nomenclature, Report, Row, coded::Triplet, names_two_units, report::Nth, ucum_of, words};
-use crate::hl7::{Field, Message, Repetition, Time};
+use crate::{
+    hl7::{Field, Message, Repetition, Time},
+    told::count,
+};
 
 /// A coded value.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
@@ -254,7 +257,7 @@ impl<'r, 'm> Reading<'r, 'm> {
             _ if coded || one.component(2).raw().starts_with(b"MDC") => {
                 self.named_one(one).map(|named| named.words).unwrap_or_default()
             }
-            b"NA" => format!("a waveform of {} samples", one.components().count()),
+            b"NA" => format!("a waveform of {}", count(one.components().count(), "sample")),
             _ => words::of(&self.text(one.raw())).replace('^', " "),
         });
         parts.filter(|part| !part.is_empty() && part != "\"\"").collect::<Vec<_>>().join(", ")

@@ -351,6 +351,21 @@ mod tests {
     }
 
     #[test]
+    fn a_merge_is_named_field_by_field() {
+        let merge = "MSH|^~\\&|ADT|H|||20260301120000+0100||ADT^A40^ADT_A39|C1|P|2.6\rEVN|A40|20260301120000+0100|||OP\rPID|||2^^^H^MR\rMRG|1^^^H^MR||||V1\rZZZ|1\r";
+        let text = explain(&Message::parse(merge).unwrap(), &Nomenclature::built_in()).to_string();
+        for line in [
+            "EVN[1]  Event Type",
+            "  EVN[1]-2     Recorded Date/Time                 20260301120000+0100",
+            "MRG[1]  Merge Patient Information",
+            "  MRG[1]-1     Prior Patient Identifier List      1 ^  ^  ^ H ^ MR",
+            "  MRG[1]-5     Prior Visit Number                 V1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
     fn a_loinc_code_with_a_wrong_check_digit_is_told() {
         for (code, is_wrong) in [("8867-4", false), ("8867-5", true)] {
             let sent = REPORT.replace("147842^MDC_ECG_CARD_BEAT_RATE^MDC", &format!("{code}^Heart rate^LN"));

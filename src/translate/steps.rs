@@ -11,6 +11,7 @@ use crate::hl7::{
     edit::{self, EditError},
     escape, unescape,
 };
+use crate::told::count;
 
 /// One step.
 #[derive(Clone)]
@@ -100,7 +101,7 @@ pub fn origins(steps: &[Step], message: &Message) -> Vec<(String, String)> {
         Step::Delete { path: DeleteTarget::Path(path) } => (path.to_string(), format!("emptied ({number}, delete)")),
         Step::Delete { path: DeleteTarget::Segment(id) } => (id.clone(), format!("removed ({number}, delete)")),
     });
-    let rest = ("everything else".to_owned(), format!("as sent ({} segments)", message.segments().count()));
+    let rest = ("everything else".to_owned(), format!("as sent ({})", count(message.segments().count(), "segment")));
     own.chain([rest]).collect()
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 /// Low to high; modules of one row may use each other only where the row says so.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "metrics", "sabotage"],
+    &["clock", "metrics", "sabotage", "told"],
     &["hl7"],
     &["mllp", "pcd", "fhir"],
     &["translate"],

@@ -2,6 +2,7 @@
 
 use super::{Failure, args::ConformArgs};
 use mllp_test::conform::{Checked, RULES, Severity, Verdict, check_files, play};
+use mllp_test::count;
 use serde_json::json;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -45,7 +46,7 @@ fn print_messages(checked: &[Checked], errors: usize) {
             continue;
         };
         let name = serde_json::to_value(verdict.transaction).unwrap_or_default();
-        println!("{place}: {}, {} findings", name.as_str().unwrap_or_default(), verdict.findings.len());
+        println!("{place}: {}, {}", name.as_str().unwrap_or_default(), count(verdict.findings.len(), "finding"));
         for finding in &verdict.findings {
             println!("    {finding}");
         }
@@ -53,7 +54,7 @@ fn print_messages(checked: &[Checked], errors: usize) {
         rules.dedup();
         rules.into_iter().for_each(|rule| *breaches.entry(rule).or_default() += 1);
     }
-    println!("{} messages, {errors} with errors", checked.len());
+    println!("{}, {errors} with errors", count(checked.len(), "message"));
     for rule in RULES.iter().filter(|rule| breaches.contains_key(rule.id)) {
         let severity = if rule.severity == Severity::Error { "error" } else { "warning" };
         println!("{:>5} break {} ({severity}): {}", breaches[rule.id], rule.id, rule.what);

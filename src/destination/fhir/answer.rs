@@ -29,6 +29,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::{Refusals, Verdict};
+use crate::told::count;
 
 const CONFLICTS_MAX: u32 = 2;
 
@@ -187,8 +188,8 @@ impl Answer {
     pub(super) fn verdict_of_all(&self, sent: usize, id: u64, refusals: &mut Refusals) -> Verdict {
         match (self.verdict(id, refusals), &self.body) {
             (Verdict::Accepted { .. }, Body::Response(entries)) if (1..sent).contains(&entries.len()) => {
-                let answered = entries.len();
-                Verdict::ambiguous(format!("{answered} entries are answered of {sent} sent: ask who runs the server"))
+                let answered = count(entries.len(), "entry");
+                Verdict::ambiguous(format!("{answered} answered of {sent} sent: ask who runs the server"))
             }
             (verdict, _) => verdict,
         }

@@ -23,7 +23,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Nomenclature;
-use crate::hl7::{Message, Segment};
+use crate::{
+    hl7::{Message, Segment},
+    told::count,
+};
 use reading::{On, Reading};
 pub use rules::RULES;
 
@@ -172,7 +175,8 @@ impl fmt::Display for Finding {
 /// A line for each finding, behind a line that counts them.
 pub(super) fn write_all(f: &mut fmt::Formatter<'_>, findings: &[Finding]) -> fmt::Result {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    writeln!(f, "conformance: {errors} errors, {} warnings", findings.len() - errors)?;
+    let (errors, warnings) = (count(errors, "error"), count(findings.len() - errors, "warning"));
+    writeln!(f, "conformance: {errors}, {warnings}")?;
     findings.iter().try_for_each(|finding| writeln!(f, "  {finding}"))
 }
 

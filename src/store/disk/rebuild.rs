@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{DiskStore, OpenError, Options, recovery};
-use crate::store::journal::Damage;
+use crate::{store::journal::Damage, told::count};
 
 /// What a rebuild kept and what it lost. No content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +57,9 @@ impl DiskStore {
 impl Display for Rebuilt {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let Rebuilt { messages, waiting, dead, damage, cut, ledger_aside } = self;
-        writeln!(f, "kept: {messages} messages, {waiting} deliveries waiting, {dead} dead letters")?;
+        let [messages, waiting, dead] =
+            [(messages, "message"), (waiting, "delivery"), (dead, "dead letter")].map(|(n, what)| count(*n, what));
+        writeln!(f, "kept: {messages}, {waiting} waiting, {dead}")?;
         for lost in damage {
             writeln!(f, "lost: {lost}")?;
         }
