@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{Engine, Problem};
 use crate::{
+    channel::Channel,
     delivery::UnmappedList,
     translate::{LOOKED_UP, Plan},
 };
@@ -28,7 +29,16 @@ pub(super) async fn list(
 ) -> Result<Json<UnmappedList>, Problem> {
     let Query(wanted) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let table = wanted.table.map(|name| known_table(&engine, &name)).transpose()?;
-    Ok(Json(engine.delivery.unmapped().list(wanted.channel.as_deref(), table.as_deref())))
+    let mut list = engine.delivery.unmapped().list(wanted.channel.as_deref(), table.as_deref());
+    let (channels, nomenclature) = (engine.channels.load(), engine.nomenclature.load());
+    // A row that a person has filled in is not asked for again.
+    list.items.retain(|code| !code.has_row(plans_of(&channels, &code.channel), &nomenclature));
+    Ok(Json(list))
+}
+
+fn plans_of<'c>(channels: &'c [Arc<Channel>], name: &str) -> impl Iterator<Item = &'c Plan> {
+    let channel = channels.iter().find(|channel| *channel.name == *name);
+    channel.into_iter().flat_map(|channel| &channel.destinations).map(|destination| &destination.plan)
 }
 
 /// The table by its name, with or without `.csv`. An empty list would hide a name that is wrong.

@@ -156,6 +156,16 @@ impl Plan {
         steps.iter().filter_map(table).collect()
     }
 
+    /// Whether its own table of this name has a row for the code; `None` where it looks nothing up there.
+    pub fn has_row(&self, table: &str, code: &str) -> Option<bool> {
+        let Plan::Steps(steps) = self else { return None };
+        let own = steps.iter().find_map(|step| match step {
+            steps::Step::Map { table: own, .. } => Some(own).filter(|own| own.name() == table),
+            _ => None,
+        });
+        own.map(|own| own.row(code).is_some())
+    }
+
     /// The body for this message, or why there is nothing to send.
     pub fn apply(
         &self,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::table::COLUMNS;
+use super::{Plan, table::COLUMNS};
 use crate::{
     hl7::{Message, Path, Segment},
     pcd,
@@ -82,6 +82,30 @@ impl Unmapped {
     }
 }
 
+impl UnmappedCode {
+    /// Whether a site's row for it was added since: to the tables of its channel's plans, or to those of terms and units.
+    pub fn has_row<'p>(&self, plans: impl IntoIterator<Item = &'p Plan>, nomenclature: &pcd::Nomenclature) -> bool {
+        let UnmappedCode { table, code, text, system, .. } = self;
+        // What has no number of its own is told by its identifier.
+        let [number, refid] = if pcd::is_refid(code) { [text, code] } else { [code, text] };
+        match &**table {
+            // A code of the built-in tables is here for what it says against itself, which no row mends.
+            "mdc-terms" => {
+                let unknown = |codes: &pcd::Nomenclature| codes.resolve(number, refid).fit.is_unmapped();
+                unknown(&pcd::Nomenclature::built_in()) && !unknown(nomenclature)
+            }
+            "mdc-units" => {
+                let known = |codes: &pcd::Nomenclature| pcd::ucum_of(codes, code, text, system.as_bytes()).is_some();
+                !known(&pcd::Nomenclature::built_in()) && known(nomenclature)
+            }
+            table => {
+                let mut asked = plans.into_iter().filter_map(|plan| plan.has_row(table, code)).peekable();
+                asked.peek().is_some() && asked.all(|has| has)
+            }
+        }
+    }
+}
+
 /// A coding system that is published, so that its codes name no one.
 fn is_known_system(name: &str) -> bool {
     let is_hl7_table = |table: &str| (3..=4).contains(&table.len()) && table.bytes().all(|b| b.is_ascii_digit());
@@ -118,7 +142,8 @@ pub fn rows_to_fill_in(table: &str, codes: &[UnmappedCode]) -> Option<String> {
 fn written(table: &str, header: &[&str], rows: &[Vec<String>], left_out: usize) -> Option<String> {
     let stem = table.strip_suffix(".csv").unwrap_or(table);
     let mut text = format!(
-        "# Codes without a row: fill in the empty cells, remove the rows not wanted, and save as {stem}+more.csv.\n"
+        "# Codes without a row: fill in the empty cells, remove the rows not wanted, and save as {stem}+more.csv, or where that is\n\
+         # there already under another name behind the +.\n"
     );
     if left_out > 0 {
         text += &format!(
@@ -234,6 +259,13 @@ mod tests {
         assert_eq!(&*tables.term(8388700).unwrap().refid, "MDC_VENDOR_SCORE");
         assert_eq!(tables.unit_alias("blips").map(|unit| &**unit), Some("{blip}"));
         assert_eq!(tables.unit("299999", "").map(|unit| &**unit), Some("{blip}"));
+        let filled_in = codes.each_ref().map(|code| code.has_row([], &tables));
+        assert_eq!(
+            filled_in,
+            [true, false, false, true, true],
+            "neither one without a number nor one that contradicts itself"
+        );
+        assert!(codes.iter().all(|code| !code.has_row([], &pcd::Nomenclature::built_in())));
         assert!(terms.contains("# 2 more") && rows_to_fill_in("obx-8", &codes).is_none());
     }
 }
