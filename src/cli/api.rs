@@ -328,9 +328,10 @@ impl Api {
             }
             match page["next"].as_u64() {
                 Some(next) => cursor = Some(next),
-                None => break,
+                None => return Ok(items),
             }
         }
+        eprintln!("cannula: {} shown, and there may be more: give --limit a larger number", items.len());
         Ok(items)
     }
 
