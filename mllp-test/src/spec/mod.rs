@@ -159,6 +159,7 @@ pub async fn run(options: &Options, mut tell: impl FnMut(&RowResult)) -> Report 
         tell(&result);
         report.rows.push(result);
     }
+    report.rows.sort_by_key(|row| row.area);
     report
 }
 

@@ -83,11 +83,14 @@ async fn what_needs_a_setting_is_skipped_with_the_option_that_gives_it() {
 async fn a_store_that_is_never_full_is_filled_no_further_than_its_bound_and_the_row_comes_last() {
     let sink = sink(&["after=5:AR"]).await;
     let full = Some(sink.address().to_string());
-    let report = report_of(&sink, |it| Options { full: full.clone(), max_message: 1_000, ..only(&[84, 7])(it) }).await;
-    let rows: Vec<&str> = report.rows.iter().map(|row| row.row.as_str()).collect();
-    assert_eq!(rows.last(), Some(&"84"));
-    let last = report.rows.last().unwrap();
-    assert!(last.passed() && last.answer.contains("MSA|CR|"), "{}", last.in_full());
+    let options = Options { full, max_message: 1_000, ..only(&[84, 7, 20])(Options::to(sink.address().to_string())) };
+    let mut order = Vec::new();
+    let report = run(&options, |row| order.push(row.row.clone())).await;
+    assert_eq!(order, ["7", "20", "84"]);
+    let row = report.rows.iter().find(|row| row.row == "84").unwrap();
+    assert!(row.passed() && row.answer.contains("MSA|CR|"), "{}", row.in_full());
+    let areas: Vec<Area> = report.rows.iter().map(|row| row.area).collect();
+    assert!(areas.is_sorted(), "each part is told once: {areas:?}");
     let sink = self::sink(&["first=1:AE"]).await;
     let report = report_of(&sink, |it| Options { full: Some(it.address.clone()), ..only(&[84])(it) }).await;
     assert!(report.failures().contains("message 0 to fill it was answered"), "{}", report.failures());
