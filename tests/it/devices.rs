@@ -58,7 +58,10 @@ async fn devices_are_listed_page_by_page_filtered_and_one_by_one() {
     let (code, table, _) = site.command(&["devices", "--state", "reporting"]);
     assert_eq!((code, table.lines().count()), (0, 6), "{table}");
     assert!(table.contains("0A00A1FFFE100003") && !table.contains(CANARY), "{table}");
-    let (code, list, _) = site.command(&["devices", "--json"]);
+    let (_, cut, said) = site.command(&["devices", "--limit", "2"]);
+    assert!(cut.lines().count() == 3 && said.contains("2 shown, and there may be more"), "{cut}{said}");
+    let (code, list, said) = site.command(&["devices", "--json"]);
+    assert_eq!(said, "", "all are shown");
     assert_eq!((code, serde_json::from_str::<Value>(&list).unwrap().as_array().unwrap().len()), (0, 5));
     assert_eq!(site.command(&["devices", "2"]).0, 0);
     assert_eq!(site.command(&["devices", "77"]).0, 1);
