@@ -52,7 +52,8 @@ impl Identification {
     }
 
     /// The device that a message is of. Who sent it is that only where a rule says so or the codes are those of devices:
-    /// else it is a laboratory or another system. An order is of none: nobody heard the device that it names.
+    /// else it is a laboratory or another system. An order is of none, nor is what became of an alert: nobody heard the device that it
+    /// names.
     pub fn device_of(&self, message: &Message) -> Option<String> {
         self.device_keys(message).into_iter().next().filter(|key| self.is_device(message, key))
     }
@@ -60,7 +61,7 @@ impl Identification {
     /// Whether the best of a message's keys names a device.
     pub fn is_device(&self, message: &Message, key: &str) -> bool {
         let is_named = || key != sender(message) || self.of(message).places.contains(&Rule::Sender);
-        !is_order(message) && (is_named() || speaks_mdc(message))
+        !is_of_a_system(message) && (is_named() || speaks_mdc(message))
     }
 
     /// The identity a device row carries itself, by the first place that has one. What it inherits is not looked for, and
@@ -91,10 +92,11 @@ impl IdentityRules {
     }
 }
 
-/// Told by a system to others, of what is to be done: an infusion order (IHE PCD TF-2 3.3) or one of HL7 v2 ch. 4.
-fn is_order(message: &Message) -> bool {
-    let kind = message.msh().field(9).component(1).raw().trim_ascii();
-    matches!(kind, b"RGV" | b"RDE" | b"RDS" | b"ORM") || kind.len() == 3 && kind.starts_with(b"OM")
+/// Told by a system to others: what is to be done, as an infusion order (IHE PCD TF-2 3.3) or one of HL7 v2 ch. 4, or who
+/// was told of an alert (PCD-05, TF-2 3.5: ORA^R41, which the table in B.1 calls ORU^R41).
+fn is_of_a_system(message: &Message) -> bool {
+    let (kind, event) = [1, 2].map(|component| message.msh().field(9).component(component).raw().trim_ascii()).into();
+    matches!(kind, b"RGV" | b"RDE" | b"RDS" | b"ORM") || kind.len() == 3 && kind.starts_with(b"OM") || event == b"R41"
 }
 
 /// A code of devices (ISO/IEEE 11073-10101) among the first rows.
@@ -226,9 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_of_no_device_though_it_names_one_and_can_be_found_by_it() {
+    fn what_a_system_tells_of_a_device_is_of_none_and_can_be_found_by_it() {
         let equipment = ["^^A0001^PUMPVENDOR", "", "A0001^^0012210000000000^EUI-64"];
-        for (kind, equipment) in ["RGV^O15^RGV_O15", "RDE^O11", "OMP^O09", "ORM^O01"].map(|kind| (kind, equipment[2])) {
+        for (kind, equipment) in ["RGV^O15^RGV_O15", "RDE^O11", "OMP^O09", "ORM^O01", "ORA^R41^ORA_R41", "ORU^R41"]
+            .map(|kind| (kind, equipment[2]))
+        {
             assert_eq!(device_told(kind, equipment, &Identification::default()), None, "{kind}");
         }
         for equipment in equipment {
