@@ -14,6 +14,7 @@ use std::{
     thread,
 };
 
+use futures_util::FutureExt;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -75,11 +76,8 @@ impl Threads {
         let fewest = self.each.iter().min_by_key(|thread| thread.tasks.load(Ordering::Relaxed));
         let Some(Thread { runtime, tasks }) = fewest else { return };
         let counted = Counted::one_more(tasks);
-        let task = async move {
-            let _counted = counted;
-            task.await;
-        };
-        drop(tracker.spawn_on(task, runtime));
+        // No async block: it would have room for the task twice.
+        drop(tracker.spawn_on(task.map(|()| drop(counted)), runtime));
     }
 }
 
