@@ -1,7 +1,9 @@
 //! `tls` of listeners and destinations: the files are read and tried here, so that what cannot work is told with its place
 //! before a port is bound.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
+
+use toml::de::DeValue;
 
 use super::{channel_file::Surroundings, reader::Reader, secret, source::Problem, value};
 use crate::{
@@ -18,16 +20,50 @@ pub(super) fn listener(listening: &Reader<'_>, around: &Surroundings<'_>) -> Opt
     let (cert, key) = (required(&table, "cert", around), required(&table, "key", around));
     let client_ca = optional(&table, "client_ca", around);
     let allowed = table.texts("allowed_clients", value::trimmed);
-    let (client_ca, allowed) = (client_ca?, allowed?);
-    if client_ca.is_none() && !allowed.is_empty() {
-        let problem = Problem::new("it says nothing without `client_ca`", "add `client_ca`, or remove the line");
-        table.problem("allowed_clients", problem);
-        return None;
+    let senders = senders(&table);
+    let (client_ca, allowed, senders) = (client_ca?, allowed?, senders?);
+    for (name, is_given) in [("allowed_clients", !allowed.is_empty()), ("senders", table.has("senders"))] {
+        if client_ca.is_none() && is_given {
+            let problem = Problem::new("it says nothing without `client_ca`", "add `client_ca`, or remove the line");
+            table.problem(name, problem);
+            return None;
+        }
     }
     let (cert, key) = (cert?, key?);
     warn_of_readers(&table, around);
-    let identity = Identity { cert: &cert, key: &key, client_ca: client_ca.as_deref(), allowed_clients: &allowed };
+    let client_ca = client_ca.as_deref();
+    let identity = Identity { cert: &cert, key: &key, client_ca, allowed_clients: &allowed, senders: &senders };
     Acceptor::new(&identity).map_err(|fault| note(&table, fault)).ok().map(Some)
+}
+
+/// As whom the peers may send, by a name in their certificate.
+fn senders(table: &Reader<'_>) -> Option<Vec<(String, Vec<String>)>> {
+    let (key, source) = (table.key("senders"), table.source);
+    let filled = |text: &str, span: &Range<usize>| {
+        value::trimmed(text).map_err(|problem| source.problem(&key, span, problem)).ok()
+    };
+    let entries = table.entries("senders");
+    let count = entries.len();
+    if table.has("senders") && count == 0 {
+        // What is no table has its fault.
+        if matches!(table.written("senders")?.get_ref(), DeValue::Table(_)) {
+            table.problem("senders", Problem::new("it binds no certificate", "name one, or remove the line"));
+        }
+        return None;
+    }
+    let read = entries.into_iter().filter_map(|entry| {
+        let name = filled(&entry.key.text, &entry.key.span);
+        let written = table.strings("senders", entry.value)?;
+        if written.is_empty() {
+            let problem =
+                Problem::new("no sender is given, so nothing is ever taken", "name senders or remove the line");
+            source.problem(&key, &entry.value.span(), problem);
+        }
+        let own: Vec<String> = written.iter().filter_map(|text| filled(&text.text, &text.span)).collect();
+        Some((name?, own)).filter(|(_, own)| !own.is_empty() && own.len() == written.len())
+    });
+    let read: Vec<_> = read.collect();
+    (read.len() == count).then_some(read)
 }
 
 /// How the receiver of a destination of type mllp proves itself.

@@ -63,6 +63,13 @@ fn a_listener_with_its_files_is_read_and_they_are_watched() {
     let renewed = loaded(folder.path(), &line, "").ok().unwrap();
     assert_ne!(renewed.channels[0].listener, config.channels[0].listener);
     assert!(loaded(folder.path(), "", "").ok().unwrap().channels[0].listener.tls.is_none());
+    let bound = |senders: &str| {
+        let line = line.replace(" }", &format!(", senders = {{ {senders} }} }}"));
+        loaded(folder.path(), &line, "").ok().unwrap().channels[0].listener.clone()
+    };
+    assert_ne!(bound("gw = \"A\""), renewed.channels[0].listener, "to whom a certificate is bound has changed");
+    assert_ne!(bound("gw = \"A\""), bound("gw = \"B\""));
+    assert_ne!(bound("gw = [\"A\", \"B\"], C = \"D\""), bound("gw = \"A\", B = [\"C\", \"D\"]"));
 }
 
 #[test]
@@ -89,6 +96,34 @@ fn files_that_cannot_work_are_faults_with_their_place_and_say_nothing_of_what_is
         (
             "cert = \"own.pem\", key = \"own.key\", allowed_clients = \"a\"",
             "3:62: listener.tls.allowed_clients: it says nothing",
+        ),
+        (
+            "cert = \"own.pem\", key = \"own.key\", senders = { gw = \"A\" }",
+            "3:54: listener.tls.senders: it says nothing without `client_ca`; add",
+        ),
+        (
+            "cert = \"own.pem\", key = \"own.key\", client_ca = \"ca.pem\", senders = {}",
+            "3:76: listener.tls.senders: it binds no certificate",
+        ),
+        (
+            "cert = \"own.pem\", key = \"own.key\", client_ca = \"ca.pem\", senders = { gw = [] }",
+            "3:83: listener.tls.senders: no sender is given",
+        ),
+        (
+            "cert = \"own.pem\", key = \"own.key\", client_ca = \"ca.pem\", senders = { gw = [\"A\", \" \"] }",
+            "3:89: listener.tls.senders: ",
+        ),
+        (
+            "cert = \"own.pem\", key = \"own.key\", client_ca = \"ca.pem\", senders = { \"\" = \"A\" }",
+            "3:78: listener.tls.senders: ",
+        ),
+        (
+            "cert = \"own.pem\", key = \"own.key\", client_ca = \"ca.pem\", senders = { gw = 7 }",
+            "3:83: listener.tls.senders: a whole number where",
+        ),
+        (
+            "cert = \"own.pem\", key = \"own.key\", client_ca = \"ca.pem\", senders = [\"gw\"]",
+            "3:76: listener.tls.senders: a list where",
         ),
         (
             "cert = \"-----BEGIN CERTIFICATE-----hunter2\", key = \"own.key\"",

@@ -68,12 +68,13 @@ impl Shared {
         deadline: Instant,
         mut turn: Turn,
     ) -> BoxFuture<'static, Answer> {
+        let sends_as = self.sends_as(peer);
         if turn.is_deferred() {
             return Box::pin(async move {
                 if turn.is_behind_failed() {
                     return unstored();
                 }
-                let taken = self.take_batch(&frame, at, &turn);
+                let taken = self.take_batch(&frame, at, sends_as.as_deref(), &turn);
                 turn.handed_on();
                 match taken {
                     Ok(taken) => self.conclude_batch(taken, peer, at, deadline, turn).await,
@@ -81,20 +82,26 @@ impl Shared {
                 }
             });
         }
-        match self.take_batch(&frame, at, &turn) {
+        match self.take_batch(&frame, at, sends_as.as_deref(), &turn) {
             Ok(taken) => Box::pin(async move { self.conclude_batch(taken, peer, at, deadline, turn).await }),
             Err(refusal) => Box::pin(ready(self.refuse_batch(&refusal, &frame))),
         }
     }
 
     /// Gives the store all that is taken, once it is known that the batch is.
-    fn take_batch(&self, frame: &Bytes, at: Timestamp, turn: &Turn) -> Result<TakenBatch, Refusal> {
+    fn take_batch(
+        &self,
+        frame: &Bytes,
+        at: Timestamp,
+        sends_as: Option<&[String]>,
+        turn: &Turn,
+    ) -> Result<TakenBatch, Refusal> {
         let batches = self.split(frame)?;
         let _routing = self.routing.read().unwrap_or_else(PoisonError::into_inner);
         self.check_strays(&batches)?;
         let (mut parts, mut outcomes) = (Vec::new(), Vec::new());
         for message in batches.messages() {
-            let taken = self.hand_over(self.judge(message, at, Some(Quirks::default())));
+            let taken = self.hand_over(self.judge(message, at, Some(Quirks::default()), sends_as));
             sabotage::crash_at(CrashPoint::DuringBatch);
             let (state, outcome) = given(taken.map(|taken| taken.looked_at(turn)));
             parts.push(Part { message: message.clone(), state });
@@ -171,7 +178,7 @@ impl Shared {
             }
             self.room_or(deadline).await;
             for (part, outcome) in parts.iter_mut().zip(&mut outcomes).filter(|(part, _)| part.found_full()) {
-                (part.state, *outcome) = given(self.take(&part.message, at, None));
+                (part.state, *outcome) = given(self.take(&part.message, at, None, None));
             }
         }
         if let Some((channel, asked, fault)) = parts.iter().find_map(Part::failure) {
@@ -209,7 +216,7 @@ impl Shared {
                 self.accept(appended, channel, &header, asked)
             }
             State::Stored { channel, asked, after: Some(after), appended } => {
-                let outlet = self.outlets().get(&peer).cloned();
+                let outlet = self.outlet(peer);
                 let (outlet, bytes) = (outlet.as_ref(), &*head);
                 let message = owed::Message { channel, header: &header, bytes, asked, outlet };
                 self.accept_and_owe(appended, after, message).await

@@ -52,6 +52,20 @@ pub(super) fn size(bytes: &[u8], header: &Header<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// That MSH-3 names one whom the connection's certificate may send as, in each repetition: a channel may go by any of them.
+pub(super) fn sender(message: &Message, sends_as: &[String]) -> Result<(), Refusal> {
+    let is_bound = |name: &str| sends_as.iter().any(|own| own.eq_ignore_ascii_case(name));
+    let mut names = message.msh().field(3).repetitions().map(|name| {
+        let [own, universal] = [1, 2].map(|n| message.text(name.component(n).raw()).trim().to_owned());
+        if own.is_empty() { universal } else { own }
+    });
+    if names.all(|name| is_bound(&name)) {
+        return Ok(());
+    }
+    let text = "the connection's certificate may not send as MSH-3: the gateway must send as itself, or the listener's operator add it to tls.senders";
+    Err(Refusal::reject("sender", 207, "MSH^1^3", text))
+}
+
 /// MSH-11, MSH-12 and the number of segments, by the channel that takes the message.
 pub(super) fn listener(message: &Message, header: &Header<'_>, listener: &Listener) -> Result<(), Refusal> {
     if message.segments().len() > SEGMENTS_MAX {
@@ -120,3 +134,32 @@ const EVENTS: [(&str, &[&str]); 5] = [
     ("RRG", &["O16"]),
     ("RDE", &["O11", "O25"]),
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_bound_sender_is_known_by_each_repetition_of_msh_3() {
+        let bound = ["Pump Gateway".to_owned(), "00AA".to_owned()];
+        for (msh_3, is_bound) in [
+            ("Pump Gateway", true),
+            (" PUMP GATEWAY ^FFFF^EUI-64", true),
+            ("^00aa^EUI-64", true),
+            ("Pump Gateway~00AA", true),
+            ("Other^00AA^EUI-64", false),
+            ("Other^Pump Gateway", false),
+            ("Pump Gateway~Other", false),
+            ("Pump Gateway&Other", false),
+            ("Pump", false),
+            ("^FFFF^EUI-64", false),
+            ("", false),
+            ("\"\"", false),
+        ] {
+            let text = format!("MSH|^~\\&|{msh_3}|W|||20260105||ORU^R01|1|P|2.6\r");
+            let judged = sender(&Message::parse(text.into_bytes()).unwrap(), &bound);
+            assert_eq!(judged.is_ok(), is_bound, "{msh_3}");
+        }
+    }
+}

@@ -78,8 +78,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     devices: Arc<Devices>,
     owed: Arc<Owed>,
-    /// Open connections that may be owed an answer later.
-    outlets: Mutex<HashMap<SocketAddr, Outlet>>,
+    open: Mutex<HashMap<SocketAddr, Open>>,
     conformity: ArcSwap<Conformity>,
     between: BetweenFrames,
     hold_when_full: Duration,
@@ -89,6 +88,14 @@ struct Shared {
     refused: AtomicU64,
     /// When a fault was last seen, by channel and fault.
     seen: Mutex<HashMap<(Arc<str>, &'static str), Instant>>,
+}
+
+/// An open connection.
+struct Open {
+    /// For what it may be owed later.
+    outlet: Outlet,
+    /// Whom its certificate lets it send as; none: anyone.
+    sends_as: Option<Arc<[String]>>,
 }
 
 /// A message given to the store.
@@ -161,7 +168,7 @@ impl Intake {
             metrics,
             devices,
             owed,
-            outlets: Mutex::default(),
+            open: Mutex::default(),
             conformity: ArcSwap::default(),
             between: BetweenFrames::default(),
             hold_when_full,
@@ -194,7 +201,7 @@ impl FrameHandler for Intake {
     fn frame(&self, peer: SocketAddr, frame: Bytes, _received: Instant) -> BoxFuture<'static, Answer> {
         let (shared, mut turn) = (self.shared.clone(), self.turns.begin(peer, self.shared.store.failures()));
         let at = shared.clock.now();
-        let between = shared.between.take(peer);
+        let (between, sends_as) = (shared.between.take(peer), shared.sends_as(peer));
         let deadline = tokio::time::Instant::now() + shared.hold_when_full;
         if turn.is_behind_failed() {
             return Box::pin(ready(unstored()));
@@ -207,7 +214,7 @@ impl FrameHandler for Intake {
                 if turn.is_behind_failed() {
                     return unstored();
                 }
-                let taken = shared.take(&frame, at, Some(between));
+                let taken = shared.take(&frame, at, Some(between), sends_as.as_deref());
                 turn.handed_on();
                 match taken {
                     Ok(taken) => shared.conclude(taken, peer, frame, at, deadline, turn).await,
@@ -215,7 +222,7 @@ impl FrameHandler for Intake {
                 }
             });
         }
-        match shared.take(&frame, at, Some(between)) {
+        match shared.take(&frame, at, Some(between), sends_as.as_deref()) {
             Ok(taken) => {
                 let taken = taken.looked_at(&turn);
                 Box::pin(async move { shared.conclude(taken, peer, frame, at, deadline, turn).await })
@@ -228,8 +235,8 @@ impl FrameHandler for Intake {
         if self.shared.is_batch(frame) { batch_memory(frame) } else { frame.len() }
     }
 
-    fn opened(&self, peer: SocketAddr, outlet: Outlet) {
-        self.shared.outlets().insert(peer, outlet);
+    fn opened(&self, peer: SocketAddr, outlet: Outlet, sends_as: Option<Arc<[String]>>) {
+        self.shared.open().insert(peer, Open { outlet, sends_as });
     }
 
     fn oddities(&self, peer: SocketAddr, oddities: &Oddities) {
@@ -238,7 +245,11 @@ impl FrameHandler for Intake {
 
     fn closed(&self, peer: SocketAddr) {
         self.shared.between.take(peer);
-        self.shared.outlets().remove(&peer);
+        let mut open = self.shared.open();
+        // Else it is a newer connection's.
+        if open.get(&peer).is_some_and(|open| !open.outlet.is_open()) {
+            open.remove(&peer);
+        }
     }
 
     fn oversized(&self, _peer: SocketAddr, head: Bytes) -> Answer {
@@ -267,10 +278,16 @@ impl FrameHandler for Intake {
 
 impl Shared {
     /// Everything up to the store, which has the message in its order when this returns. `between` is what was met before
-    /// the frame; `None` for another try of the same frame, which is not counted again.
-    fn take(&self, frame: &Bytes, at: Timestamp, between: Option<Quirks>) -> Result<Taken, Box<Declined>> {
+    /// the frame; `None` for another try of the same frame, which is not counted again. `sends_as` as in [`Open`].
+    fn take(
+        &self,
+        frame: &Bytes,
+        at: Timestamp,
+        between: Option<Quirks>,
+        sends_as: Option<&[String]>,
+    ) -> Result<Taken, Box<Declined>> {
         let _routing = self.routing.read().unwrap_or_else(PoisonError::into_inner);
-        let judged = self.judge(frame, at, between);
+        let judged = self.judge(frame, at, between, sends_as);
         if between.is_some() {
             let channel = judged.as_ref().map_or_else(|declined| &declined.channel, |judged| &judged.received.channel);
             self.metrics.messages_received.with_label_values(&[channel]).inc();
@@ -280,7 +297,13 @@ impl Shared {
     }
 
     /// The frame as the store takes it, or why it does not.
-    fn judge(&self, frame: &Bytes, at: Timestamp, between: Option<Quirks>) -> Result<Judged, Box<Declined>> {
+    fn judge(
+        &self,
+        frame: &Bytes,
+        at: Timestamp,
+        between: Option<Quirks>,
+        sends_as: Option<&[String]>,
+    ) -> Result<Judged, Box<Declined>> {
         let mended = self.mended(frame);
         let bytes = mended.as_ref().map_or_else(|| frame.clone(), Message::bytes);
         let (header, unreadable) = Header::read(&bytes);
@@ -299,6 +322,7 @@ impl Shared {
         check::size(frame, &header).map_err(refused)?;
         let message = mended.map_or_else(|| Message::parse(frame.clone()), Ok);
         let message = message.map_err(Refusal::unparsed).map_err(refused)?;
+        sends_as.map_or(Ok(()), |names| check::sender(&message, names)).map_err(refused)?;
         let channels = self.channels.load();
         let channel = self.channel_for(&channels, &message, &header).map_err(|refusal| {
             if let (Some(_), Some(first)) = (between, channels.first()) {
@@ -414,7 +438,7 @@ impl Shared {
                     return self.accept(&appended, &channel, &header, &asked);
                 }
                 (Ok(appended), Some(after)) => {
-                    let outlet = self.outlets().get(&peer).cloned();
+                    let outlet = self.outlet(peer);
                     let (outlet, bytes) = (outlet.as_ref(), &*head);
                     let message = owed::Message { channel: &channel, header: &header, bytes, asked: &asked, outlet };
                     return self.accept_and_owe(&appended, after, message).await;
@@ -429,7 +453,7 @@ impl Shared {
                 return self.not_stored(&fault, &channel, &header, &asked);
             }
             self.room_or(deadline).await;
-            outcome = match self.take(&frame, at, None) {
+            outcome = match self.take(&frame, at, None, None) {
                 Ok(taken) => {
                     after = taken.after;
                     taken.outcome
@@ -453,7 +477,7 @@ impl Shared {
     /// What is owed to the sender of a message that is owed nothing itself goes by its connection too.
     fn sender_heard(&self, channel: &Arc<str>, header: &Header<'_>, peer: SocketAddr) {
         if self.owed.owes() {
-            let outlet = self.outlets().get(&peer).cloned();
+            let outlet = self.outlet(peer);
             self.owed.met(channel, header, outlet.as_ref());
         }
     }
@@ -545,8 +569,16 @@ impl Shared {
         last.is_none_or(|last| now.duration_since(last) > QUIET)
     }
 
-    fn outlets(&self) -> MutexGuard<'_, HashMap<SocketAddr, Outlet>> {
-        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outlet(&self, peer: SocketAddr) -> Option<Outlet> {
+        self.open().get(&peer).map(|open| open.outlet.clone())
+    }
+
+    fn sends_as(&self, peer: SocketAddr) -> Option<Arc<[String]>> {
+        self.open().get(&peer)?.sends_as.clone()
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<SocketAddr, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn first_channel(&self) -> Arc<str> {

@@ -84,7 +84,7 @@ impl Shared {
                 Err(refusal) => self.refused(frame, &asked, &refusal, &self.first_channel()),
             };
         }
-        match self.judge(frame, self.clock.now(), None) {
+        match self.judge(frame, self.clock.now(), None, None) {
             Ok(Judged { received, asked, after, .. }) => {
                 let codes: Vec<Code> = asked.positive_codes().collect();
                 let after_delivery = after.is_some() && codes.last() == Some(&Code::AA);

@@ -118,11 +118,12 @@ pub trait FrameHandler: Send + Sync + 'static {
     fn oversized(&self, peer: SocketAddr, head: Bytes) -> Answer;
     /// Name of the channel for metrics of this connection before any message is known (the first channel of the address).
     fn label(&self) -> Arc<str>;
-    /// A connection was accepted; until it is `closed`, `outlet` writes to it between the answers.
-    fn opened(&self, _peer: SocketAddr, _outlet: Outlet) {}
+    /// A connection was accepted; until it is `closed`, `outlet` writes to it between the answers. `sends_as`: the sending
+    /// applications that the peer's certificate binds it to; none: any.
+    fn opened(&self, _peer: SocketAddr, _outlet: Outlet, _sends_as: Option<Arc<[String]>>) {}
     /// What was tolerated on the connection since its last frame; told before the frame behind it is handed on.
     fn oddities(&self, _peer: SocketAddr, _oddities: &Oddities) {}
-    /// The connection has ended.
+    /// The connection has ended, and its outlet with it. Another of the same address may be open already.
     fn closed(&self, _peer: SocketAddr) {}
     /// Told after an answer's last byte was given to the socket.
     fn answered(&self, _answer: &Answer, _received: Instant) {}
@@ -337,7 +338,7 @@ async fn serve(
     match shared.tls.load_full() {
         None => {
             let (read, write) = stream.into_split();
-            talk(&connection, read, write, &cut).await;
+            talk(&connection, read, write, None, &cut).await;
         }
         // On the heap: a connection without TLS has no room for one with it.
         Some(tls) => Box::pin(secure(tls, stream, connection, cut)).await,
@@ -361,25 +362,32 @@ async fn secure(tls: Arc<Acceptor>, stream: TcpStream, connection: Connection, c
         () = connection.stop.cancelled() => return,
         accepted = tls.accept(stream, limit) => accepted,
     };
-    drop(tls);
     match accepted {
         Ok(None) => debug!(peer = %connection.peer, "connection ended before its TLS handshake"),
         Ok(Some(secured)) => {
+            let sends_as = tls.sends_as(&secured);
+            drop(tls);
             let (read, write) = tokio::io::split(secured);
-            talk(&connection, read, write, &cut).await;
+            talk(&connection, read, write, sends_as, &cut).await;
         }
         Err(refused) => connection.counters.refused(connection.peer, refused),
     }
 }
 
-async fn talk<R, W>(connection: &Connection, read: R, write: W, cut: &CancellationToken)
-where
+async fn talk<R, W>(
+    connection: &Connection,
+    read: R,
+    write: W,
+    sends_as: Option<Arc<[String]>>,
+    cut: &CancellationToken,
+) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let (outlet, mut late) = outlet();
-    connection.handler.opened(connection.peer, outlet);
+    // Dropped last: by then the outlet has ended.
     let _closed = Closed { handler: connection.handler.clone(), peer: connection.peer };
+    let (outlet, mut late) = outlet();
+    connection.handler.opened(connection.peer, outlet, sends_as);
     tokio::select! {
         biased;
         () = cut.cancelled() => {}

@@ -67,6 +67,8 @@ fn site(ca: &Authority, destination: &str) -> Site {
 }
 
 const MUTUAL: &str = "tls = { cert = \"listener.pem\", key = \"listener.key\", client_ca = \"ca.pem\" }";
+/// The same, where one gateway is bound to its sender.
+const BOUND: &str = "tls = { cert = \"listener.pem\", key = \"listener.key\", client_ca = \"ca.pem\", allowed_clients = \"lab\", senders = { gateway = \"PUMP_GATEWAY\" } }";
 const NOBODY: &str = "address = \"127.0.0.1:9\"";
 
 fn channel(tls: &str, destination: &str) -> String {
@@ -183,9 +185,40 @@ fn files_that_cannot_work_end_the_start_with_their_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_bound_to_its_sender_may_not_send_as_another() {
+    let ca = Authority::new();
+    let sink = Sink::start("127.0.0.1:0", SinkConfig::default()).await.unwrap();
+    let destination = format!("address = \"{}\"", sink.address());
+    let mut site = site(&ca, &destination);
+    site.write_channel("pumps", &channel(&format!("batch = true\n{BOUND}"), &destination));
+    tokio::task::block_in_place(|| site.start());
+    let as_other = |id| String::from_utf8(message(id)).unwrap().replace("PUMP_GATEWAY", "LABCANARY").into_bytes();
+    let mut gateway = connect(&site, &ca.gateway(Some(&ca.certify("gateway")))).await.unwrap();
+    assert!(gateway.send(&message(1)).await.unwrap().is_positive());
+    let refused = gateway.send(&as_other(2)).await.unwrap();
+    assert!(refused.code == "CR" && refused.errors[0].contains("207"), "{refused:?}");
+    assert!(gateway.send(&message(3)).await.unwrap().is_positive(), "the connection is kept");
+    let batch = [b"BHS|^~\\&|PUMP_GATEWAY\r", &message(4)[..], &as_other(5), b"BTS|2\r"].concat();
+    gateway.send_frame(&batch).await.unwrap();
+    let answers = gateway.answers_until((Instant::now() + PATIENCE).into()).await.unwrap();
+    let codes: Vec<_> = answers.iter().map(|ack| (&*ack.code, &*ack.control_id)).collect();
+    assert_eq!(codes, [("CA", &b"m4"[..]), ("CR", b"m5")]);
+    // A certificate that is allowed and bound to nobody sends as anyone.
+    let mut lab = connect(&site, &ca.gateway(Some(&ca.certify("lab")))).await.unwrap();
+    assert!(lab.send(&as_other(6)).await.unwrap().is_positive());
+    assert!(connect(&site, &ca.gateway(Some(&ca.certify("another")))).await.unwrap().send(&message(7)).await.is_err());
+    let refused = "cannula_bad_frames_total{channel=\"pumps\",reason=\"sender\"} 2";
+    tokio::task::block_in_place(|| counted(&site, |line| line == refused));
+    tokio::task::block_in_place(|| site.drained());
+    assert_eq!(sink.account().unnamed, 4, "what is refused is not stored");
+    assert!(!site.log().contains("LABCANARY"), "{}", site.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_tls_rows_of_the_bad_input_table_hold() {
     let (ca, other) = (Authority::new(), Authority::new());
     let mut site = site(&ca, NOBODY);
+    site.write_channel("pumps", &channel(BOUND, NOBODY));
     tokio::task::block_in_place(|| site.start());
     let own = |issuer: &Authority| {
         let (cert, key) = issuer.certify("gateway");
@@ -193,9 +226,9 @@ async fn the_tls_rows_of_the_bad_input_table_hold() {
     };
     let bad = vec![("of another authority".to_owned(), own(&other))];
     let tls = Tls { address: site.listener.to_string(), unnamed: Some(ca.gateway(None)), good: Some(own(&ca)), bad };
-    let options = Options { tls: Some(tls), only: vec![27, 28, 29], ack_timeout: PATIENCE, ..Options::to("") };
+    let options = Options { tls: Some(tls), only: vec![27, 28, 29, 30], ack_timeout: PATIENCE, ..Options::to("") };
     let report = spec::run(&options, |_| ()).await;
-    assert!(report.counts() == [6, 0, 0], "{}\n{}", report.failures(), site.log());
+    assert!(report.counts() == [7, 0, 0], "{}\n{}", report.failures(), site.log());
 }
 
 #[test]

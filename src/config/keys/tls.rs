@@ -2,7 +2,7 @@
 
 use super::{
     Absent::{Is, Optional, Required},
-    Kind::{Text, Texts},
+    Kind::{Map, Text, Texts},
     Table, key, of,
 };
 
@@ -27,6 +27,12 @@ pub(super) static LISTENER_TLS: Table = Table {
             Texts("certificate name"),
             Is(""),
             "Of the gateways that `client_ca` vouches for, those whose certificate has one of these as its CN or a DNS name, letter for letter; none: all of them.",
+        ),
+        key(
+            "senders",
+            Map("certificate name = sending applications", true),
+            Optional,
+            "For a CN or DNS name in a gateway's certificate, the senders (MSH-3.1, or MSH-3.2 where that is empty; in any case of their letters) it may send as. Messages of others are refused (AR or CR 207). A name here is allowed where `allowed_clients` is given; a certificate with none of them may send as anyone.",
         ),
     ],
 };

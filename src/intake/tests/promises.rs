@@ -490,3 +490,21 @@ async fn real_messages_are_taken_and_stored_as_sent() {
     println!("{} taken", taken.len());
     assert_eq!(missing, 0, "taken and not stored as sent");
 }
+
+#[tokio::test]
+async fn a_connection_is_known_until_it_has_ended_whatever_ended_before_it() {
+    let (store, metrics) = (MemoryStore::default(), Arc::new(Metrics::new().unwrap()));
+    let channels = vec![Arc::new(channel("pumps", &["ORU^R01"]))];
+    let intake = intake(channels, Arc::new(store), Clock::system(), metrics.clone(), HOLD);
+    let (address, budget) = ("127.0.0.1:0".parse().unwrap(), Budget::of_bytes(1 << 26));
+    let server = Server::bind(address, limits(), None, intake.clone(), budget, metrics).unwrap();
+    let server = server.serve(Arc::new(Threads::of_caller()));
+    let mut peer = Peer { stream: TcpStream::connect(server.address()).await.unwrap(), buffer: Vec::new() };
+    peer.send(message("GOOD")).await;
+    assert_eq!(peer.answer().await.unwrap().code, "AA");
+    // One before it from the same address and port, whose end is noticed only now.
+    intake.closed(peer.stream.local_addr().unwrap());
+    assert_eq!(intake.shared.open().len(), 1);
+    server.drain(BOUND).await;
+    assert!(intake.shared.open().is_empty());
+}

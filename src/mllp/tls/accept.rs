@@ -32,6 +32,8 @@ pub struct Identity<'p> {
     pub client_ca: Option<&'p str>,
     /// Names of which a peer's certificate must have one; none: any of `client_ca` will do.
     pub allowed_clients: &'p [String],
+    /// For names in a peer's certificate, the sending applications it may send as; those names are allowed, too.
+    pub senders: &'p [(String, Vec<String>)],
 }
 
 /// Takes peers in over TLS.
@@ -41,6 +43,7 @@ pub struct Acceptor {
     /// The last moment of the listener's certificates, and of its peers' authorities.
     not_after: [Option<Timestamp>; 2],
     proves_peers: bool,
+    senders: Arc<[(String, Vec<String>)]>,
     fingerprint: Fingerprint,
 }
 
@@ -60,24 +63,28 @@ impl PartialEq for Acceptor {
 impl Acceptor {
     /// The fault names the key to mend.
     pub fn new(identity: &Identity<'_>) -> Result<Acceptor, Fault> {
-        let Identity { cert, key, client_ca, allowed_clients } = *identity;
+        let Identity { cert, key, client_ca, allowed_clients, senders } = *identity;
         let (chain, key_read) = (chain(cert)?, private_key(key)?);
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| unusable(&error))?;
         let builder = match client_ca {
             None => builder.with_no_client_auth(),
-            Some(pem) => builder.with_client_cert_verifier(verifier(pem, allowed_clients)?),
+            Some(pem) => builder.with_client_cert_verifier(verifier(pem, allowed_clients, senders)?),
         };
         let mut config = builder.with_single_cert(chain, key_read).map_err(|error| unusable(&error))?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let names = allowed_clients.iter().map(|name| Some(name.as_str()));
+        let bound = senders.iter().flat_map(|(name, own)| {
+            [None, Some(name.as_str())].into_iter().chain(own.iter().map(|own| Some(own.as_str())))
+        });
         Ok(Acceptor {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             not_after: [not_after(cert), client_ca.and_then(not_after)],
             proves_peers: client_ca.is_some(),
-            fingerprint: Fingerprint::of([Some(cert), Some(key), client_ca].into_iter().chain(names)),
+            senders: senders.into(),
+            fingerprint: Fingerprint::of([Some(cert), Some(key), client_ca].into_iter().chain(names).chain(bound)),
         })
     }
 
@@ -89,6 +96,19 @@ impl Acceptor {
     /// Peers must show a certificate.
     pub fn proves_peers(&self) -> bool {
         self.proves_peers
+    }
+
+    /// The sending applications that the peer's certificate lets it send as; none: any. One whose names cannot be read
+    /// lets it send as nobody.
+    pub(in crate::mllp) fn sends_as(&self, stream: &TlsStream<TcpStream>) -> Option<Arc<[String]>> {
+        if self.senders.is_empty() {
+            return None;
+        }
+        let own = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let Some(facts) = own.and_then(|own| certificate::read(own)) else { return Some(Arc::default()) };
+        let mut bound = self.senders.iter().filter(|(name, _)| facts.names.contains(name)).peekable();
+        bound.peek()?;
+        Some(bound.flat_map(|(_, own)| own.iter().cloned()).collect())
     }
 
     /// The handshake, after which the peer has proved what it must; at most `limit` long. A peer that is refused is told by
@@ -124,13 +144,21 @@ async fn farewell(mut stream: TcpStream) -> io::Result<u64> {
     tokio::io::copy(&mut last, &mut tokio::io::sink()).await
 }
 
-fn verifier(pem: &str, allowed: &[String]) -> Result<Arc<dyn ClientCertVerifier>, Fault> {
+fn verifier(
+    pem: &str,
+    allowed: &[String],
+    senders: &[(String, Vec<String>)],
+) -> Result<Arc<dyn ClientCertVerifier>, Fault> {
     let roots = authorities("client_ca", pem)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider()).build();
     let verifier = verifier.map_err(|error| {
         Fault::new("client_ca", format!("the authority cannot be used: {error}"), "give the authority's certificates")
     })?;
-    Ok(if allowed.is_empty() { verifier } else { Arc::new(Named { verifier, allowed: allowed.into() }) })
+    if allowed.is_empty() {
+        return Ok(verifier);
+    }
+    let allowed = allowed.iter().chain(senders.iter().map(|(name, _)| name)).cloned().collect();
+    Ok(Arc::new(Named { verifier, allowed }))
 }
 
 /// Of those whom the authority vouches for, the ones that are named.

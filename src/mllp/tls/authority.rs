@@ -46,7 +46,8 @@ impl Authority {
         let own = self.certify("127.0.0.1");
         let allowed: Vec<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
         let client_ca = clients.map(|clients| &*clients.pem);
-        Acceptor::new(&Identity { cert: &own.cert, key: &own.key, client_ca, allowed_clients: &allowed }).unwrap()
+        let (cert, key) = (&*own.cert, &*own.key);
+        Acceptor::new(&Identity { cert, key, client_ca, allowed_clients: &allowed, senders: &[] }).unwrap()
     }
 }
 
