@@ -134,8 +134,9 @@ impl Delivery {
     /// The volume the event tells for it, where that is sure.
     pub fn volume(&self, event: &Event) -> Option<Amount> {
         let volume = self.told(event)?;
-        // In the same instant, a volume is of the run before: its stop came after the start that followed.
-        (event.at.at != self.since || volume.is_zero()).then_some(volume).filter(|volume| !volume.is_negative())
+        // In the same instant, a volume is of the run before: its stop came after the start that followed. And a second start
+        // is not told from the first one told again, so that none was given is not sure either.
+        (event.at.at != self.since && !volume.is_negative()).then_some(volume)
     }
 
     fn told(&self, event: &Event) -> Option<Amount> {

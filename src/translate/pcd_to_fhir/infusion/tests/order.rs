@@ -38,7 +38,7 @@ fn a_lost_start_is_not_made_up() {
 fn events_of_one_instant_are_told_apart_and_repeats_are_not() {
     let events = [start(1, "20"), stop(5, "10"), start(5, "25"), stop(5, "0"), start(5, "30")];
     let record = Record::of(&events);
-    let lines = [(1, 5, Run::Completed, "10"), (5, 5, Run::Completed, "0"), (5, 0, Run::Running, "")];
+    let lines = [(1, 5, Run::Completed, "10"), (5, 5, Run::Completed, ""), (5, 0, Run::Running, "")];
     assert_eq!(record.told(), told(&lines));
     assert_eq!(record.written[&(1, Some(2))].segment.rate, rate("30"));
     for repeated in &events {
