@@ -8,13 +8,14 @@ use octofhir_ucum::get_canonical_units;
 use super::nomenclature::Loinc;
 
 /// Mass and substance concentration of glucose, number and name (group LG7967-5; HL7 CGM for interstitial fluid).
-const GLUCOSE: [[(&str, &str); 2]; 7] = [
+const GLUCOSE: [[(&str, &str); 2]; 8] = [
     [
         ("99504-3", "Glucose [Mass/volume] in Interstitial fluid"),
         ("105272-9", "Glucose [Moles/volume] in Interstitial fluid"),
     ],
     [("2345-7", "Glucose [Mass/volume] in Serum or Plasma"), ("14749-6", "Glucose [Moles/volume] in Serum or Plasma")],
     [("2339-0", "Glucose [Mass/volume] in Blood"), ("15074-8", "Glucose [Moles/volume] in Blood")],
+    [("32016-8", "Glucose [Mass/volume] in Capillary blood"), ("51596-5", "Glucose [Moles/volume] in Capillary blood")],
     [
         ("41653-7", "Glucose [Mass/volume] in Capillary blood by Glucometer"),
         ("14743-9", "Glucose [Moles/volume] in Capillary blood by Glucometer"),
@@ -37,6 +38,10 @@ const GLUCOSE_MASS: [&str; 2] = ["2340-8", "2341-6"];
 
 /// A unit of each of the two properties, and how LOINC's names say it.
 const PROPERTIES: [(&str, &str); 2] = [("mg/dL", "[Mass/volume]"), ("mmol/L", "[Moles/volume]")];
+/// How LOINC's short names say them, such as `Glucose BldC-mCnc`.
+const SHORT: [&str; 2] = ["-mcnc", "-scnc"];
+/// What LOINC is called, in whatever capitals.
+const CALLED: [&str; 5] = ["LN", "LOINC", "http://loinc.org", "2.16.840.1.113883.6.1", "urn:oid:2.16.840.1.113883.6.1"];
 
 /// Spellings of the two that are no UCUM, small and without blanks. What `mM` means is told by its capital.
 const SPELLINGS: [&[&str]; 2] =
@@ -86,6 +91,11 @@ pub fn glucose_property_of(number: &str, name: &str) -> Option<usize> {
         .or_else(|| name.to_ascii_lowercase().contains("glucose").then(|| property_named(name)).flatten())
 }
 
+/// Whether the number is of LOINC, by what its system is called. A known number of glucose is that under any name.
+pub fn is_loinc_said(system: &str, number: &str) -> bool {
+    CALLED.iter().any(|name| name.eq_ignore_ascii_case(system)) || is_glucose_loinc(number)
+}
+
 /// Which of the two properties a unit measures.
 pub fn property_of_unit(ucum: &str) -> Option<usize> {
     PROPERTIES.iter().position(|(unit, _)| measure_alike(unit, ucum) == Some(true))
@@ -126,7 +136,10 @@ fn glucose_property(number: &str) -> Option<usize> {
 /// Which of the two a name of LOINC says, in whatever capitals.
 fn property_named(name: &str) -> Option<usize> {
     let name = name.to_ascii_lowercase();
-    PROPERTIES.iter().position(|(_, words)| name.contains(&words.to_ascii_lowercase()))
+    let said = |property: &usize| {
+        name.contains(&PROPERTIES[*property].1.to_ascii_lowercase()) || name.contains(SHORT[*property])
+    };
+    (0..2).find(said)
 }
 
 /// Whether two units measure the same; `None` where one of them has no linear scale.
@@ -169,11 +182,21 @@ mod tests {
             assert_eq!((fit(strip, "mg/dL"), fit(strip, "mmol/L")), (LoincFit::Fits, LoincFit::Contradicts));
         }
         assert_eq!(fit("8867-4", "mg/dL"), LoincFit::Fits, "nothing is known of what it measures");
-        let named = |ucum| loinc_fit("15076-3", "Glucose [moles/volume] in Urine", ucum, &[]);
-        assert_eq!(
-            (named("mg/dL"), named("mmol/L"), named("%")),
-            (LoincFit::Contradicts, LoincFit::Fits, LoincFit::Fits)
-        );
+        for name in ["Glucose [moles/volume] in Urine", "Glucose Ur-sCnc"] {
+            let named = |ucum| loinc_fit("15076-3", name, ucum, &[]);
+            assert_eq!(
+                (named("mg/dL"), named("mmol/L"), named("%")),
+                (LoincFit::Contradicts, LoincFit::Fits, LoincFit::Fits)
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_of_loinc_is_known_by_its_system_and_one_of_glucose_by_itself() {
+        for system in ["LN", "ln", "Loinc", "http://loinc.org", "2.16.840.1.113883.6.1"] {
+            assert!(is_loinc_said(system, "8867-4"), "{system}");
+        }
+        assert!(is_loinc_said("L", "2345-7") && !is_loinc_said("L", "8867-4") && !is_loinc_said("", "GLU"));
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub use identity::{
     patient_keys, sender,
 };
 pub use infusion_order::{AnswerError, InfusionOrder, InfusionStep, OrderParameter, Reply};
-pub use loinc::{LoincFit, glucose_property_of, glucose_unit_said, is_glucose_loinc, loinc_fit, property_of_unit};
+pub use loinc::{
+    LoincFit, glucose_property_of, glucose_unit_said, is_glucose_loinc, is_loinc_said, loinc_fit, property_of_unit,
+};
 pub use nomenclature::{
     Fit, Kind, Loinc, Nomenclature, Resolved, Term, UnitRow, device_level, is_private, is_refid, loinc_digit_holds,
     parts,

@@ -2,7 +2,8 @@
 //! a substance concentration, eighteen times apart.
 //!
 //! The whole message is judged, whichever steps made it so. What must never happen: a step gives a value the number or the unit of the other
-//! property. A row that leaves with the code and the unit it came with is its sender's.
+//! property. A row whose
+//! number and unit say what they said when it came is its sender's, whatever else the steps did to it.
 
 use super::TranslateError;
 use crate::{
@@ -24,10 +25,11 @@ pub(super) fn refused(sent: &Message, left: &Message, rows: &[usize]) -> Option<
         if !was.glucose && !is.glucose {
             return None;
         }
-        let changed = same(5) && was.one().zip(is.one()).is_some_and(|(was, is)| was != is);
+        let same_value = digits(sent, *before) == digits(left, after);
+        let changed = same_value && was.one().zip(is.one()).is_some_and(|(was, is)| was != is);
         let fault = if is.has_both() { BOTH } else { CHANGED };
         let unit = left.text(after.field(6).component(1).raw());
-        (is.has_both() || changed)
+        (is.has_both() && is != was || changed)
             .then(|| TranslateError::new(format!("OBX[{}]-3", at + 1), format!("{fault} (`{unit}`): {REMEDY}")))
     })
 }
@@ -36,12 +38,17 @@ fn obx(message: &Message) -> impl Iterator<Item = Segment<'_>> {
     message.segments().filter(|segment| segment.id() == "OBX")
 }
 
-/// What code and unit of a row say.
-#[derive(Default)]
+/// Of a row's value, whatever else stands beside it.
+fn digits(message: &Message, row: Segment<'_>) -> String {
+    message.text(row.field(5).raw()).chars().filter(|c| c.is_ascii_digit() || *c == '.').collect()
+}
+
+/// What code and unit of a row say, each by mass and substance concentration.
+#[derive(Default, PartialEq, Eq)]
 struct Told {
     glucose: bool,
-    /// By mass and substance concentration.
-    properties: [bool; 2],
+    by_number: [bool; 2],
+    by_unit: [bool; 2],
 }
 
 impl Told {
@@ -52,10 +59,10 @@ impl Told {
         let all = |n| row.field(n).repetitions().flat_map(|each| Coded::read(each).triplets());
         for triplet in all(3) {
             let [code, text] = parts(triplet);
-            if matches!(triplet.system.trim_ascii(), b"LN" | b"LOINC") {
+            if pcd::is_loinc_said(message.text(triplet.system).trim(), &code) {
                 let property = pcd::glucose_property_of(&code, &text);
                 told.glucose |= property.is_some();
-                told.note(property);
+                note(&mut told.by_number, property);
             }
             let term = tables.resolve(&code, &text).term.filter(|_| triplet.is_mdc());
             let refid = term.map_or(&*text, |term| &*term.refid);
@@ -64,26 +71,30 @@ impl Told {
         for triplet in all(6) {
             let [code, text] = parts(triplet);
             let ucum = pcd::ucum_of(&tables, &code, &text, triplet.system);
-            told.note(ucum.and_then(|ucum| pcd::property_of_unit(&ucum)));
+            note(&mut told.by_unit, ucum.and_then(|ucum| pcd::property_of_unit(&ucum)));
             let said = [&code, &text].into_iter().filter_map(|said| pcd::glucose_unit_said(said));
-            said.for_each(|unit| told.note(pcd::property_of_unit(unit)));
+            said.for_each(|unit| note(&mut told.by_unit, pcd::property_of_unit(unit)));
         }
         told
     }
 
-    fn note(&mut self, property: Option<usize>) {
-        if let Some(property) = property {
-            self.properties[property] = true;
-        }
+    fn has_both(&self) -> bool {
+        (0..2).all(|property| self.says(property))
     }
 
-    fn has_both(&self) -> bool {
-        self.properties == [true, true]
+    fn says(&self, property: usize) -> bool {
+        self.by_number[property] || self.by_unit[property]
     }
 
     /// The only one it says.
     fn one(&self) -> Option<usize> {
-        if self.has_both() { None } else { self.properties.iter().position(|told| *told) }
+        if self.has_both() { None } else { (0..2).find(|property| self.says(*property)) }
+    }
+}
+
+fn note(said: &mut [bool; 2], property: Option<usize>) {
+    if let Some(property) = property {
+        said[property] = true;
     }
 }
 

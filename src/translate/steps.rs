@@ -360,6 +360,17 @@ mod tests {
         for (n, steps) in wrong.iter().enumerate() {
             assert!(leaves(mdc, "100", unit, steps).is_err(), "{n}");
         }
+        assert!(
+            leaves("1^^L", "100", unit, &[set(&last("3.1"), "14749-6")]).is_err(),
+            "a number of glucose by any name"
+        );
+        let retyped = [set(&last("5"), "40"), set(&last("6.1"), "mmol/L")];
+        assert!(leaves(mdc, "<^40", unit, &retyped).is_err(), "the value is what it was");
+        // What its sender contradicts is not the steps' doing.
+        for (code, unit) in [("2345-7^Glu^LOINC", "mmol/L"), ("2345-7^Glu^LOINC", "MMOL/L")] {
+            let kept = [set(&last("3.3"), "LN"), set(&last("3.2"), "Glucose"), set(&last("6.1"), "mmol/L")];
+            assert!(leaves(code, "5.5", unit, &kept).is_ok(), "{unit}");
+        }
         // The number and the unit agree, and the value is of neither.
         let both = [set(&last("3.1"), "105272-9"), set(&last("6.1"), "mmol/L")];
         let error = leaves(loinc, "100", unit, &both).unwrap_err();
