@@ -371,7 +371,7 @@ pub(super) static INSULIN_PRODUCT: Table = Table {
             "doses",
             Texts("code"),
             Is(""),
-            "MDC numbers or identifiers of the doses it is for, such as `MDC_CTXT_MEDICATION_LONGACTING`; none: every dose of the device. A dose that a row before has is a fault.",
+            "MDC numbers or identifiers of the doses it is for, such as `MDC_CTXT_MEDICATION_LONGACTING`; none: every bolus of the device, but no dose that a person entered. A dose that a row before has is a fault.",
         ),
         key(
             "device",

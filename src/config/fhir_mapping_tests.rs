@@ -96,11 +96,14 @@ fn an_insulin_that_no_dose_would_ever_have_is_a_fault() {
         (&["doses = [\"MDC_INS_BOLUS\", \"8418344\"]"], "is named twice"),
         (&[long, long], "by a row before this one"),
         (&[long, "doses = \"8417812\"\ndevice = \"P-1\""], "by a row before this one"),
-        (&["device = \"AC-DE-48-00-00-00-99-99\"", "device = \"acde480000009999\""], "every dose has its insulin"),
+        (&["device = \"AC-DE-48-00-00-00-99-99\"", "device = \"acde480000009999\""], "every bolus has its insulin"),
     ] {
         assert!(told(rows).contains(fault), "{rows:?}: {}", told(rows));
     }
-    let right = [&["doses = \"8417812\"\ndevice = \"P-1\"", long, "device = \"P-1\"", "device = \"P-2\""] as &[&str]];
+    let right = [
+        &["device = \"P-1\"", "doses = \"8417812\"\ndevice = \"P-1\""],
+        &["doses = \"8417812\"\ndevice = \"P-1\"", long, "device = \"P-1\"", "device = \"P-2\""] as &[&str],
+    ];
     right.iter().for_each(|rows| assert_eq!(told(rows), ""));
 }
 

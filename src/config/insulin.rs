@@ -65,15 +65,15 @@ fn dose(text: &str, nomenclature: Option<&Nomenclature>) -> Result<String, Probl
 /// Why a row changes nothing, or less than it says, after those before it.
 fn useless(before: &[InsulinProduct], product: &InsulinProduct) -> Option<Problem> {
     let here = |other: &&InsulinProduct| other.device.is_none() || other.device == product.device;
-    let taken = |dose: &str| {
-        before.iter().filter(here).any(|other| other.codes.is_empty() || other.codes.iter().any(|code| code == dose))
-    };
+    let taken = |dose: &str| before.iter().filter(here).any(|other| other.is_for(&[dose]));
     let twice = product.codes.iter().enumerate().find(|(at, code)| product.codes[..*at].contains(code));
     if let Some((_, dose)) = twice {
         return Some(Problem::new(format!("{dose} is named twice"), "write it once"));
     }
     let dose = match product.codes.as_slice() {
-        [] => INSULIN_DOSES.iter().all(|dose| taken(dose)).then_some("every dose"),
+        [] => {
+            INSULIN_DOSES.iter().filter(|dose| product.is_for(&[dose])).all(|dose| taken(dose)).then_some("every bolus")
+        }
         doses => doses.iter().find(|dose| taken(dose)).map(String::as_str),
     }?;
     let what = format!("{dose} has its insulin by a row before this one, which is never asked");

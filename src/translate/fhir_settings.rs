@@ -188,12 +188,22 @@ pub enum EncounterReference {
 /// The insulin of some doses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InsulinProduct {
-    /// MDC numbers or identifiers of the doses; none: of all.
+    /// MDC numbers or identifiers of the doses; none: the boluses of the device.
     pub codes: Vec<String>,
     /// The device, by one of its identities; none: every one.
     pub device: Option<String>,
     /// What they are of.
     pub medication: Medication,
+}
+
+impl InsulinProduct {
+    /// Whether it is for a dose of any of these codes. What a person says to have taken is not what is in the pump.
+    pub fn is_for(&self, dose: &[&str]) -> bool {
+        match self.codes.as_slice() {
+            [] => dose.iter().any(|code| code.starts_with("MDC_INS_BOLUS")),
+            codes => codes.iter().any(|code| dose.contains(&&**code)),
+        }
+    }
 }
 
 /// A drug, as a site's formulary names it.

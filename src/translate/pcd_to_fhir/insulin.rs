@@ -117,11 +117,10 @@ fn product<'a>(translation: &Translation<'a>, row: &Row<'a>) -> Option<&'a Medic
     }
     let number = row.term.code.map(|code| code.to_string());
     let refid = row.term.term.map(|term| &*term.refid);
-    let is_named = |code: &String| number.as_deref() == Some(code) || refid == Some(code);
+    let dose: Vec<&str> = number.as_deref().into_iter().chain(refid).collect();
     let devices = translation.settings.identification.device_keys(translation.message);
     let fits = |product: &&InsulinProduct| {
-        let of_dose = product.codes.is_empty() || product.codes.iter().any(is_named);
-        of_dose && product.device.as_ref().is_none_or(|device| devices.contains(device))
+        product.is_for(&dose) && product.device.as_ref().is_none_or(|device| devices.contains(device))
     };
     products.iter().find(fits).map(|product| &product.medication)
 }

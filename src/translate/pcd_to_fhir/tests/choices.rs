@@ -281,6 +281,14 @@ fn a_dose_of_insulin_is_given_and_a_setting_of_one_is_not() {
     };
     let long = row("8417812^MDC_CTXT_MEDICATION_LONGACTING", "12", "267616^MDC_DIM_X_INTL_UNIT^MDC");
     assert_eq!((of(&by_dose, &bolus), of(&by_dose, &long)), ("of this pump".to_owned(), "long".to_owned()));
+    let pump =
+        with(|settings| settings.insulin_products = vec![product(&[], Some("ACDE480000001001"), "of this pump")]);
+    let entered = resources(&pump, &long)[1]["medicationCodeableConcept"].clone();
+    assert_eq!(
+        (of(&pump, &bolus), entered),
+        ("of this pump".to_owned(), json!({"text": "Insulin"})),
+        "a pen's is none of the pump's"
+    );
     let contradicting = row("8418344^MDC_CTXT_MEDICATION_LONGACTING^MDC", "12", "267616^MDC_DIM_X_INTL_UNIT^MDC");
     let given = resources(&by_dose, &contradicting)[1].clone();
     assert_eq!(given["medicationCodeableConcept"], json!({"text": "Insulin"}), "which insulin is not known");
